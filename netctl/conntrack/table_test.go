@@ -1,0 +1,159 @@
+package conntrack_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"shekara/netctl/conntrack"
+	"shekara/netctl/nstest"
+	"shekara/netctl/probe"
+	"shekara/netctl/probe/probetest"
+)
+
+// sources are the clients' addresses, two of each family.
+func sources() []string { return []string{"192.0.2.2", "192.0.2.3", "2001:db8:1::2", "2001:db8:1::3"} }
+
+// server is the address that a client of that family talks to.
+func server(from string) string {
+	return map[bool]string{true: "198.51.100.2", false: "2001:db8:2::2"}[netip.MustParseAddr(from).Is4()]
+}
+
+// connect makes one established connection from each source through a router that accepts what is established, and new
+// connections as long as a set has the destination port.
+func connect(t *testing.T) (r *nstest.H, table *conntrack.Table, servers map[string]net.PacketConn, conns map[string]net.Conn) {
+	t.Helper()
+	a, b := nstest.Host(t, "a"), nstest.Host(t, "b")
+	r = nstest.Host(t, "r")
+	nstest.Link(t, a, "eth0", []string{"192.0.2.2/24", "192.0.2.3/24", "2001:db8:1::2/64", "2001:db8:1::3/64"}, r, "a", []string{"192.0.2.1/24", "2001:db8:1::1/64"})
+	nstest.Link(t, r, "b", []string{"198.51.100.1/24", "2001:db8:2::1/64"}, b, "eth0", []string{"198.51.100.2/24", "2001:db8:2::2/64"})
+	r.Forwarding()
+	for _, gateway := range []string{"192.0.2.1", "2001:db8:1::1"} {
+		a.Route("default", gateway)
+	}
+	for _, gateway := range []string{"198.51.100.1", "2001:db8:2::1"} {
+		b.Route("default", gateway)
+	}
+	r.RunInput(`table inet t {
+	set allowed { type inet_service; elements = { 9000 } }
+	chain c { type filter hook forward priority 0; policy drop;
+		ct state established accept
+		meta l4proto ipv6-icmp accept
+		udp dport @allowed accept
+	}
+}`, "nft", "-f", "-")
+
+	r.Do(func() {
+		var err error
+		if table, err = conntrack.Open(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Cleanup(func() { table.Close() })
+
+	servers, conns = map[string]net.PacketConn{}, map[string]net.Conn{}
+	for _, from := range sources() {
+		to := netip.AddrPortFrom(netip.MustParseAddr(server(from)), 9000).String()
+		b.Do(func() {
+			if servers[to] != nil {
+				return
+			}
+			listener, err := net.ListenPacket("udp", to)
+			if err != nil {
+				t.Fatal(err)
+			}
+			servers[to] = listener
+			t.Cleanup(func() { listener.Close() })
+		})
+		a.Do(func() {
+			dialer := net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), 0))}
+			conn, err := dialer.Dial("udp", to)
+			if err != nil {
+				t.Fatal(err)
+			}
+			conns[from] = conn
+			t.Cleanup(func() { conn.Close() })
+		})
+		// Both ways, so that the connection is established.
+		say(t, conns[from], "hello")
+		buffer := make([]byte, 10)
+		_, back, err := servers[to].ReadFrom(buffer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := servers[to].WriteTo([]byte("hello"), back); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conns[from].Read(buffer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return r, table, servers, conns
+}
+
+func TestDelete(t *testing.T) {
+	probetest.Need(t, probe.NFTables, probe.Conntrack, probe.Tool("conntrack"))
+	r, table, servers, conns := connect(t)
+	for _, family := range []string{"ipv4", "ipv6"} {
+		out := r.Run("conntrack", "-L", "-f", family, "-p", "udp", "--dport", "9000")
+		if strings.Count(out, "\n") != 2 {
+			t.Fatalf("want 2 entries of %s:\n%s", family, out)
+		}
+	}
+
+	// The hole is closed, and yet all go on: that is why entries must be deleted.
+	r.Run("nft", "flush", "set", "inet", "t", "allowed")
+	for _, from := range sources() {
+		say(t, conns[from], "still")
+		expect(t, servers, server(from), "still")
+	}
+	pairs := []conntrack.Pair{
+		{A: netip.MustParsePrefix("198.51.100.0/24"), B: netip.MustParsePrefix("192.0.2.2/32")}, // the ends in either order
+		{A: netip.MustParsePrefix("2001:db8:1::2/128"), B: netip.MustParsePrefix("2001:db8:2::/64")},
+	}
+	if n, err := table.Delete(t.Context(), pairs); n != 2 || err != nil {
+		t.Errorf("%d deleted, %v", n, err)
+	}
+	if n, err := table.Delete(t.Context(), pairs); n != 0 || err != nil {
+		t.Errorf("again: %d deleted, %v", n, err)
+	}
+	for i, from := range sources() {
+		deleted := i%2 == 0
+		say(t, conns[from], fmt.Sprint("after", i))
+		if !deleted { // arrives, and the one before it did not
+			expect(t, servers, server(from), fmt.Sprint("after", i))
+		}
+	}
+	if n, err := table.Delete(t.Context(), nil); n != 0 || err != nil {
+		t.Errorf("no pairs: %d deleted, %v", n, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	all := []conntrack.Pair{{A: netip.MustParsePrefix("0.0.0.0/0"), B: netip.MustParsePrefix("0.0.0.0/0")}}
+	if n, err := table.Delete(ctx, all); n != 0 || err == nil {
+		t.Errorf("canceled: %d deleted, %v", n, err)
+	}
+	if n, err := table.Delete(t.Context(), all); n != 1 || err != nil {
+		t.Errorf("all of IPv4: %d deleted, %v", n, err)
+	}
+}
+
+func say(t *testing.T, conn net.Conn, text string) {
+	t.Helper()
+	if _, err := conn.Write([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// expect reads one datagram at the server. Datagrams keep their order here, so one that should not have come would be read first.
+func expect(t *testing.T, servers map[string]net.PacketConn, server, want string) {
+	t.Helper()
+	buffer := make([]byte, 20)
+	n, _, err := servers[netip.AddrPortFrom(netip.MustParseAddr(server), 9000).String()].ReadFrom(buffer)
+	if err != nil || string(buffer[:n]) != want {
+		t.Errorf("server got %q, %v, want %q", buffer[:n], err, want)
+	}
+}

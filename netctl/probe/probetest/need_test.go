@@ -1,0 +1,55 @@
+package probetest
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"shekara/netctl/probe"
+)
+
+const missing = probe.Feature("tool:no-such-program-anywhere")
+
+func TestRequired(t *testing.T) {
+	for list, want := range map[string]bool{
+		"": false, "tun": true, "nftables,tun": true, " tun ": true, "nftables": false, "all": true, "all,-tun": false, "all,-nftables": true, "-tun,all": true, "-all": false,
+	} {
+		if got := required(list, probe.TUN); got != want {
+			t.Errorf("%q requires tun: %v", list, got)
+		}
+	}
+}
+
+// TestNeed runs the test below in a process of its own, in which it needs what no host has.
+func TestNeed(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for require, outcome := range map[string]string{
+		"": "--- SKIP: TestNeedsMissing", "all": "--- FAIL: TestNeedsMissing", string(missing): "--- FAIL: TestNeedsMissing", "all,-" + string(missing): "--- SKIP: TestNeedsMissing",
+	} {
+		skips := filepath.Join(t.TempDir(), "skips")
+		child := exec.Command(self, "-test.v", "-test.run=^TestNeedsMissing$")
+		child.Env = append(os.Environ(), "SHEKARA_REQUIRE="+require, "SHEKARA_SKIPS="+skips, "SHEKARA_PROBE_TEST=1")
+		out, _ := child.CombinedOutput() // fails where the test does
+		if !strings.Contains(string(out), outcome) || !strings.Contains(string(out), string(missing)) {
+			t.Errorf("SHEKARA_REQUIRE=%q: want %q\n%s", require, outcome, out)
+		}
+		text, _ := os.ReadFile(skips) // none where it failed
+		if recorded := strings.HasPrefix(string(text), string(missing)+"\tTestNeedsMissing\t"); recorded != strings.Contains(outcome, "SKIP") {
+			t.Errorf("SHEKARA_REQUIRE=%q: recorded %q", require, text)
+		}
+	}
+}
+
+func TestNeedsMissing(t *testing.T) {
+	if os.Getenv("SHEKARA_PROBE_TEST") == "" {
+		t.Log("runs as the child of TestNeed")
+		return
+	}
+	Need(t, probe.Tool("sh"), missing)
+	t.Error("goes on")
+}

@@ -1,0 +1,167 @@
+package netctl
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// Numbers by which everything that Shekara puts into the kernel's routing can be told from everybody else's.
+const (
+	// RouteProtocol is the rtnetlink protocol number of each route and rule of ours (rtnetlink(7): numbers above
+	// RTPROT_STATIC are for the administrator; 83 is unused in iproute2's rt_protos).
+	RouteProtocol = 83
+	// InnerTable holds the routes to remote prefixes, through tunnel devices, and the unreachable routes under them.
+	InnerTable uint32 = 0x534b
+	// OuterRulePriority sends marked (already encrypted) packets to the table of their local peer IP.
+	OuterRulePriority = 5200
+	// InnerRulePriority sends all other packets through InnerTable, before the main table (32766).
+	InnerRulePriority = 5210
+	// UnreachableMetric keeps the unreachable route under a prefix below any route that works.
+	UnreachableMetric uint32 = 4294967294
+	// LinkPrefix begins the name of every link of ours.
+	LinkPrefix = "sk-"
+)
+
+// RouteKind is what a route does with a packet.
+type RouteKind uint8
+
+const (
+	// Unicast forwards through Link, by Gateway if it is valid.
+	Unicast RouteKind = iota
+	// Unreachable answers ICMP unreachable: nothing leaves in the clear when a device is gone.
+	Unreachable
+	// Other is what somebody made of a route with our protocol number: a blackhole, say. It is never in a Spec.
+	Other
+)
+
+// Route is one route of ours. Comparable: it is its own map key.
+type Route struct {
+	Table   uint32
+	Prefix  netip.Prefix // masked; 0.0.0.0/0 or ::/0 for a default route
+	Kind    RouteKind
+	Link    string     // output interface of a Unicast route
+	Gateway netip.Addr // zero: on the link itself. On a network of Link, as the kernel finds it by the rules and routes of the moment
+	Source  netip.Addr // preferred source address; zero: the kernel's choice
+	Metric  uint32
+}
+
+func (r Route) String() string {
+	if r.Kind != Unicast {
+		kind := map[RouteKind]string{Unreachable: "unreachable", Other: "other"}[r.Kind]
+		return fmt.Sprintf("%s %s table %d metric %d", kind, r.Prefix, r.Table, r.Metric)
+	}
+	s := r.Prefix.String()
+	if r.Gateway.IsValid() {
+		s += " via " + r.Gateway.String()
+	}
+	s += " dev " + r.Link
+	if r.Source.IsValid() {
+		s += " src " + r.Source.String()
+	}
+	return fmt.Sprintf("%s table %d metric %d", s, r.Table, r.Metric)
+}
+
+// Rule is one policy routing rule of ours. Comparable.
+type Rule struct {
+	IPv6     bool
+	Priority int
+	Mark     uint32 // zero: any packet
+	Table    uint32
+}
+
+func (r Rule) String() string {
+	family := "ipv4"
+	if r.IPv6 {
+		family = "ipv6"
+	}
+	if r.Mark == 0 {
+		return fmt.Sprintf("%s rule %d: lookup %d", family, r.Priority, r.Table)
+	}
+	return fmt.Sprintf("%s rule %d: fwmark 0x%x lookup %d", family, r.Priority, r.Mark, r.Table)
+}
+
+// Spec is what the host's network should hold of ours.
+type Spec struct {
+	Routes  []Route
+	Rules   []Rule
+	Sysctls map[string]string // key as in sysctl(8), dots; "net.ipv4.conf.ext0.rp_filter"
+}
+
+// State is what the host's network holds. Routes and Rules are ours alone; Links are all links.
+type State struct {
+	Links   []Link
+	Routes  []Route
+	Rules   []Rule
+	Sysctls map[string]string // the keys that were asked for; one that the kernel does not have is absent
+
+	// Shadowing is rules of others that decide before ours do, as text. They are reported, never repaired.
+	Shadowing []string
+}
+
+// Link is a network interface as the kernel shows it.
+type Link struct {
+	Name      string
+	Index     int
+	Kind      string // "veth", "tun", "wireguard", "" for hardware
+	MTU       int
+	Up        bool
+	Addresses []netip.Prefix
+}
+
+// Verb is what an Op does. Set replaces a route by another of the same table, prefix and metric, without a gap.
+type Verb uint8
+
+const (
+	Add Verb = iota
+	Delete
+	Set
+)
+
+func (v Verb) String() string { return [...]string{"add", "delete", "set"}[v] }
+
+// Op is one step between State and Spec. Exactly one of Route, Rule and Key is set.
+type Op struct {
+	Verb  Verb
+	Route *Route
+	Rule  *Rule
+	Key   string // sysctl
+	Value string
+	Was   string // value before, of a sysctl; "": not known
+}
+
+func (o Op) String() string {
+	switch {
+	case o.Route != nil:
+		return fmt.Sprintf("%s route %s", o.Verb, *o.Route)
+	case o.Rule != nil:
+		return fmt.Sprintf("%s %s", o.Verb, *o.Rule)
+	case o.Was == "": // not looked at yet
+		return fmt.Sprintf("set sysctl %s to %s", o.Key, o.Value)
+	default:
+		return fmt.Sprintf("set sysctl %s to %s (was %s)", o.Key, o.Value, o.Was)
+	}
+}
+
+// Failure is an Op that the kernel refused. The other Ops of the same call went on.
+type Failure struct {
+	Op  Op
+	Err error
+}
+
+// Error is what went wrong at the seam to the host: which operation, on what, and why.
+type Error struct {
+	Op     string // "add route", "run nft"
+	Object string // quoted in the message
+	Err    error  // an errno or a sentinel of the standard library, for errors.Is
+	Detail string // standard error of a program, or the kernel's extended acknowledgement
+}
+
+func (e *Error) Error() string {
+	s := fmt.Sprintf("%s %q: %v", e.Op, e.Object, e.Err)
+	if e.Detail != "" {
+		s += ": " + e.Detail
+	}
+	return s
+}
+
+func (e *Error) Unwrap() error { return e.Err }

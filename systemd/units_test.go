@@ -1,0 +1,133 @@
+package systemd
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"shekara/netctl/probe"
+	"shekara/netctl/probe/probetest"
+)
+
+// maxExposure is ten times what systemd-analyze calls the overall exposure level.
+const maxExposure = 25
+
+// installed copies the units with a program that is there for the one that is not installed here.
+func installed(t *testing.T) (units []string) {
+	t.Helper()
+	dir := t.TempDir()
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := filepath.Glob("*.service")
+	if err != nil || len(names) != 2 {
+		t.Fatalf("units are %v, %v", names, err)
+	}
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(text), "ExecStart=/usr/sbin/shekarad") {
+			t.Errorf("%s does not start /usr/sbin/shekarad", name)
+		}
+		path := filepath.Join(dir, strings.Replace(name, "@.", "@sk-test.", 1))
+		if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(text), "/usr/sbin/shekarad", program)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		units = append(units, path)
+	}
+	return units
+}
+
+func TestUnitsVerify(t *testing.T) {
+	probetest.Need(t, probe.Tool("systemd-analyze"))
+	for _, unit := range installed(t) {
+		out, err := exec.Command("systemd-analyze", "verify", "--man=no", unit).CombinedOutput()
+		if err != nil || len(strings.TrimSpace(string(out))) > 0 {
+			t.Errorf("%s: %v\n%s", filepath.Base(unit), err, out)
+		}
+	}
+	// The control: a mistake is found.
+	bad := installed(t)[0]
+	text, err := os.ReadFile(bad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(bad, append(text, "\n[Service]\nWatchdogSeconds=3\n"...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, _ := exec.Command("systemd-analyze", "verify", "--man=no", bad).CombinedOutput(); !strings.Contains(string(out), "WatchdogSeconds") {
+		t.Errorf("a mistake is not found: %s", out)
+	}
+}
+
+func TestUnitsExposure(t *testing.T) {
+	probetest.Need(t, probe.Tool("systemd-analyze"))
+	level := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`)
+	for _, unit := range installed(t) {
+		out, err := exec.Command("systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold="+strconv.Itoa(maxExposure), unit).CombinedOutput()
+		found := level.FindSubmatch(out)
+		if err != nil || found == nil {
+			t.Errorf("%s: %v\n%s", filepath.Base(unit), err, out)
+			continue
+		}
+		t.Logf("%s: exposure %s", filepath.Base(unit), found[1])
+	}
+}
+
+func TestFilesSayWhatTheyShould(t *testing.T) {
+	for file, wants := range map[string][]string{
+		"shekarad.service":           {"\nType=notify\n", "\nWatchdogSec=", "\nStateDirectoryMode=0700\n", "\nRuntimeDirectoryPreserve=yes\n", "\nRestart=on-failure\n", "\nCapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW\n", "\nExecReload=/bin/kill -HUP $MAINPID\n"},
+		"shekara-dataplane@.service": {"\nExecStart=/usr/sbin/shekarad dataplane %i\n", "\nCapabilityBoundingSet=CAP_NET_ADMIN\n", "\nRestart=no\n"},
+		"shekara.sysusers":           {"\ng shekara ", "\ng shekara-view "},
+		"shekara.tmpfiles":           {"\nd /run/wireguard 0700 root root"},
+		"networkd-shekara.conf":      {"\nManageForeignRoutes=no\n", "\nManageForeignRoutingPolicyRules=no\n"},
+	} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range wants {
+			if !strings.Contains(string(text), want) {
+				t.Errorf("%s lacks %q", file, want)
+			}
+		}
+		for _, never := range []string{"ExecStopPost=", "PartOf=", "BindsTo=", "PropagatesStopTo="} { // would cut traffic with the daemon
+			if strings.Contains(string(text), "\n"+never) {
+				t.Errorf("%s has %s", file, never)
+			}
+		}
+	}
+}
+
+func TestSysusersAndTmpfilesAreRead(t *testing.T) {
+	probetest.Need(t, probe.Root, probe.Tool("systemd-sysusers"), probe.Tool("systemd-tmpfiles"))
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "etc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, argv := range [][]string{{"systemd-sysusers", "shekara.sysusers"}, {"systemd-tmpfiles", "--create", "shekara.tmpfiles"}} {
+		file, err := filepath.Abs(argv[len(argv)-1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		argv[len(argv)-1] = file
+		command := exec.Command(argv[0], append([]string{"--root=" + root}, argv[1:]...)...)
+		if out, err := command.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", argv[0], err, out)
+		}
+	}
+	groups, err := os.ReadFile(filepath.Join(root, "etc", "group"))
+	if err != nil || !strings.Contains(string(groups), "shekara:") || !strings.Contains(string(groups), "shekara-view:") {
+		t.Errorf("groups are %s, %v", groups, err)
+	}
+	if info, err := os.Stat(filepath.Join(root, "run", "wireguard")); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("/run/wireguard: %v, %v", info, err)
+	}
+}
