@@ -1,0 +1,27 @@
+// Package firewall compiles contours, zones and flows (Policy) to rules (Ruleset). Its folder nft loads them in one transaction.
+//
+// A Ruleset has two parts. The base depends on zones, interfaces, devices, management and resolvers alone. All that belongs to one tunnel or
+// one flow is elements of sets, so that a change of one tunnel is a few elements in one transaction, never a reload.
+//
+// How a packet is judged, in all three hooks alike:
+//
+//	prerouting  is its source one that this interface or device may send?                 else counted as spoofed
+//	verify      does the connection's mark say that it was judged under the present       accept, the common case
+//	            generation, to run between just this place and that one?
+//	judge       the pair of places, the addresses with which the connection was opened,   accept, and mark the connection
+//	            protocol and port are looked up in the flows                              else counted as no_flow
+//
+// A place is a zone (its interfaces) or a tunnel device. The connection mark is only a cache of the judgement: 10 bits of the
+// place it was opened from, 10 bits of the place it goes to, 12 bits of generation. Whatever takes something away begins a new
+// generation, so connections under way are judged again, once each: those still allowed go on, the others end at that moment.
+//
+// Limits: connection marks are ours alone on this host. A packet that is judged (the first of a connection or of a generation)
+// loses the packet mark that others gave it. An ICMP error about a connection that was not judged since the last removal is
+// dropped; the next packet of the connection cures that. Generations repeat after 4,095 removals (see Generations).
+//
+// Owns: the meaning of a Policy, the text of every rule of the nftables table "inet shekara", connection marks.
+// Never: touches the host (nft/ does, for that one table); reads documents; names a rule that no document asked for, except
+// the named built-in ones (neighbour discovery, path MTU, management, resolvers, tunnel ports, probes).
+// Imports: netctl and its folders.
+// Test: go test ./firewall (unprivileged, goldens in nft syntax); go test ./firewall/nft (live, needs root and nft).
+package firewall

@@ -1,0 +1,208 @@
+package firewall
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+)
+
+// verify accepts what was judged under the present generation and is where it was judged to be. %s: which place, which side.
+const (
+	bothWays = "ct state established,related ct direction %s ct mark & 0xffc00000 . %s @from_place ct mark & 0x003ff000 . %s @to_place jump verify"
+	fromOnly = "ct state established,related ct direction %s ct mark & 0xffc00000 . %s @from_place jump verify"
+	toOnly   = "ct state established,related ct direction %s ct mark & 0x003ff000 . %s @to_place jump verify"
+)
+
+const (
+	icmpErrors4 = "icmp type { 3, 11, 12 } ct state related accept"           // unreachable (4: fragmentation needed), time exceeded, parameter problem
+	icmpErrors6 = "icmpv6 type { 1, 2, 3, 4 } ct state related accept"        // the same, and packet too big
+	echo4, ask6 = "icmp type 8", "icmpv6 type 128"                            // echo request
+	tell4       = "icmp type 0"                                               // echo reply
+	tell6       = "icmpv6 type 129"                                           //
+	pathMTU     = ` comment "path MTU"`                                       // RFC 1191, RFC 8201: without these, connections hang
+	probeName   = ` comment "probe"`                                          //
+	hooked      = "type filter hook %s priority filter; policy %s;"           //
+	byDirection = "ct direction vmap { original : goto %s, reply : goto %s }" //
+)
+
+// judgeChains look up what verify did not accept, in the direction of the opening (open) and of the answer, in all three hooks.
+// A connection of the box itself has the zone of its address for a place.
+func (w *writer) judgeChains() {
+	noFlow := drop(NoFlow)
+	w.chain("open_forward", "jump from_iif", "jump to_oif", "jump flows_open", noFlow)
+	w.chain("answer_forward", "jump from_oif", "jump to_iif", "jump flows_answer", noFlow)
+	w.chain("open_input", "jump from_iif", "jump to_address",
+		echo4+" iifname . ip saddr . ip daddr @probe_in4 goto pass"+probeName,
+		ask6+" iifname . ip6 saddr . ip6 daddr @probe_in6 goto pass"+probeName,
+		"jump flows_open", noFlow)
+	w.chain("answer_input", "jump from_address", "jump to_iif",
+		tell4+" iifname . ip saddr @probe_out4 goto pass"+probeName,
+		tell6+" iifname . ip6 saddr @probe_out6 goto pass"+probeName,
+		"jump flows_answer", noFlow)
+	w.chain("open_output", "jump from_address", "jump to_oif",
+		echo4+" oifname . ip daddr @probe_out4 goto pass"+probeName,
+		ask6+" oifname . ip6 daddr @probe_out6 goto pass"+probeName,
+		"jump flows_open", noFlow)
+	w.chain("answer_output", "jump from_oif", "jump to_address",
+		tell4+" oifname . ip daddr . ip saddr @probe_in4 goto pass"+probeName,
+		tell6+" oifname . ip6 daddr . ip6 saddr @probe_in6 goto pass"+probeName,
+		"jump flows_answer", noFlow)
+}
+
+func (b *Base) forwardChains(w *writer, p Policy) {
+	w.chain("forward", fmt.Sprintf(hooked, "forward", "drop"),
+		"ct state invalid "+drop(Invalid),
+		`tcp flags & (syn | rst) == syn jump mss comment "path MTU"`,
+		fmt.Sprintf(bothWays, "original", "iifname", "oifname"),
+		fmt.Sprintf(bothWays, "reply", "oifname", "iifname"),
+		fmt.Sprintf(byDirection, "open_forward", "answer_forward"),
+		drop(NoFlow))
+	byMTU := map[int][]string{}
+	for _, c := range b.places {
+		if c.device && b.device[c.interfaces[0]].MTU != 0 {
+			mtu := b.device[c.interfaces[0]].MTU
+			byMTU[mtu] = append(byMTU[mtu], quoted(c.interfaces)...)
+		}
+	}
+	// The kernel only ever lowers the option. rt mtu: what the route's own MTU allows, so a path MTU that was learnt counts.
+	rules := []string{"tcp option maxseg size set rt mtu"}
+	for _, mtu := range slices.Sorted(maps.Keys(byMTU)) {
+		for _, side := range []string{"iifname", "oifname"} {
+			for _, version := range []struct {
+				name   string
+				header int
+			}{{"ipv4", 40}, {"ipv6", 60}} {
+				rules = append(rules, fmt.Sprintf("%s %s meta nfproto %s tcp option maxseg size set %d",
+					side, braces(byMTU[mtu]), version.name, mtu-version.header))
+			}
+		}
+	}
+	w.chain("mss", rules...)
+}
+
+func (b *Base) inputChains(w *writer, p Policy) error {
+	w.chain("tunnel_port",
+		// A WireGuard message has 32 bytes or more after the 8 of UDP. The userspace library stops at an empty datagram and forgets
+		// the others of its batch (splitCoalescedMessages in conn/bind_std.go): one peer's empty datagrams cost other peers' packets.
+		"udp length < 40 "+drop(NoMessage),
+		"ip daddr . udp dport . ip saddr @tunnel_peer4 accept",
+		"ip daddr . udp dport @tunnel_any4 accept",
+		"ip6 daddr . udp dport . ip6 saddr @tunnel_peer6 accept",
+		"ip6 daddr . udp dport @tunnel_any6 accept",
+		drop(NoPeer))
+	rules := []string{fmt.Sprintf(hooked, "input", "drop"),
+		`iifname "lo" accept`,
+		// Before conntrack's word: else a peer that was removed would go on as an answer to what we once sent it.
+		`ip daddr . udp dport @tunnel_port4 goto tunnel_port comment "tunnel ports"`,
+		`ip6 daddr . udp dport @tunnel_port6 goto tunnel_port comment "tunnel ports"`,
+		"ct state invalid " + drop(Invalid),
+	}
+	management, err := b.management(w, p.Management)
+	if err != nil {
+		return err
+	}
+	rules = append(rules, management...)
+	rules = append(rules,
+		// What this box asked a zone for is not marked; anti-spoofing binds the answer to the zone.
+		`ct state established,related ct direction reply ct mark 0x00000000 iifname @zone_links accept comment "answers to this box"`,
+		fmt.Sprintf(fromOnly, "original", "iifname"),
+		fmt.Sprintf(toOnly, "reply", "iifname"),
+		icmpErrors4+pathMTU, icmpErrors6+pathMTU,
+		// RFC 4861 6.1, 7.1, 8.1: a hop limit of 255 proves that no router was between.
+		`iifname @zone_links icmpv6 type { 133, 134, 135, 136, 137 } ip6 hoplimit 255 accept comment "neighbour discovery"`,
+		// RFC 4541: without our answer a switch forgets our solicited-node groups.
+		`iifname @zone_links ip6 saddr fe80::/10 icmpv6 type 130 accept comment "neighbour discovery"`,
+		fmt.Sprintf(byDirection, "open_input", "answer_input"),
+		drop(NoFlow))
+	w.chain("input", rules...)
+	return nil
+}
+
+// management is judged packet by packet, so what the Site no longer allows ends at once and what it allows needs no mark.
+func (b *Base) management(w *writer, m Management) ([]string, error) {
+	if m.Zone == "" && len(m.From) == 0 && len(m.Services) == 0 {
+		return nil, nil
+	}
+	number, err := b.resolve(Place{Zone: m.Zone})
+	if err != nil {
+		return nil, fmt.Errorf("management: %w", err)
+	}
+	var rules, from []string
+	for _, prefix := range m.From {
+		if err := checkPrefix(prefix); err != nil {
+			return nil, fmt.Errorf("management: %w", err)
+		}
+		from = append(from, prefix.String())
+	}
+	for _, service := range m.Services {
+		if _, err := service.blocks(); err != nil {
+			return nil, fmt.Errorf("management: %w", err)
+		}
+		match := fmt.Sprintf("meta l4proto %d", service.Protocol)
+		switch {
+		case service.Protocol == ICMP:
+			match = echo4
+		case service.Protocol == ICMPv6:
+			match = ask6
+		case service.LastPort != 0 && service.FirstPort == service.LastPort:
+			match += fmt.Sprintf(" th dport %d", service.FirstPort)
+		case service.LastPort != 0:
+			match += fmt.Sprintf(" th dport %d-%d", service.FirstPort, service.LastPort)
+		}
+		rules = append(rules, match+fmt.Sprintf(" accept comment %q", "management "+service.String()))
+	}
+	w.chain("management", rules...)
+	interfaces := quoted(b.places[number-1].interfaces)
+	if len(interfaces) == 0 || len(rules) == 0 {
+		return nil, nil
+	}
+	var jumps []string
+	for _, rule := range matchPrefixes("saddr", from, `ct direction original jump management comment "management"`) {
+		jumps = append(jumps, "iifname "+braces(interfaces)+" "+rule)
+	}
+	return jumps, nil
+}
+
+// outputChains: this box may speak to its zones freely; into a tunnel only as a flow or probe says; what is sealed (marked by a
+// device) leaves from that device's address or not at all.
+func (b *Base) outputChains(w *writer, p Policy) error {
+	var resolvers []string
+	for _, address := range p.DNS {
+		if !plain(address) {
+			return fmt.Errorf("resolver %s cannot be filtered on", address)
+		}
+		resolvers = append(resolvers, netip.PrefixFrom(address, address.BitLen()).String())
+	}
+	sources := map[uint32][]string{}
+	for _, d := range b.device {
+		if d.Mark != 0 {
+			sources[d.Mark] = append(sources[d.Mark], netip.PrefixFrom(d.LocalIP, d.LocalIP.BitLen()).String())
+		}
+	}
+	rules := []string{fmt.Sprintf(hooked, "output", "accept"), `oifname "lo" accept`}
+	var verdicts []string
+	for _, mark := range slices.Sorted(maps.Keys(sources)) {
+		name := fmt.Sprintf("outer_0x%08x", mark)
+		slices.Sort(sources[mark])
+		w.chain(name, append(append([]string{"oifname @device_links " + drop(Loop)},
+			matchPrefixes("saddr", sources[mark], "accept")...), drop(WrongSource))...)
+		verdicts = append(verdicts, fmt.Sprintf("0x%08x : goto %s", mark, name))
+	}
+	if len(verdicts) > 0 {
+		rules = append(rules, "meta mark vmap "+braces(verdicts)+` comment "outer packets"`)
+	}
+	rules = append(rules, `oifname @device_links goto into_tunnel comment "this box into tunnels"`)
+	for _, rule := range matchPrefixes("daddr", resolvers, `meta l4proto { 6, 17 } th dport 53 accept comment "resolvers"`) {
+		rules = append(rules, "oifname @zone_links "+rule)
+	}
+	w.chain("output", rules...)
+	w.chain("into_tunnel",
+		"ct state invalid "+drop(Invalid),
+		fmt.Sprintf(toOnly, "original", "oifname"),
+		fmt.Sprintf(fromOnly, "reply", "oifname"),
+		icmpErrors4+pathMTU, icmpErrors6+pathMTU,
+		fmt.Sprintf(byDirection, "open_output", "answer_output"),
+		drop(NoFlow))
+	return nil
+}

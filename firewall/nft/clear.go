@@ -1,0 +1,93 @@
+package nft
+
+import (
+	"context"
+	"regexp"
+	"strings"
+
+	"shekara/firewall"
+)
+
+// hookedChain is how a base chain of ours must be hooked to be kept.
+type hookedChain struct {
+	Type, Hook string
+	Prio       int
+}
+
+func hooked() map[string]hookedChain {
+	return map[string]hookedChain{
+		"prerouting": {"filter", "prerouting", -300},
+		"forward":    {"filter", "forward", 0},
+		"input":      {"filter", "input", 0},
+		"output":     {"filter", "output", 0},
+	}
+}
+
+var ordinary = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_.-]{0,120}$`)
+
+// clearing is the script that empties our table but for its hooked chains and its counters. ok is false if the table is not
+// there, or is not such that this would do.
+func clearing(ctx context.Context) (script string, ok bool, err error) {
+	var answer struct {
+		NFTables []struct {
+			Chain *struct {
+				Family, Table, Name string
+				hookedChain
+			}
+			Set *struct{ Family, Table, Name string }
+		}
+	}
+	out, err := query(ctx, "-j", "list", "chains")
+	if err != nil {
+		return "", false, err
+	}
+	if err := decode(out, &answer); err != nil {
+		return "", false, err
+	}
+	keep, kept := hooked(), 0
+	var chains, sets []string
+	for _, item := range answer.NFTables {
+		c := item.Chain
+		if c == nil || c.Family+" "+c.Table != firewall.Table {
+			continue
+		}
+		if want, ours := keep[c.Name]; ours {
+			if c.hookedChain != want {
+				return "", false, nil
+			}
+			kept++
+		} else {
+			chains = append(chains, c.Name)
+		}
+	}
+	if kept != len(keep) {
+		return "", false, nil
+	}
+	family, name, _ := strings.Cut(firewall.Table, " ")
+	if out, err = query(ctx, "-j", "-t", "list", "sets", "table", family, name); err != nil {
+		return "", false, err
+	}
+	answer.NFTables = nil
+	if err := decode(out, &answer); err != nil {
+		return "", false, err
+	}
+	for _, item := range answer.NFTables {
+		if item.Set != nil {
+			sets = append(sets, item.Set.Name)
+		}
+	}
+	var b strings.Builder
+	b.WriteString("flush table " + firewall.Table + "\n")
+	for _, list := range []struct {
+		kind  string
+		names []string
+	}{{"chain", chains}, {"set", sets}} {
+		for _, name := range list.names {
+			if !ordinary.MatchString(name) { // somebody else's: the kernel allows what nft's grammar does not
+				return "", false, nil
+			}
+			b.WriteString("delete " + list.kind + " " + firewall.Table + " " + name + "\n")
+		}
+	}
+	return b.String(), true, nil
+}

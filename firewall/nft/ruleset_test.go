@@ -1,0 +1,194 @@
+package nft_test
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"shekara/firewall"
+	"shekara/netctl/nstest"
+	"shekara/netctl/probe"
+	"shekara/netctl/probe/probetest"
+)
+
+// TestGoldensLoad: what the goldens hold is what the kernel takes, and it is found again without a difference.
+func TestGoldensLoad(t *testing.T) {
+	probetest.Need(t, probe.NFTables)
+	files, err := filepath.Glob("../testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no goldens: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			archive, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var p firewall.Policy
+			if err := json.Unmarshal(archive.Files[0].Data, &p); err != nil {
+				t.Fatal(err)
+			}
+			in := open(t, nstest.Host(t, "box"))
+			rules := load(t, in, p)
+			if drift, err := in.Matches(t.Context(), rules); err != nil || len(drift) > 0 {
+				t.Errorf("drift %q, %v", drift, err)
+			}
+		})
+	}
+}
+
+// FuzzRuleset: whatever the names and numbers, a policy is refused, or the kernel takes its rules.
+func FuzzRuleset(f *testing.F) {
+	probetest.Need(f, probe.NFTables)
+	host := nstest.Host(f, "box")
+	f.Add("internet", "eth0", "sk-a", uint8(6), uint16(443), uint16(443), uint8(28), uint16(1420))
+	f.Add("a b", "eth*", "sk-\"", uint8(1), uint16(0), uint16(0), uint8(0), uint16(0))
+	f.Add("chain", "devices", "accept", uint8(132), uint16(1), uint16(65535), uint8(32), uint16(576))
+	f.Add("-", ".", "_", uint8(255), uint16(0), uint16(0), uint8(33), uint16(65535))
+	f.Add("x;flush", "a\nb", "{", uint8(17), uint16(8000), uint16(8100), uint8(1), uint16(1280))
+	f.Add(strings.Repeat("z", 63), "123456789012345", "0", uint8(47), uint16(0), uint16(0), uint8(8), uint16(600))
+	f.Fuzz(func(t *testing.T, zone, iface, device string, protocol uint8, first, last uint16, bits uint8, mtu uint16) {
+		p := rigPolicy()
+		p.Zones[1].Name, p.Interfaces[1].Zone = zone, zone
+		p.Interfaces[1].Name, p.Devices[0].Name, p.Devices[0].MTU = iface, device, int(mtu)
+		four, err4 := pool["sk-a"][0].Prefix(int(bits))
+		six, err6 := pool["sk-a"][4].Prefix(int(bits))
+		service := firewall.Service{Protocol: firewall.Protocol(protocol), FirstPort: first, LastPort: last}
+		flow := firewall.Flow{Name: zone, From: firewall.Place{Device: device}, To: firewall.Place{Zone: zone}, Services: []firewall.Service{service}}
+		if err4 == nil {
+			flow.Sources, flow.Destinations = append(flow.Sources, four), append(flow.Destinations, four)
+		}
+		if err6 == nil {
+			flow.Sources, flow.Destinations = append(flow.Sources, six), append(flow.Destinations, six)
+		}
+		p.Flows = []firewall.Flow{flow}
+		p.Management.Services = append(p.Management.Services, service)
+		rules, err := firewall.Compile(p)
+		if err != nil {
+			return
+		}
+		text, err := rules.Text(1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, err := host.TryInput(text, "nft", "--check", "-f", "-"); err != nil {
+			t.Fatalf("%v\n%s\n%s", err, out, text)
+		}
+	})
+}
+
+// TestDriftInWords: each kind of meddling is said in words that name the chain or set.
+func TestDriftInWords(t *testing.T) {
+	host := nstest.Host(t, "box")
+	in := open(t, host)
+	rules := load(t, in, connectionPolicy("10.64.1.1", "10.20.0.10", false))
+	for _, c := range []struct {
+		by   string
+		want string
+	}{
+		{"add rule inet shekara forward accept", "chain forward: rule added: accept"},
+		{"insert rule inet shekara input tcp dport 23 accept", "chain input: rule added: tcp dport 23 accept"},
+		{"flush chain inet shekara verify", "chain verify: rule missing"},
+		{"add chain inet shekara backdoor", "chain backdoor added"},
+		{"add chain inet shekara forward { policy accept; }", "chain forward: rule missing: type filter hook forward"},
+		{"add set inet shekara odd { type mark; }", "set odd added"},
+		{"flush set inet shekara flow4_32_32_16", "set flow4_32_32_16: element 0x"},
+		{"add element inet shekara zone_links { \"eth9\" }", "set zone_links: element \"eth9\" added"},
+		{"delete element inet shekara zone_links { \"lan0\" }", "set zone_links: element \"lan0\" missing"},
+		{"add table inet shekara { flags dormant; }", "table: rule added: flags dormant"},
+		{"delete table inet shekara", "table inet shekara missing"},
+	} {
+		host.RunInput(c.by+"\n", "nft", "-f", "-")
+		seen, err := in.Observe(t.Context())
+		if err != nil || !slices.ContainsFunc(seen.Drift, func(d string) bool { return strings.HasPrefix(d, c.want) }) {
+			t.Errorf("after %q: %q, %v; want %q", c.by, seen.Drift, err, c.want)
+		}
+		if err := in.Load(t.Context(), rules); err != nil {
+			t.Fatalf("repair after %q: %v", c.by, err)
+		}
+		if drift, err := in.Matches(t.Context(), rules); err != nil || len(drift) > 0 {
+			t.Errorf("after the repair of %q: %q, %v", c.by, drift, err)
+		}
+	}
+}
+
+// TestForeignTables: others' hooks are named, and left alone by all that a Loader does.
+func TestForeignTables(t *testing.T) {
+	host := nstest.Host(t, "box")
+	in := open(t, host)
+	foreign := func() (out []string) {
+		host.Do(func() {
+			var err error
+			if out, err = in.loader.Foreign(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		})
+		return out
+	}
+	if got := foreign(); len(got) > 0 {
+		t.Errorf("nobody else, but %q", got)
+	}
+	host.Run("nft", "add table ip other; add chain ip other drops { type filter hook forward priority 10; policy drop; }; add chain ip other calm")
+	before := host.Run("nft", "list", "table", "ip", "other")
+	rules := load(t, in, connectionPolicy("10.64.1.1", "10.20.0.10", false))
+	if err := in.Change(t.Context(), nil, rules.Elements); err != nil {
+		t.Fatal(err)
+	}
+	if got := foreign(); len(got) != 1 || got[0] != "table ip other chain drops: type filter hook forward priority 10 policy drop" {
+		t.Errorf("foreign chains: %q", got)
+	}
+	if err := in.Remove(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if after := host.Run("nft", "list", "ruleset"); after != before {
+		t.Errorf("left behind:\n%s\nwant\n%s", after, before)
+	}
+}
+
+// TestCounters: a reason is counted under its name, also across loads.
+func TestCounters(t *testing.T) {
+	r := newRig(t)
+	in := open(t, r.box)
+	p := connectionPolicy("10.64.1.1", "10.20.0.10", false)
+	p.Ports = []firewall.TunnelPort{{Tunnel: "a", Device: "sk-a", From: pool["ext0"][0]}}
+	load(t, in, p)
+	read := func() (packets map[string]uint64) {
+		packets = map[string]uint64{}
+		r.box.Do(func() {
+			all, err := in.loader.Counters(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, c := range all {
+				packets[name] = c.Packets
+			}
+		})
+		return packets
+	}
+	udp := packet{source: pool["sk-a"][0], to: pool["dmz0"][0], protocol: firewall.UDP, sport: 1, dport: 9, arriveOn: "sk-a"}
+	spoof, port, short := udp, udp, udp
+	spoof.arriveOn = "lan0"
+	port.source, port.to, port.dport, port.arriveOn = pool["ext0"][1], p.Devices[0].LocalIP, 51820, "ext0"
+	short.source, short.to, short.dport, short.arriveOn, short.short = pool["ext0"][0], p.Devices[0].LocalIP, 51820, "ext0", true
+	for range 3 {
+		for name, k := range map[string]packet{firewall.NoFlow: udp, firewall.Spoofed: spoof, firewall.NoPeer: port, firewall.NoMessage: short} {
+			before := read()
+			r.send(k)
+			r.arrived()
+			if after := read(); after[name] <= before[name] {
+				t.Errorf("%s stays %d", name, after[name])
+			}
+		}
+		before := read()
+		load(t, in, p)
+		for name, n := range read() {
+			if n < before[name] {
+				t.Errorf("%s falls from %d to %d by a load", name, before[name], n)
+			}
+		}
+	}
+}

@@ -1,0 +1,108 @@
+package firewall
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// Policy is who may reach what on this box. Nothing else passes.
+type Policy struct {
+	Zones      []Zone
+	Interfaces []Interface
+	Devices    []Device
+	Ports      []TunnelPort
+	Flows      []Flow
+	Probes     []Probe
+	Management Management
+	DNS        []netip.Addr // resolvers that the box itself may ask; answers come back as established
+}
+
+// Zone is a segment that this box touches or reaches. Prefixes empty: everything that no other zone and no tunnel claims (the internet).
+type Zone struct {
+	Name     string
+	Prefixes []netip.Prefix
+}
+
+// Interface places a host interface in one zone.
+type Interface struct {
+	Name string
+	Zone string
+}
+
+// Device is a tunnel device: packets that arrive on it come from FarZone.
+type Device struct {
+	Name    string // link name
+	FarZone string
+	LocalIP netip.Addr // outer source; marked packets with any other are dropped
+	Port    uint16
+	Mark    uint32
+	MTU     int // TCP MSS is clamped to it
+}
+
+// TunnelPort lets one registered peer address talk to a device's port, at its LocalIP only.
+type TunnelPort struct {
+	Tunnel string
+	Device string
+	From   netip.Addr // zero: any address, for a Peer behind NAT
+}
+
+// Place is where packets enter or leave: a tunnel device or a zone's interfaces. Exactly one is set.
+type Place struct {
+	Device string
+	Zone   string
+}
+
+// Flow lets connections be opened From -> To, from Sources to Destinations, to Services. Answers pass as established.
+type Flow struct {
+	Name         string // of the Flow document
+	Tunnel       string // of the Tunnel document, or ""
+	From, To     Place
+	Sources      []netip.Prefix
+	Destinations []netip.Prefix
+	Services     []Service
+}
+
+// Protocol is an IP protocol number.
+type Protocol uint8
+
+const (
+	ICMP   Protocol = 1
+	TCP    Protocol = 6
+	UDP    Protocol = 17
+	ICMPv6 Protocol = 58
+	SCTP   Protocol = 132
+)
+
+// Service is a protocol and, for those that have ports, a range of destination ports (both 0: all ports).
+type Service struct {
+	Protocol  Protocol
+	FirstPort uint16
+	LastPort  uint16
+}
+
+func (s Service) String() string {
+	name := map[Protocol]string{ICMP: "icmp", TCP: "tcp", UDP: "udp", ICMPv6: "icmpv6", SCTP: "sctp"}[s.Protocol]
+	switch {
+	case s.LastPort == 0:
+		return name
+	case s.FirstPort == s.LastPort:
+		return fmt.Sprintf("%s/%d", name, s.FirstPort)
+	default:
+		return fmt.Sprintf("%s/%d-%d", name, s.FirstPort, s.LastPort)
+	}
+}
+
+// Probe lets echo requests through a tunnel: out from this box, and in to Local from the far end's Remote.
+type Probe struct {
+	Tunnel string
+	Device string
+	Local  netip.Addr // address inside the local prefixes that answers echo; zero: none
+	Remote netip.Addr // address inside the far prefixes that is asked; zero: none
+}
+
+// Management is who may reach the box itself, and for what.
+type Management struct {
+	Zone     string
+	From     []netip.Prefix
+	Services []Service
+}

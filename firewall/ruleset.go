@@ -1,0 +1,136 @@
+package firewall
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Table is the one table that is ours: family and name.
+const Table = "inet shekara"
+
+// Ruleset is a policy as rules.
+type Ruleset struct {
+	Base     string   // chains and empty sets, in nft syntax, as they stand in the table
+	Elements Elements // what tunnels and flows put into the sets
+}
+
+// Ruleset joins the base with elements. An error says that the elements need too many sets or that a set is unknown.
+func (b *Base) Ruleset(e Elements) (Ruleset, error) {
+	r := Ruleset{b.text, e}
+	_, err := e.shapes()
+	return r, err
+}
+
+// Text is the whole ruleset in nft syntax, to be loaded where no table of ours is, or in one transaction with what clears it.
+// Generation is 1 to Generations and differs from that of the table which it replaces.
+func (r Ruleset) Text(generation int) (string, error) {
+	return r.text(Table, "", generation)
+}
+
+// DormantText is the same ruleset for a table of another name that has no hooks, so that no packet meets it: for comparison.
+func (r Ruleset) DormantText(table string, generation int) (string, error) {
+	return r.text(table, "\tflags dormant\n", generation)
+}
+
+func (r Ruleset) text(table, flags string, generation int) (string, error) {
+	shapes, err := r.Elements.shapes()
+	if err != nil {
+		return "", err
+	}
+	w := &writer{}
+	w.WriteString("table " + table + " {\n" + flags)
+	verify, pass := generationRules(generation)
+	w.chain("verify", verify)
+	w.chain("pass", pass...)
+	for _, shape := range shapes {
+		w.set(shape.set(), shape.keyType(), nil)
+	}
+	for _, chain := range flowChains {
+		w.chain(chain.name, flowRules(shapes, chain.port)...)
+	}
+	w.WriteString(r.Base + "}\n") // one block: a second one would clear the flags, and would not know the chains of a later one
+	w.elements("add", table, r.Elements)
+	return w.String(), nil
+}
+
+var flowChains = [...]struct{ name, port string }{{"flows_open", "dport"}, {"flows_answer", "sport"}}
+
+func flowRules(shapes []shape, port string) []string {
+	out := make([]string, len(shapes))
+	for i, shape := range shapes {
+		out[i] = shape.rule(port)
+	}
+	return out
+}
+
+// generationRules are those of the two chains that a change of generation rewrites.
+func generationRules(n int) (verify string, pass []string) {
+	return fmt.Sprintf("ct mark & 0x%08x == 0x%08x accept", generationMask, n),
+		[]string{fmt.Sprintf("ct mark set meta mark | 0x%08x", n), "meta mark set 0x00000000", "accept"}
+}
+
+func (w *writer) elements(verb, table string, e Elements) {
+	for _, set := range e.Sets() {
+		if len(e[set]) == 0 {
+			continue
+		}
+		fmt.Fprintf(w, "%s element %s %s {\n", verb, table, set)
+		for _, element := range e[set] {
+			w.WriteString(element + ",\n")
+		}
+		w.WriteString("}\n")
+	}
+}
+
+// Change is the text that takes a loaded table from before to after in one transaction: elements, and the sets and rules of
+// shapes that come or go. Generation is the one that is loaded if nothing is removed, else the next.
+func Change(before, after, add, remove Elements, generation int) (string, error) {
+	old, err := before.shapes()
+	if err != nil {
+		return "", err
+	}
+	shapes, err := after.shapes()
+	if err != nil {
+		return "", err
+	}
+	had, have := map[shape]bool{}, map[shape]bool{}
+	for _, s := range old {
+		had[s] = true
+	}
+	w := &writer{}
+	changed := false
+	for _, s := range shapes {
+		if have[s] = true; !had[s] {
+			changed = true
+			fmt.Fprintf(w, "add set %s %s { type %s; }\n", Table, s.set(), s.keyType())
+		}
+	}
+	var gone strings.Builder
+	for _, s := range old {
+		if !have[s] {
+			changed = true
+			fmt.Fprintf(&gone, "delete set %s %s\n", Table, s.set())
+		}
+	}
+	w.elements("add", Table, add)
+	w.elements("delete", Table, remove)
+	if changed {
+		for _, chain := range flowChains {
+			w.rewrite(chain.name, flowRules(shapes, chain.port)...)
+		}
+		w.WriteString(gone.String())
+	}
+	if remove.Count() > 0 {
+		verify, pass := generationRules(generation)
+		w.rewrite("verify", verify)
+		w.rewrite("pass", pass...)
+	}
+	return w.String(), nil
+}
+
+func (w *writer) rewrite(chain string, rules ...string) {
+	fmt.Fprintf(w, "flush chain %s %s\n", Table, chain)
+	for _, rule := range rules {
+		fmt.Fprintf(w, "add rule %s %s %s\n", Table, chain, rule)
+	}
+}
