@@ -1,0 +1,71 @@
+package journal
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Entry is one line of the catalogue.
+type Entry struct {
+	Type    Type
+	Meaning string // one sentence
+}
+
+// Catalogue lists every type that Append takes, with what it means.
+func Catalogue() []Entry {
+	return []Entry{
+		{DaemonStart, "The daemon started; fields name its version and the revision that it brings up."},
+		{DaemonStop, "The daemon stopped in order; what it made on the host stays."},
+		{HostFail, "A step that belongs to no single tunnel was refused by the host; it is tried again later and everything else goes on."},
+		{HostClean, "Everything that bears our name was removed from the host."},
+		{DocumentsReject, "Documents were refused, or those of the revision in force have become invalid and are left out."},
+		{PlanMake, "Somebody asked what documents would change."},
+		{ApplyStart, "The intent to apply a revision is on disk and its first step follows."},
+		{ApplyFinish, "A revision is in force; fields count what it changed and which tunnels have an error of their own."},
+		{ApplyFail, "A revision could not be applied and the one before is in force again."},
+		{ConfirmWait, "A revision is in force but is undone unless it is confirmed by the time in the fields."},
+		{ConfirmDone, "Somebody confirmed a revision in time."},
+		{RevisionRevert, "A revision was undone: nobody confirmed it in time, or somebody rolled it back."},
+		{AlarmAcknowledge, "Somebody has seen the alarms and cleared them."},
+		{DriftFind, "The host differs from the revision in force; the message says in what."},
+		{DriftRepair, "What differed was made as the revision says."},
+		{DriftStop, "Repairs stopped: the same box was repaired three times within a minute, so somebody or something keeps changing it."},
+		{DriftResume, "Somebody let repairs go on."},
+		{HoldBegin, "Somebody works by hand: drift is reported but not repaired until the time in the fields."},
+		{HoldEnd, "The hold ended and drift is repaired again."},
+		{TunnelState, "A tunnel's state changed; fields name the state before and after."},
+		{TunnelFail, "A tunnel has an error of its own and is tried again later; the others go on."},
+		{TunnelRecover, "A tunnel's own error is gone."},
+		{TunnelReset, "A tunnel that was stuck in its handshake was reset alone."},
+		{FlowRevoke, "Connections that were established under a flow no longer declared were cut."},
+		{SecretMake, "A secret was made on the box; fields name it, never its value."},
+		{SecretImport, "A secret was brought to the box."},
+		{SecretExport, "A secret was sealed to a recipient and handed out."},
+		{AccessRefuse, "Somebody asked for what they may not do."},
+		{JournalCut, "The journal ended in a record that was never acknowledged, as a power cut leaves it; it was set aside in the file that the fields name."},
+		{JournalDamage, "A line of the journal that had been acknowledged cannot be read; the file is left as it is."},
+		{JournalMiss, "Events could not be written, because the disk was full or failed, and are lost; the fields say how many and when."},
+		{JournalResume, "The journal can be written again."},
+	}
+}
+
+func known(t Type) bool {
+	for _, e := range Catalogue() {
+		if e.Type == t {
+			return true
+		}
+	}
+	return false
+}
+
+// Reference is docs/events.md.
+func Reference() string {
+	var b strings.Builder
+	b.WriteString("# Events\n\nGenerated from journal/catalogue.go by `go test ./journal -update`; do not edit.\n\n")
+	b.WriteString("Each event is one JSON object on a line: `sequence` (from 1, no gaps), `time` (UTC), `type`, `severity`, `actor` (who asked; absent: the daemon itself), ")
+	b.WriteString("`object` (what it is about, as `tunnel/NAME`), `message` and `fields`.\n\n| type | meaning |\n|---|---|\n")
+	for _, e := range Catalogue() {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", e.Type, e.Meaning)
+	}
+	return b.String()
+}

@@ -1,0 +1,237 @@
+package journal
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+)
+
+var errDisk = errors.New("disk fault")
+
+// faulty asks at before each step that touches the disk: whether the step is done, and what is answered.
+type faulty struct {
+	segment
+	at func(point string) (do bool, answer error)
+}
+
+func (f *faulty) step(point string, do func() error) error {
+	done, answer := f.at(point)
+	if done {
+		if err := do(); err != nil {
+			return err
+		}
+	}
+	return answer
+}
+
+func (f *faulty) Append(p []byte) error {
+	return f.step("append", func() error { return f.segment.Append(p) })
+}
+func (f *faulty) Sync() error { return f.step("sync", f.segment.Sync) }
+func (f *faulty) Truncate(n int64) error {
+	return f.step("truncate", func() error { return f.segment.Truncate(n) })
+}
+
+// TestEveryCommitPoint fails each step of a run of appends in turn, done or not, and demands: what was acknowledged is there, each
+// once, without a gap; the journal itself goes on without being opened again; and so does one opened afresh.
+func TestEveryCommitPoint(t *testing.T) {
+	const appends = 6
+	for _, persisted := range []bool{false, true} {
+		for point := 0; ; point++ {
+			reached := false
+			t.Run(fmt.Sprintf("point %d, persisted %v", point, persisted), func(t *testing.T) {
+				reached = failAt(t, point, persisted, appends)
+			})
+			if !reached {
+				break
+			}
+		}
+	}
+}
+
+func failAt(t *testing.T, point int, persisted bool, appends int) (reached bool) {
+	dir, step := t.TempDir(), 0
+	j, err := open(dir, 300, func(path string) (segment, error) { // 300: rotation is among the points
+		if step++; step-1 == point {
+			reached = true
+			if persisted {
+				if s, err := openSegment(path); err == nil {
+					_ = s.Close()
+				}
+			}
+			return nil, errDisk
+		}
+		s, err := openSegment(path)
+		if err != nil {
+			return nil, err
+		}
+		return &faulty{segment: s, at: func(string) (bool, error) {
+			if step++; step-1 == point {
+				reached = true
+				return persisted, errDisk
+			}
+			return true, nil
+		}}, nil
+	})
+	var acknowledged []string
+	if err == nil {
+		for n := range appends {
+			e, err := j.Append(context.Background(), started(n))
+			switch {
+			case err == nil:
+				acknowledged = append(acknowledged, e.Object)
+			case !errors.Is(err, errDisk):
+				t.Fatal(err)
+			}
+		}
+		want, missed := appends, 0
+		if reached && point > 0 { // the fault of point 0 is met by Open, and costs nothing: the first append tries again
+			want--
+		}
+		if len(acknowledged) != want {
+			t.Errorf("%d of %d appends were taken: one fault costs one append", len(acknowledged), appends)
+		}
+		var got []string
+		for _, name := range objects(t, j) {
+			if name == "journal" {
+				missed++
+			} else {
+				got = append(got, name)
+			}
+		}
+		if strings.Join(got, " ") != strings.Join(acknowledged, " ") {
+			t.Errorf("the journal has %v, acknowledged were %v", got, acknowledged)
+		}
+		// A fault of the last append has no later one to tell of it.
+		if len(acknowledged) < appends && acknowledged[len(acknowledged)-1] == started(appends-1).Object && missed != 1 {
+			t.Errorf("the journal tells %d times of what it could not write", missed)
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+	} else if !errors.Is(err, errDisk) {
+		t.Fatal(err)
+	}
+	again := mustOpen(t, dir)
+	acknowledged = append(acknowledged, mustAppend(t, again, started(99)).Object)
+	var kept []string
+	for _, name := range objects(t, again) {
+		if strings.HasPrefix(name, "daemon/") {
+			kept = append(kept, name)
+		}
+	}
+	// A record that was answered with an error may be there or not: it was undecided until the file was opened again.
+	if point == 0 && len(kept) < len(acknowledged) || strings.Join(subsequence(acknowledged, kept), " ") != strings.Join(acknowledged, " ") {
+		t.Errorf("opened again, the journal has %v, acknowledged were %v", kept, acknowledged)
+	}
+	return reached
+}
+
+func subsequence(want, in []string) (found []string) {
+	for _, name := range in {
+		if len(found) < len(want) && want[len(found)] == name {
+			found = append(found, name)
+		}
+	}
+	return found
+}
+
+const childVariable = "SHEKARA_JOURNAL_CHILD"
+
+// TestKilledWriterLosesNothing kills a writing child again and again: what it printed was acknowledged and must be there.
+func TestKilledWriterLosesNothing(t *testing.T) {
+	if dir := os.Getenv(childVariable); dir != "" {
+		writeUntilKilled(dir)
+		return
+	}
+	rounds := 15
+	if n, err := strconv.Atoi(os.Getenv("SHEKARA_KILLS")); err == nil {
+		rounds = n // make soak: 10,000
+	}
+	dir := t.TempDir()
+	acknowledged := map[uint64]string{}
+	for range rounds {
+		child := exec.Command(os.Args[0], "-test.run=^TestKilledWriterLosesNothing$")
+		child.Env = append(os.Environ(), childVariable+"="+dir)
+		out, err := child.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := child.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		for n := 0; lines.Scan(); n++ {
+			sequence, object, _ := strings.Cut(lines.Text(), " ")
+			s, err := strconv.ParseUint(sequence, 10, 64)
+			if err != nil {
+				t.Fatalf("child says %q", lines.Text())
+			}
+			if before, twice := acknowledged[s]; twice {
+				t.Fatalf("sequence %d was given to %s and to %s", s, before, object)
+			}
+			acknowledged[s] = object
+			if n == 20 {
+				_ = child.Process.Kill()
+			}
+		}
+		_ = child.Wait()
+	}
+	if len(acknowledged) < rounds*20 {
+		t.Fatalf("only %d records were acknowledged: the test tests nothing", len(acknowledged))
+	}
+	j := mustOpen(t, dir)
+	after, found := uint64(0), map[uint64]string{}
+	for {
+		events, err := j.Read(t.Context(), after, MaxRead)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(events) == 0 {
+			break
+		}
+		for _, e := range events {
+			if e.Sequence != after+1 {
+				t.Fatalf("sequence %d follows %d", e.Sequence, after)
+			}
+			after, found[e.Sequence] = e.Sequence, e.Object
+		}
+	}
+	for s, object := range acknowledged {
+		if found[s] != object {
+			t.Fatalf("record %d %s was acknowledged, the journal has %q", s, object, found[s])
+		}
+	}
+}
+
+func writeUntilKilled(dir string) {
+	j, err := Open(dir)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	var print sync.Mutex
+	var group sync.WaitGroup
+	for w := range 4 {
+		group.Go(func() {
+			for n := 0; ; n++ {
+				e, err := j.Append(context.Background(), Event{Type: DaemonStart, Severity: Info, Object: fmt.Sprintf("%d/%d/%d", os.Getpid(), w, n)})
+				print.Lock()
+				if err != nil {
+					fmt.Println(err)
+					os.Exit(1)
+				}
+				fmt.Println(e.Sequence, e.Object)
+				print.Unlock()
+			}
+		})
+	}
+	group.Wait()
+}

@@ -1,0 +1,72 @@
+package journal
+
+import "time"
+
+// Event is one thing that happened. Append fills Sequence and Time.
+type Event struct {
+	Sequence uint64            `json:"sequence"` // from 1, no gaps
+	Time     time.Time         `json:"time"`     // UTC, by the box's clock; order is by Sequence
+	Type     Type              `json:"type"`
+	Severity Severity          `json:"severity"`
+	Actor    Actor             `json:"actor,omitzero"`
+	Object   string            `json:"object,omitempty"` // "tunnel/agency-a", "revision/12", "device/sk-agencies"
+	Message  string            `json:"message"`          // one sentence for people
+	Fields   map[string]string `json:"fields,omitempty"` // facts for programs; never a secret
+}
+
+// Type is noun.verb, from the catalogue below. Append refuses a type that is not in it.
+type Type string
+
+// Severity is named as in RFC 5424, section 6.2.1.
+type Severity string
+
+const (
+	Alert   Severity = "alert"
+	Error   Severity = "error"
+	Warning Severity = "warning"
+	Notice  Severity = "notice"
+	Info    Severity = "info"
+)
+
+// Actor is who asked, by the credentials of the socket's other end. Zero: the daemon itself.
+type Actor struct {
+	UID  uint32 `json:"uid"`
+	User string `json:"user,omitempty"`
+	PID  int32  `json:"pid,omitempty"`
+}
+
+// The types. What each means stands in Catalogue; docs/events.md is generated from it.
+const (
+	DaemonStart      Type = "daemon.start"
+	DaemonStop       Type = "daemon.stop"
+	HostFail         Type = "host.fail"
+	HostClean        Type = "host.clean"
+	DocumentsReject  Type = "documents.reject"
+	PlanMake         Type = "plan.make"
+	ApplyStart       Type = "apply.start"
+	ApplyFinish      Type = "apply.finish"
+	ApplyFail        Type = "apply.fail"
+	ConfirmWait      Type = "confirm.wait"
+	ConfirmDone      Type = "confirm.done"
+	RevisionRevert   Type = "revision.revert"
+	AlarmAcknowledge Type = "alarm.acknowledge"
+	DriftFind        Type = "drift.find"
+	DriftRepair      Type = "drift.repair"
+	DriftStop        Type = "drift.stop"
+	DriftResume      Type = "drift.resume"
+	HoldBegin        Type = "hold.begin"
+	HoldEnd          Type = "hold.end"
+	TunnelState      Type = "tunnel.state"
+	TunnelFail       Type = "tunnel.fail"
+	TunnelRecover    Type = "tunnel.recover"
+	TunnelReset      Type = "tunnel.reset"
+	FlowRevoke       Type = "flow.revoke"
+	SecretMake       Type = "secret.make"
+	SecretImport     Type = "secret.import"
+	SecretExport     Type = "secret.export"
+	AccessRefuse     Type = "access.refuse"
+	JournalCut       Type = "journal.cut"
+	JournalDamage    Type = "journal.damage"
+	JournalMiss      Type = "journal.miss"
+	JournalResume    Type = "journal.resume"
+)
