@@ -1,0 +1,285 @@
+package apitest
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"shekara/journal"
+	"shekara/provisioning"
+	"shekara/provisioning/document"
+)
+
+// Memory is an engine without a host: files are its documents, "bad" in one is a problem, "failing" a tunnel that cannot be made real. It keeps revisions, refuses a stale
+// base and a second apply in a confirm window, as the real one does.
+type Memory struct {
+	mu        sync.Mutex // guards what follows
+	revisions []revision
+	secrets   map[string]string
+	hold      *time.Time
+	alive     time.Time
+
+	Siteless bool          // it does not know which Site it is; set it before anybody asks
+	Block    chan struct{} // Apply waits for it, if set; set it before anybody applies
+	Entered  chan struct{} // is told when Apply waits
+}
+
+type revision struct {
+	provisioning.Revision
+	files map[string]string
+}
+
+// NewMemory makes one to which nothing was applied.
+func NewMemory() *Memory { return &Memory{secrets: map[string]string{}, alive: time.Now()} }
+
+// Turn says when the loop last turned.
+func (m *Memory) Turn(at time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.alive = at
+}
+
+func (m *Memory) newest() revision {
+	if len(m.revisions) == 0 {
+		return revision{}
+	}
+	return m.revisions[len(m.revisions)-1]
+}
+
+func (m *Memory) plan(r provisioning.Request) (provisioning.Plan, map[string]string, error) {
+	newest := m.newest()
+	if saw := max(r.Base, 0); r.Base != 0 && saw != newest.ID {
+		return provisioning.Plan{}, nil, &provisioning.ConflictError{Saw: saw, Newest: newest.ID, Actor: newest.Actor}
+	}
+	want := map[string]string{}
+	if !r.Whole {
+		maps.Copy(want, newest.files)
+	}
+	invalid := &provisioning.InvalidError{}
+	for _, f := range r.Files {
+		if line := strings.Index(string(f.Data), "bad"); line >= 0 {
+			invalid.Problems = append(invalid.Problems, document.Problem{Position: document.Position{File: f.Name, Line: 1, Column: line + 1},
+				What: "bad word", Value: "bad", Hint: "write good"})
+		}
+		want[f.Name] = string(f.Data)
+	}
+	if len(invalid.Problems) > 0 {
+		return provisioning.Plan{}, nil, invalid
+	}
+	plan := provisioning.Plan{ID: "0123456789ab", Base: newest.ID, Site: "owner", Changes: compare(newest.files, want)}
+	return plan, want, nil
+}
+
+func compare(before, after map[string]string) []provisioning.Change {
+	var changes []provisioning.Change
+	for _, name := range slices.Sorted(maps.Keys(after)) {
+		if old, ok := before[name]; !ok {
+			changes = append(changes, provisioning.Change{Verb: "add", Kind: document.KindZone, Name: name, After: after[name]})
+		} else if old != after[name] {
+			changes = append(changes, provisioning.Change{Verb: "change", Kind: document.KindZone, Name: name, Before: old, After: after[name]})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(before)) {
+		if _, ok := after[name]; !ok {
+			changes = append(changes, provisioning.Change{Verb: "remove", Kind: document.KindZone, Name: name, Before: before[name]})
+		}
+	}
+	return changes
+}
+
+func (m *Memory) Plan(_ context.Context, r provisioning.Request) (provisioning.Plan, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	plan, _, err := m.plan(r)
+	return plan, err
+}
+
+func (m *Memory) Apply(ctx context.Context, r provisioning.Request) (provisioning.Result, error) {
+	if m.Block != nil {
+		m.Entered <- struct{}{}
+		select {
+		case <-m.Block:
+		case <-ctx.Done():
+			return provisioning.Result{}, ctx.Err()
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n := m.newest(); n.State == provisioning.Unconfirmed {
+		return provisioning.Result{}, &provisioning.ConflictError{Saw: r.Base, Newest: n.ID, Pending: true, Actor: n.Actor}
+	}
+	plan, want, err := m.plan(r)
+	if err != nil || plan.Empty() {
+		return provisioning.Result{Revision: plan.Base, Plan: plan}, err
+	}
+	next := revision{files: want, Revision: provisioning.Revision{ID: plan.Base + 1, Parent: plan.Base, Actor: r.Actor, Message: r.Message, State: provisioning.Confirmed}}
+	if r.ConfirmWithin > 0 {
+		by := time.Now().Add(r.ConfirmWithin)
+		next.State, next.ConfirmBy = provisioning.Unconfirmed, &by
+	}
+	m.revisions = append(m.revisions, next)
+	return provisioning.Result{Revision: next.ID, Plan: plan, Failed: failed(want), ConfirmBy: next.ConfirmBy}, nil
+}
+
+func failed(files map[string]string) []provisioning.Failed {
+	var list []provisioning.Failed
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if strings.Contains(files[name], "failing") {
+			list = append(list, provisioning.Failed{Tunnel: name, Error: "its endpoint does not resolve", Hint: "correct the name"})
+		}
+	}
+	return list
+}
+
+func (m *Memory) Confirm(context.Context, journal.Actor) (provisioning.Result, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.newest()
+	if n.State != provisioning.Unconfirmed {
+		return provisioning.Result{}, provisioning.ErrNothingToConfirm
+	}
+	m.revisions[len(m.revisions)-1].State = provisioning.Confirmed
+	return provisioning.Result{Revision: n.ID}, nil
+}
+
+func (m *Memory) Rollback(_ context.Context, to int, by journal.Actor) (provisioning.Result, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.newest()
+	if to == 0 {
+		to = n.ID - 1
+	}
+	if to < 1 || to >= n.ID {
+		return provisioning.Result{}, fmt.Errorf("revision %d: %w", to, fs.ErrNotExist)
+	}
+	files := m.revisions[to-1].files
+	m.revisions = append(m.revisions, revision{files: files, Revision: provisioning.Revision{ID: n.ID + 1, Parent: n.ID, Actor: by, State: provisioning.Confirmed}})
+	return provisioning.Result{Revision: n.ID + 1, Failed: failed(files)}, nil
+}
+
+func (m *Memory) Hold(_ context.Context, length time.Duration, _ journal.Actor) (time.Time, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if length == 0 {
+		m.hold = nil
+		return time.Time{}, nil
+	}
+	until := time.Now().Add(length)
+	m.hold = &until
+	return until, nil
+}
+
+func (m *Memory) History(context.Context) ([]provisioning.Revision, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []provisioning.Revision
+	for _, r := range slices.Backward(m.revisions) {
+		out = append(out, r.Revision)
+	}
+	return out, nil
+}
+
+func (m *Memory) files(id int) (map[string]string, error) {
+	switch {
+	case id == 0:
+		return m.newest().files, nil
+	case id > len(m.revisions):
+		return nil, fmt.Errorf("revision %d: %w", id, fs.ErrNotExist)
+	}
+	return m.revisions[id-1].files, nil
+}
+
+func (m *Memory) Compare(_ context.Context, from, to int) ([]provisioning.Change, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before, err := m.files(from)
+	if err != nil {
+		return nil, err
+	}
+	after, err := m.files(to)
+	return compare(before, after), err
+}
+
+func (m *Memory) Documents(_ context.Context, id int) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	files, err := m.files(id)
+	var text strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		text.WriteString(files[name])
+	}
+	return []byte(text.String()), err
+}
+
+func (m *Memory) Status(context.Context) (provisioning.Status, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.newest()
+	return provisioning.Status{Site: "owner", Revision: n.ID, State: n.State, ConfirmBy: n.ConfirmBy, HoldUntil: m.hold,
+		Tunnels: map[string]int{"passing": 1, "down": 1}, LastObserved: m.alive}, nil
+}
+
+func (m *Memory) Tunnels(context.Context) ([]provisioning.TunnelStatus, error) {
+	shaken := time.Unix(1700000000, 0)
+	return []provisioning.TunnelStatus{
+		{Name: "agency-a", State: "passing", Protocol: "wireguard", Device: "sk-agencies", PublicKey: "QUFB=", ReceivedBytes: 1234, SentBytes: 99,
+			LastHandshake: &shaken, Probe: &provisioning.ProbeStatus{Sent: 20, Lost: 1, Latency: 1500 * time.Microsecond}},
+		{Name: "agency-b", State: "down", Protocol: "wireguard", Device: "sk-agencies", PublicKey: "QkJC=", Reason: "no handshake"},
+	}, nil
+}
+
+func (m *Memory) Tunnel(ctx context.Context, name string) (provisioning.TunnelStatus, error) {
+	all, _ := m.Tunnels(ctx)
+	for _, t := range all {
+		if t.Name == name {
+			return t, nil
+		}
+	}
+	return provisioning.TunnelStatus{}, fmt.Errorf("tunnel %q: %w", name, fs.ErrNotExist)
+}
+
+func (m *Memory) PeerExport(context.Context) ([]byte, error) { return []byte("kind: Peer\n"), nil }
+func (m *Memory) Alive() time.Time                           { m.mu.Lock(); defer m.mu.Unlock(); return m.alive }
+
+func (m *Memory) Secrets(context.Context) ([]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Sorted(maps.Keys(m.secrets)), nil
+}
+
+func (m *Memory) NewSecret(_ context.Context, name string, _ journal.Actor) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.secrets[name]; ok {
+		return fmt.Errorf("secret %q: %w", name, fs.ErrExist)
+	}
+	m.secrets[name] = "made"
+	return nil
+}
+
+func (m *Memory) ImportSecret(_ context.Context, name string, value []byte, _ journal.Actor) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.secrets[name] = string(value)
+	return nil
+}
+
+// ExportSecret refuses what is no recipient, as the real one does.
+func (m *Memory) ExportSecret(_ context.Context, name, recipient string, _ journal.Actor) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.secrets[name]; !ok {
+		return nil, fmt.Errorf("secret %q: %w", name, fs.ErrNotExist)
+	}
+	if !strings.HasPrefix(recipient, "age1") {
+		return nil, fmt.Errorf("%q is not a recipient", recipient)
+	}
+	return []byte("sealed to " + recipient), nil
+}
+
+func (m *Memory) Recipient(context.Context) (string, error) { return "age1box", nil }

@@ -1,0 +1,63 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"shekara/journal"
+	"shekara/provisioning"
+)
+
+// Engine is what the API needs of the provisioning engine. Errors are typed: InvalidError, ConflictError, fs.ErrNotExist;
+// one with a method Hint() string says the next step itself.
+type Engine interface {
+	changer
+	historian
+	observer
+	keeper
+	// Alive is when the engine's loop last turned.
+	Alive() time.Time
+}
+
+type changer interface {
+	Plan(context.Context, provisioning.Request) (provisioning.Plan, error)
+	Apply(context.Context, provisioning.Request) (provisioning.Result, error)
+	Confirm(context.Context, journal.Actor) (provisioning.Result, error)
+	// Rollback goes back to a revision; 0: the one before.
+	Rollback(context.Context, int, journal.Actor) (provisioning.Result, error)
+	// Hold keeps drift from being repaired for that long; 0 ends it. It answers until when.
+	Hold(context.Context, time.Duration, journal.Actor) (time.Time, error)
+}
+
+type historian interface {
+	History(context.Context) ([]provisioning.Revision, error) // newest first
+	Compare(ctx context.Context, from, to int) ([]provisioning.Change, error)
+	Documents(ctx context.Context, revision int) ([]byte, error) // canonical YAML; 0: the one in force
+}
+
+type observer interface {
+	Status(context.Context) (provisioning.Status, error)
+	Tunnels(context.Context) ([]provisioning.TunnelStatus, error)
+	Tunnel(ctx context.Context, name string) (provisioning.TunnelStatus, error)
+	// PeerExport is this box's Peer documents, with public keys.
+	PeerExport(context.Context) ([]byte, error)
+}
+
+type keeper interface {
+	Secrets(context.Context) ([]string, error)
+	NewSecret(ctx context.Context, name string, by journal.Actor) error
+	ImportSecret(ctx context.Context, name string, value []byte, by journal.Actor) error
+	ExportSecret(ctx context.Context, name, recipient string, by journal.Actor) ([]byte, error)
+	// Recipient is to whom others seal what is meant for this box.
+	Recipient(context.Context) (string, error)
+}
+
+// Journal is what the API needs of the record of events.
+type Journal interface {
+	// Read gives at most limit events with sequences above after, oldest first.
+	Read(ctx context.Context, after uint64, limit int) ([]journal.Event, error)
+	// Last is the newest sequence; 0: nothing happened yet.
+	Last() uint64
+	// Wait returns when there are events above after, or with the context's error.
+	Wait(ctx context.Context, after uint64) error
+}

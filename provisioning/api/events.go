@@ -1,0 +1,204 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"shekara/journal"
+)
+
+const (
+	eventsPerRead   = 500
+	streamWriteTime = 10 * time.Second // a reader that takes nothing for so long is let go
+	streamHeartbeat = 15 * time.Second // an empty line, so that both ends notice a dead other end
+)
+
+type eventsInput struct {
+	After uint64 `query:"after" doc:"only those with a greater sequence"`
+	Limit int    `query:"limit" minimum:"1" maximum:"10000" default:"1000"`
+}
+
+type eventsOutput struct {
+	Body Events
+}
+
+type followInput struct {
+	After int64 `query:"after" default:"-1" doc:"begin after this sequence; -1: with what comes next; -N-1: with the newest N"`
+}
+
+func (s *Server) registerEvents() {
+	register(s, Looks, get("list-events", "/events", "Events", "The journal, oldest first"), s.listEvents)
+	register(s, Looks, textual(get("follow-events", "/events/stream", "Events", "The journal as it grows, one JSON object a line"), lines), s.followEvents)
+	register(s, Looks, textual(get("follow-changes", "/changes", "Events", "Tunnels and status whenever they change, one JSON object a line"), lines), s.followChanges)
+}
+
+const lines = "application/x-ndjson"
+
+func (s *Server) listEvents(ctx context.Context, in *eventsInput) (*eventsOutput, error) {
+	events, err := s.config.Journal.Read(ctx, in.After, in.Limit)
+	out := &eventsOutput{Body: Events{Events: listed(events), Next: in.After}}
+	if len(events) > 0 {
+		out.Body.Next = events[len(events)-1].Sequence
+	}
+	return out, err
+}
+
+func (s *Server) followEvents(_ context.Context, in *followInput) (*huma.StreamResponse, error) {
+	after := uint64(max(in.After, 0))
+	if in.After < 0 {
+		newest, back := s.config.Journal.Last(), uint64(-(in.After + 1))
+		after = newest - min(newest, back)
+	}
+	return s.stream(func(ctx context.Context, send func(any) error) error {
+		return s.eachBatch(ctx, after, send, func(events []journal.Event) error {
+			for _, e := range events {
+				if err := send(e); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}), nil
+}
+
+// followChanges sends the status first, then what each event touched. Whatever changes is an event, so nothing is missed; what
+// several events touched while the reader was slow is sent once, as it is by then.
+func (s *Server) followChanges(_ context.Context, _ *struct{}) (*huma.StreamResponse, error) {
+	after := s.config.Journal.Last()
+	return s.stream(func(ctx context.Context, send func(any) error) error {
+		if err := s.sendStatus(ctx, send); err != nil {
+			return err
+		}
+		return s.eachBatch(ctx, after, send, func(events []journal.Event) error {
+			touched, status := touchedBy(events)
+			for _, name := range touched {
+				if err := s.sendTunnel(ctx, name, send); err != nil {
+					return err
+				}
+			}
+			if !status {
+				return nil
+			}
+			return s.sendStatus(ctx, send)
+		})
+	}), nil
+}
+
+// touchedBy is which tunnels the events speak of, each once, and whether any of them changes what Status says.
+func touchedBy(events []journal.Event) (names []string, status bool) {
+	for _, e := range events {
+		if name, ok := strings.CutPrefix(e.Object, "tunnel/"); ok && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+		status = status || e.Type != journal.AccessRefuse
+	}
+	return names, status
+}
+
+func (s *Server) sendStatus(ctx context.Context, send func(any) error) error {
+	status, err := s.config.Engine.Status(ctx)
+	if err != nil {
+		return err
+	}
+	return send(Update{Status: &status})
+}
+
+func (s *Server) sendTunnel(ctx context.Context, name string, send func(any) error) error {
+	tunnel, err := s.config.Engine.Tunnel(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return send(Update{Gone: name})
+	}
+	if err != nil {
+		return err
+	}
+	return send(Update{Tunnel: &tunnel})
+}
+
+// eachBatch hands on the events after a sequence as they come, until the context ends or handle fails.
+func (s *Server) eachBatch(ctx context.Context, after uint64, send func(any) error, handle func([]journal.Event) error) error {
+	for {
+		events, err := s.config.Journal.Read(ctx, after, eventsPerRead)
+		if err != nil {
+			return err
+		}
+		if len(events) == 0 {
+			if err := s.awaitEvent(ctx, after, send); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := handle(events); err != nil {
+			return err
+		}
+		after = events[len(events)-1].Sequence
+	}
+}
+
+// awaitEvent returns when there is an event above after, sending heartbeats meanwhile.
+func (s *Server) awaitEvent(ctx context.Context, after uint64, send func(any) error) error {
+	for {
+		wait, cancel := context.WithTimeout(ctx, streamHeartbeat)
+		err := s.config.Journal.Wait(wait, after)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := send(nil); err != nil {
+			return err
+		}
+	}
+}
+
+// stream answers lines until the caller hangs up, stops reading or the server is stopped.
+func (s *Server) stream(produce func(ctx context.Context, send func(any) error) error) *huma.StreamResponse {
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		r, w := humago.Unwrap(hc)
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		go func() {
+			select {
+			case <-s.closing:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+		control := http.NewResponseController(w)
+		encoder := json.NewEncoder(w)
+		send := func(v any) error {
+			if err := control.SetWriteDeadline(time.Now().Add(streamWriteTime)); err != nil {
+				return err
+			}
+			if v == nil {
+				if _, err := w.Write([]byte("\n")); err != nil {
+					return err
+				}
+			} else if err := encoder.Encode(v); err != nil {
+				return err
+			}
+			return control.Flush()
+		}
+		w.Header().Set("Content-Type", lines)
+		w.WriteHeader(http.StatusOK)
+		if err := control.Flush(); err != nil {
+			return
+		}
+		if err := produce(ctx, send); err != nil && ctx.Err() == nil {
+			s.config.Log.Debug("stream ended", "operation", r.URL.Path, "error", err)
+		}
+	}}
+}
+
+// textual says in the OpenAPI document that the answer is not JSON.
+func textual(op huma.Operation, contentType string) huma.Operation {
+	op.Metadata = map[string]any{"contentType": contentType}
+	return op
+}

@@ -1,0 +1,19 @@
+package api
+
+import (
+	"context"
+	"net/http/httptest"
+	"strings"
+)
+
+// HandleAsRoot asks the handler as root, without a socket.
+func (s *Server) HandleAsRoot(method, path, body, match string) *httptest.ResponseRecorder {
+	request := httptest.NewRequest(method, path, strings.NewReader(body))
+	request.Header.Set("Content-Type", "application/json")
+	if match != "" {
+		request.Header["If-Match"] = []string{match}
+	}
+	answer := httptest.NewRecorder()
+	s.handler.ServeHTTP(answer, request.WithContext(context.WithValue(request.Context(), callerKey{}, caller{role: Acts})))
+	return answer
+}

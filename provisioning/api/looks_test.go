@@ -1,0 +1,128 @@
+package api_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
+	"shekara/provisioning"
+	"shekara/provisioning/api"
+	"shekara/provisioning/api/apitest"
+	"shekara/provisioning/client"
+	"shekara/provisioning/document"
+)
+
+func TestBoxWithoutASite(t *testing.T) {
+	server := api.New(api.Config{Engine: apitest.NewMemory(), Metrics: api.NewMetrics("test"), Log: slog.New(slog.DiscardHandler)})
+	for _, path := range []string{"/api/v1/plans", "/api/v1/applies"} {
+		answer := server.HandleAsRoot("POST", path, documents, "")
+		if text := answer.Body.String(); answer.Code != http.StatusConflict || !strings.Contains(text, "no-site") || !strings.Contains(text, "/etc/shekara/site") {
+			t.Errorf("%s answered %d %s", path, answer.Code, text)
+		}
+	}
+}
+
+func TestHealth(t *testing.T) {
+	b := start(t, as("view"))
+	c := client.New(b.directory)
+	expect := func(which string, want bool) {
+		t.Helper()
+		if ok, reason, err := c.Healthy(t.Context(), which); err != nil || ok != want || ok == (reason != "") {
+			t.Errorf("%s = %v, %q, %v; want %v", which, ok, reason, err, want)
+		}
+	}
+	expect("live", true)
+	expect("ready", false)
+	if _, err := b.engine.Apply(t.Context(), provisioning.Request{Files: []document.File{{Name: "a", Data: []byte("a")}}}); err != nil {
+		t.Fatal(err)
+	}
+	expect("ready", true)
+	b.engine.Turn(time.Now().Add(-2 * api.Stalled))
+	expect("live", false)
+}
+
+func TestMetrics(t *testing.T) {
+	b := start(t, as("view"))
+	b.send(t, client.ViewSocket, "POST", "/api/v1/applies", documents) // refused, and counted
+	text, err := client.New(b.directory).Metrics(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"# TYPE wireguard_sent_bytes_total counter",
+		`wireguard_sent_bytes_total{interface="sk-agencies",public_key="QUFB=",tunnel="agency-a"} 99`,
+		`wireguard_received_bytes_total{interface="sk-agencies",public_key="QUFB=",tunnel="agency-a"} 1234`,
+		`wireguard_latest_handshake_seconds{interface="sk-agencies",public_key="QUFB=",tunnel="agency-a"} 1.7e+09`,
+		`wireguard_latest_handshake_seconds{interface="sk-agencies",public_key="QkJC=",tunnel="agency-b"} 0`,
+		`shekara_tunnel_state{state="passing",tunnel="agency-a"} 1`,
+		`shekara_tunnel_state{state="down",tunnel="agency-a"} 0`,
+		`shekara_tunnel_probe_latency_seconds{tunnel="agency-a"} 0.0015`,
+		`shekara_applies_total{result="finished"} 0`,
+		"shekara_access_refusals_total 1",
+		`shekara_build_info{goversion="`,
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
+	problems, err := promlint.New(bytes.NewReader(text)).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("promlint: %s: %s", p.Metric, p.Text)
+	}
+	if t.Failed() {
+		t.Logf("%s", text)
+	}
+}
+
+func TestSecretsGoInAndComeOutSealed(t *testing.T) {
+	b := start(t, as("root"))
+	c := client.New(b.directory)
+	if err := c.NewSecret(t.Context(), "agency-a"); err != nil {
+		t.Fatal(err)
+	}
+	expectProblem(t, c.NewSecret(t.Context(), "agency-a"), http.StatusConflict, "urn:shekara:problem:bad-request")
+	if err := c.ImportSecret(t.Context(), "agency-b", []byte("value")); err != nil {
+		t.Fatal(err)
+	}
+	list, err := c.Secrets(t.Context())
+	if err != nil || len(list.Secrets) != 2 || list.Recipient != "age1box" {
+		t.Errorf("Secrets = %+v, %v", list, err)
+	}
+	if sealed, err := c.ExportSecret(t.Context(), "agency-b", "age1far"); err != nil || string(sealed) != "sealed to age1far" {
+		t.Errorf("ExportSecret = %q, %v", sealed, err)
+	}
+	_, err = c.ExportSecret(t.Context(), "none", "age1far")
+	expectProblem(t, err, http.StatusNotFound, "urn:shekara:problem:not-found")
+	_, err = c.ExportSecret(t.Context(), "agency-b", "nobody")
+	if p := expectProblem(t, err, http.StatusUnprocessableEntity, "urn:shekara:problem:bad-request"); !strings.Contains(p.Hint, "age1") {
+		t.Errorf("hint is %q", p.Hint)
+	}
+}
+
+// FuzzRequest: whatever is sent, the answer is a plan or a problem, and the server lives.
+func FuzzRequest(f *testing.F) {
+	for _, seed := range []string{documents, `{}`, `{"files":null}`, `{"files":[{"name":1}]}`, `[]`, `{"files":[{"name":"a","content":"bad"}],"whole":true,"confirmWithin":"-1s"}`, "\x00", `{"files":[{}]}`} {
+		f.Add(seed, `"1"`)
+	}
+	engine := apitest.NewMemory()
+	server := api.New(api.Config{Site: "owner", Engine: engine, Metrics: api.NewMetrics("test"), Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	f.Fuzz(func(t *testing.T, body, match string) {
+		answer := server.HandleAsRoot("POST", "/api/v1/applies", body, match)
+		if answer.Code >= 500 || answer.Code == http.StatusOK && !json.Valid(answer.Body.Bytes()) {
+			t.Errorf("%q answered %d %s", body, answer.Code, answer.Body)
+		}
+		if answer.Code >= 400 && answer.Header().Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%q answered %d as %s", body, answer.Code, answer.Header().Get("Content-Type"))
+		}
+	})
+}

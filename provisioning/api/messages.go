@@ -1,0 +1,100 @@
+package api
+
+import (
+	"time"
+
+	"shekara/journal"
+	"shekara/provisioning"
+)
+
+// Documents is input to plan or to apply.
+type Documents struct {
+	Files         []File `json:"files" maxItems:"100000" doc:"documents; names are for messages"`
+	Whole         bool   `json:"whole,omitempty" doc:"also remove what is absent; else merge by kind and name"`
+	ConfirmWithin string `json:"confirmWithin,omitempty" maxLength:"32" doc:"a duration such as 5m: undone unless confirmed by then" example:"5m"`
+	Message       string `json:"message,omitempty" maxLength:"1000" doc:"why, for the history"`
+}
+
+// File is one file of YAML documents.
+type File struct {
+	Name    string `json:"name" maxLength:"4096"`
+	Content string `json:"content" doc:"one or many YAML documents"`
+}
+
+// Return says to which revision to go back.
+type Return struct {
+	Revision int `json:"revision,omitempty" minimum:"0" doc:"0: the one before; while a confirmation is pending, the one it replaced"`
+}
+
+// HoldRequest keeps drift from being repaired while someone works by hand.
+type HoldRequest struct {
+	For string `json:"for" maxLength:"32" doc:"a duration, at most 24h" example:"30m"`
+}
+
+// Hold says until when drift is only reported.
+type Hold struct {
+	Until time.Time `json:"until"`
+}
+
+// Revisions is the history, newest first.
+type Revisions struct {
+	Revisions []provisioning.Revision `json:"revisions"`
+}
+
+// Comparison is what differs between two revisions.
+type Comparison struct {
+	From    int                   `json:"from"`
+	To      int                   `json:"to"`
+	Changes []provisioning.Change `json:"changes"`
+}
+
+// Tunnels is every tunnel of this box.
+type Tunnels struct {
+	Tunnels []provisioning.TunnelStatus `json:"tunnels"`
+}
+
+// Events is a page of the journal, oldest first.
+type Events struct {
+	Events []journal.Event `json:"events"`
+	Next   uint64          `json:"next" doc:"give it as after to read on"`
+}
+
+// Secrets are names, never values.
+type Secrets struct {
+	Secrets   []string `json:"secrets"`
+	Recipient string   `json:"recipient,omitempty" doc:"to which others seal what is meant for this box"`
+}
+
+// SecretName asks for a new secret.
+type SecretName struct {
+	Name string `json:"name" maxLength:"220" doc:"as presharedKey of a Tunnel names it"`
+}
+
+// SecretValue is a secret on its way in: sealed to this box's recipient, or as wg genpsk prints it.
+type SecretValue struct {
+	Value string `json:"value" maxLength:"65536"`
+}
+
+// Recipient is to whom a secret is sealed on its way out.
+type Recipient struct {
+	Recipient string `json:"recipient" maxLength:"4096" doc:"age1..., as the other box's shekara secret list prints it"`
+}
+
+// SealedSecret is a secret that only its recipient can open.
+type SealedSecret struct {
+	Name   string `json:"name"`
+	Sealed string `json:"sealed" doc:"armored age file"`
+}
+
+// Health is whether the daemon lives, or is ready.
+type Health struct {
+	OK     bool   `json:"ok"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// Update is one line of the stream of changes: exactly one field is set.
+type Update struct {
+	Status *provisioning.Status       `json:"status,omitempty"`
+	Tunnel *provisioning.TunnelStatus `json:"tunnel,omitempty"`
+	Gone   string                     `json:"gone,omitempty" doc:"name of a tunnel that is no more"`
+}

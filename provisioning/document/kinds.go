@@ -1,0 +1,128 @@
+package document
+
+// APIVersion is the only one so far.
+const APIVersion = "shekara/v1"
+
+// Kind is what a document describes.
+type Kind string
+
+const (
+	KindZone   Kind = "Zone"
+	KindSite   Kind = "Site"
+	KindPeer   Kind = "Peer"
+	KindTunnel Kind = "Tunnel"
+	KindFlow   Kind = "Flow"
+)
+
+// Environment keeps test and production apart (VPN-11).
+type Environment string
+
+const (
+	Test       Environment = "test"
+	Production Environment = "production"
+)
+
+// Metadata names a document. A name is a DNS label: 1 to 63 of a-z, 0-9 and "-", beginning and ending with a letter or digit.
+type Metadata struct {
+	Name string `yaml:"name" doc:"unique among documents of the same kind; a DNS label, 1 to 63 characters"`
+}
+
+// Zone is a segment, known to all sites.
+type Zone struct {
+	Contour  string   `yaml:"contour" doc:"internal, external or integration"`
+	Kind     string   `yaml:"kind" doc:"ets-go, lan, dedicated-segment, screened-subnet, partners, internet or management"`
+	Prefixes []string `yaml:"prefixes,omitempty" doc:"what the zone holds; empty only for kind internet: everything that no other zone claims"`
+}
+
+// Site is one appliance.
+type Site struct {
+	Lab        bool        `yaml:"lab,omitempty" doc:"documentation and private addresses are allowed as public peer IPs"`
+	Peers      []string    `yaml:"peers" doc:"the Peer documents that this appliance is"`
+	Interfaces []Interface `yaml:"interfaces" doc:"the host interfaces, each in exactly one zone"`
+	Management Management  `yaml:"management,omitempty" doc:"who may reach the appliance itself; changed only within a confirm window"`
+	Engine     string      `yaml:"engine,omitempty" doc:"auto (kernel where it can, else userspace), kernel or userspace" default:"auto"`
+	Drift      string      `yaml:"drift,omitempty" doc:"what to do when the host differs from the revision: repair or report" default:"repair"`
+	DNS        []string    `yaml:"dns,omitempty" doc:"resolvers that the appliance may ask, for endpoints by name"`
+}
+
+// Interface places a host interface in a zone. Shekara does not configure its addresses.
+type Interface struct {
+	Name      string   `yaml:"name" doc:"as ip link shows it"`
+	Zone      string   `yaml:"zone" doc:"name of the Zone"`
+	Addresses []string `yaml:"addresses,omitempty" doc:"with prefix length; what the host has on it, for uplinks: makes the link's own network reachable to outer packets"`
+	Gateways  []string `yaml:"gateways,omitempty" doc:"next hops to the internet, at most one for IPv4 and one for IPv6; an interface that has the address of a Peer is its uplink"`
+}
+
+// Management is a named part of the filter that no other document can remove.
+type Management struct {
+	Zone  string   `yaml:"zone,omitempty" doc:"the zone whose interfaces management comes in by"`
+	From  []string `yaml:"from,omitempty" doc:"source prefixes"`
+	Allow []string `yaml:"allow,omitempty" doc:"services, as in Flow"`
+}
+
+// Peer is an address that terminates tunnels.
+type Peer struct {
+	Organisation string          `yaml:"organisation,omitempty" doc:"whose it is"`
+	Side         string          `yaml:"side" doc:"initiator or owner"`
+	PublicIP     string          `yaml:"publicIP" doc:"the address on the Internet, unique among active peers (DEF-09, VPN-01); other addresses only in a lab"`
+	BehindNAT    bool            `yaml:"behindNAT,omitempty" doc:"another device holds publicIP and translates (VPN-02)"`
+	InsideIP     string          `yaml:"insideIP,omitempty" doc:"with behindNAT: the address that the device itself has on its uplink"`
+	Endpoint     string          `yaml:"endpoint,omitempty" doc:"host name that resolves to publicIP; empty: publicIP itself"`
+	Inactive     bool            `yaml:"inactive,omitempty" doc:"kept for the record; takes part in nothing"`
+	WireGuard    []WireGuardPort `yaml:"wireguard,omitempty" doc:"one for each far zone and environment that it serves"`
+	IPsec        []IPsecIdentity `yaml:"ipsec,omitempty" doc:"identities for IPsec"`
+}
+
+// WireGuardPort is one WireGuard device of a peer.
+type WireGuardPort struct {
+	FarZone     string      `yaml:"farZone" doc:"the zone of the far ends that it serves"`
+	Environment Environment `yaml:"environment" doc:"test or production"`
+	Port        int         `yaml:"port" doc:"UDP port, 1 to 65535; unique on one appliance"`
+	PublicKey   string      `yaml:"publicKey,omitempty" doc:"base64; may be absent only for this appliance's own peers: the key is made on the box, and shekara peer export prints it"`
+	MTU         int         `yaml:"mtu,omitempty" doc:"of the device, 576 to 65443, at least 1280 where IPv6 passes inside; the default fits a path of 1500 bytes with 20 to spare" default:"1420 where publicIP is IPv4, 1400 where it is IPv6"`
+}
+
+// IPsecIdentity is how a peer names itself in IKE.
+type IPsecIdentity struct {
+	Environment Environment `yaml:"environment" doc:"test or production"`
+	Type        string      `yaml:"type" doc:"ip, fqdn or dn"`
+	Value       string      `yaml:"value" doc:"the identity"`
+}
+
+// Tunnel joins exactly two peers (DEF-33).
+type Tunnel struct {
+	Environment  Environment `yaml:"environment" doc:"test or production"`
+	Protocol     string      `yaml:"protocol" doc:"wireguard or ipsec"`
+	Initiator    End         `yaml:"initiator" doc:"the end that asks"`
+	Owner        End         `yaml:"owner" doc:"the end that owns the service"`
+	PresharedKey string      `yaml:"presharedKey,omitempty" doc:"the name of a secret, never the secret"`
+	Keepalive    int         `yaml:"keepalive,omitempty" doc:"seconds, 1 to 65535" default:"none, or 25 where an end is behind NAT"`
+	IPsec        *IPsec      `yaml:"ipsec,omitempty" doc:"with protocol ipsec"`
+	Probe        bool        `yaml:"probe,omitempty" doc:"ask the far end's probeAddress every five seconds"`
+	Inactive     bool        `yaml:"inactive,omitempty" doc:"kept for the record; not made"`
+}
+
+// End is one end of a tunnel.
+type End struct {
+	Peer         string   `yaml:"peer" doc:"name of the Peer"`
+	Zone         string   `yaml:"zone" doc:"the zone behind it"`
+	Prefixes     []string `yaml:"prefixes" doc:"what is reached behind it; inside the zone"`
+	ProbeAddress string   `yaml:"probeAddress,omitempty" doc:"an address inside prefixes that answers echo; the appliance that holds it probes from it"`
+}
+
+// IPsec is decoded and checked; applying it answers "not yet".
+type IPsec struct {
+	Encapsulation string   `yaml:"encapsulation" doc:"esp or ah"`
+	Proposals     []string `yaml:"proposals,omitempty" doc:"for the child, as in swanctl.conf"`
+	IKEProposals  []string `yaml:"ikeProposals,omitempty" doc:"as in swanctl.conf"`
+}
+
+// Flow lets connections be opened. Nothing else passes. Either Tunnel is set, or FromZone and ToZone are.
+type Flow struct {
+	Tunnel   string   `yaml:"tunnel,omitempty" doc:"through which tunnel"`
+	FromZone string   `yaml:"fromZone,omitempty" doc:"between zones: where it begins"`
+	ToZone   string   `yaml:"toZone,omitempty" doc:"between zones: where it ends"`
+	From     []string `yaml:"from" doc:"source prefixes; of one family with to, inside one end's prefixes or the zone's"`
+	To       []string `yaml:"to" doc:"destination prefixes, inside the other end's prefixes or the zone's"`
+	Allow    []string `yaml:"allow" doc:"tcp/443, udp/5000-5010, icmp, icmpv6, tcp (all ports)"`
+}

@@ -1,0 +1,264 @@
+package provisioning
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"shekara/firewall"
+	"shekara/firewall/nft"
+	"shekara/journal"
+	"shekara/netctl"
+	"shekara/netctl/conntrack"
+	"shekara/netctl/secret"
+	"shekara/provisioning/document"
+	"shekara/tunnels"
+)
+
+// Network is the host's routing: netctl.Host.
+type Network interface {
+	// Observe reads all links, our routes and rules, and the sysctls that are asked for; one that is absent is not in the answer.
+	Observe(ctx context.Context, sysctls []string) (netctl.State, error)
+	// Apply does the steps and returns those that were refused.
+	Apply(ctx context.Context, ops []netctl.Op) []netctl.Failure
+	// RouteHeld asks for one route alone.
+	RouteHeld(route netctl.Route) (bool, error)
+	// Cleanup removes all that bears our name and puts sysctls back.
+	Cleanup(ctx context.Context) error
+}
+
+// Tunnels is the driver of tunnel devices: wireguard.Driver.
+type Tunnels interface {
+	Observe(ctx context.Context) ([]tunnels.DeviceState, error)
+	Apply(ctx context.Context, ops []tunnels.Op) []tunnels.Failure
+	ResetPeer(ctx context.Context, device string, key tunnels.PublicKey) error
+}
+
+// Filter is the loader of the packet filter: nft.Loader. Each call is one transaction.
+type Filter interface {
+	// Load puts the ruleset in place of whatever table of ours is there.
+	Load(ctx context.Context, r firewall.Ruleset) error
+	// Change adds and removes elements of what was loaded.
+	Change(ctx context.Context, add, remove firewall.Elements) error
+	// Matches says how the kernel's table differs from the ruleset; nothing: not at all, and it counts as loaded.
+	Matches(ctx context.Context, r firewall.Ruleset) ([]string, error)
+	// Observe says how the kernel's table differs from what was loaded.
+	Observe(ctx context.Context) (nft.Observation, error)
+	// Remove takes our table away.
+	Remove(ctx context.Context) error
+}
+
+// Recorder is where events go: journal.Journal.
+type Recorder interface {
+	Append(ctx context.Context, e journal.Event) (journal.Event, error)
+}
+
+// Resolver finds the addresses of an endpoint's name: net.Resolver.
+type Resolver interface {
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+}
+
+// Prober asks far ends for echo and keeps count: echo.Prober.
+type Prober interface {
+	// Probe sends one request from local to remote, and waits for its answer.
+	Probe(ctx context.Context, local, remote netip.Addr) (time.Duration, error)
+}
+
+// Options join the engine to the host. All are needed but those that say what their zero value means.
+type Options struct {
+	Site     string // name of the Site document that this box is
+	StateDir string // revisions and keys live below it
+	Version  string // of the program, for Status and the journal
+
+	Network  Network
+	Tunnels  Tunnels
+	Filter   Filter
+	Secrets  *secret.Store
+	Journal  Recorder
+	Resolver Resolver
+	Prober   Prober // nil: no probes are sent
+	// Connections is where entries of flows that are revoked are deleted. nil: they stay until they time out, and pass nothing.
+	Connections Connections
+	Hints       <-chan struct{} // something changed on the host: look soon. nil: only the ticks look
+	Boot        Boot            // nil: KernelBoot
+	Log         *slog.Logger    // nil: none
+}
+
+// Engine makes documents real and keeps them so. Its methods may be called from many goroutines; Run must be running for what
+// happens by itself: the start, the end of a confirm window, drift, retries, samples.
+//
+// Whoever changes the host holds writing; whoever touches the fields below mu holds that, and never while he waits for the host.
+type Engine struct {
+	options Options
+	store   *store
+	started time.Time
+	writing chan struct{} // holds one token while somebody changes the host
+	look    trigger       // look at the whole host soon
+	retry   trigger       // the nearest retry may have moved
+	windows trigger       // the confirm window was opened or closed
+	tidy    trigger       // the store may want a snapshot
+	revoke  trigger       // there are connections to forget
+	ready   chan struct{} // closed when the start is over
+
+	mu        sync.Mutex
+	documents *document.Set // of the revision in force
+	intent    intent        // what these ask of this box
+	problems  []string      // documents of the revision that are left out
+	before    kept          // the documents to return to while a confirm window is open, so that going back reads nothing
+	world     world         // the last look, brought up to date by what was done since
+	writes    int           // counts changes of the host: a look that began before one is not believed
+	sights    int           // counts what was learned of the host: a program made before is not the way from what is
+	filter    filterState
+	keys      map[string]secret.Key // those read so far, by name of the secret
+	pairs     map[string]keyPair    // of the devices' keys, by name of the secret
+	troubles  map[string]*trouble   // tunnels with an error of their own
+	refused   map[string]*trouble   // steps of the site's own that the host refused, by their text
+	lacking   []Failed              // what the site's own parts lack
+	health    map[string]*vitals    // by tunnel
+	names     map[string]*lookup    // endpoint names
+	repairs   repairs
+	revoked   []conntrack.Pair // that no flow joins any more
+	foreign   []string         // tables of others that could drop what ours lets pass
+	turned    time.Time        // when the loop last turned
+}
+
+// New opens the state and changes nothing on the host.
+func New(o Options) (*Engine, error) {
+	if o.Boot == nil {
+		o.Boot = KernelBoot
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s, err := openStore(filepath.Join(o.StateDir, "revisions"), realDisk{})
+	if err != nil {
+		return nil, err
+	}
+	return newEngine(o, s), nil
+}
+
+func newEngine(o Options, s *store) *Engine {
+	return &Engine{
+		options: o, store: s, started: time.Now(),
+		writing: make(chan struct{}, 1), look: newTrigger(), retry: newTrigger(), windows: newTrigger(), tidy: newTrigger(), revoke: newTrigger(),
+		ready:     make(chan struct{}),
+		documents: document.NewSet(),
+		world:     newWorld(),
+		keys:      map[string]secret.Key{}, pairs: map[string]keyPair{}, troubles: map[string]*trouble{}, refused: map[string]*trouble{}, health: map[string]*vitals{}, names: map[string]*lookup{},
+	}
+}
+
+// Close lets go of the state. What is on the host stays.
+func (e *Engine) Close() error { return e.store.close() }
+
+// Run brings up what boots and then keeps it: it returns when the context ends, or when the state cannot be read.
+func (e *Engine) Run(ctx context.Context) error {
+	if err := e.start(ctx); err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	close(e.ready)
+	group, ctx := errgroup.WithContext(ctx)
+	for _, f := range []func(context.Context){e.keepLooking, e.keepRetrying, e.keepWindow, e.keepSampling, e.keepProbing, e.keepResolving, e.keepTidy, e.keepRevoking} {
+		group.Go(func() error {
+			f(ctx)
+			return nil
+		})
+	}
+	_ = group.Wait()
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	e.record(stop, journal.Event{Type: journal.DaemonStop, Severity: journal.Notice, Message: "the daemon stops; the host stays as it is"})
+	return nil
+}
+
+// Ready is closed when the start is over: what boots is in force, as far as it can be.
+func (e *Engine) Ready() <-chan struct{} { return e.ready }
+
+// Alive is when the engine's loop last turned.
+func (e *Engine) Alive() time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.turned
+}
+
+// lock waits until nobody changes the host.
+func (e *Engine) lock(ctx context.Context) error {
+	select {
+	case e.writing <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for another change to end: %w", ctx.Err())
+	}
+}
+
+func (e *Engine) unlock() { <-e.writing }
+
+// record journals what happened. A journal that cannot write is an alarm, never a reason to leave the host half done.
+func (e *Engine) record(ctx context.Context, event journal.Event) {
+	if _, err := e.options.Journal.Append(context.WithoutCancel(ctx), event); err != nil {
+		e.options.Log.Error("journal", "type", event.Type, "message", event.Message, "error", err)
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.repairs.journal = err
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.repairs.journal = nil
+}
+
+// mustRecord is for what may not happen unrecorded: acts of administrators, before they are done.
+func (e *Engine) mustRecord(ctx context.Context, event journal.Event) error {
+	if _, err := e.options.Journal.Append(ctx, event); err != nil {
+		return hinted(fmt.Errorf("journal: %w", err), "nothing was changed: free space in the journal's folder, or see the daemon's log")
+	}
+	return nil
+}
+
+// kept is the documents of a revision.
+type kept struct {
+	revision int
+	set      *document.Set
+	problems []document.Problem
+}
+
+// trigger asks for something to be done soon; asking twice is asking once.
+type trigger chan struct{}
+
+func newTrigger() trigger { return make(trigger, 1) }
+
+func (t trigger) poke() {
+	select {
+	case t <- struct{}{}:
+	default:
+	}
+}
+
+// hintError is an error with its next step.
+type hintError struct {
+	err  error
+	hint string
+}
+
+func hinted(err error, hint string) error { return &hintError{err, hint} }
+
+func (e *hintError) Error() string { return e.err.Error() }
+func (e *hintError) Unwrap() error { return e.err }
+
+// Hint is the next step.
+func (e *hintError) Hint() string { return e.hint }
+
+func hintOf(err error) string {
+	var h *hintError
+	if errors.As(err, &h) {
+		return h.hint
+	}
+	return ""
+}

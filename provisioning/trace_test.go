@@ -1,0 +1,38 @@
+package provisioning
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"shekara/firewall"
+	"shekara/firewall/nft"
+)
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// tracedFilter is nfttest's fake, each transaction of which is a step.
+type tracedFilter struct{ *box }
+
+func (f tracedFilter) Load(ctx context.Context, r firewall.Ruleset) error {
+	f.step(fmt.Sprintf("filter: load %d", r.Elements.Count()))
+	return f.filter.Load(ctx, r)
+}
+
+func (f tracedFilter) Change(ctx context.Context, add, remove firewall.Elements) error {
+	f.step(fmt.Sprintf("filter: change +%d -%d", add.Count(), remove.Count()))
+	return f.filter.Change(ctx, add, remove)
+}
+
+func (f tracedFilter) Matches(ctx context.Context, r firewall.Ruleset) ([]string, error) {
+	return f.filter.Matches(ctx, r)
+}
+
+func (f tracedFilter) Observe(ctx context.Context) (nft.Observation, error) {
+	return f.filter.Observe(ctx)
+}
+
+func (f tracedFilter) Remove(ctx context.Context) error {
+	f.step("filter: remove")
+	return f.filter.Remove(ctx)
+}

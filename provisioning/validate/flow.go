@@ -1,0 +1,119 @@
+package validate
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"shekara/firewall"
+	"shekara/provisioning/document"
+)
+
+// maxFlowElements is the most that a flow may be multiplied out to; firewall refuses more.
+const maxFlowElements = 65536
+
+func (c *checker) flow(f *document.Flow) {
+	from := c.flowPrefixes("spec.from", f.From)
+	to := c.flowPrefixes("spec.to", f.To)
+	c.families(f, from, to)
+	if len(f.Allow) == 0 {
+		c.add("spec.allow", "flow without services", "", "list what may be used, as tcp/443", "")
+	}
+	c.services("spec.allow", f.Allow)
+	if n := len(f.From) * len(f.To) * len(f.Allow); n > maxFlowElements {
+		c.add("spec.allow", "flow is too wide", fmt.Sprintf("%d combinations", n), "use fewer or larger prefixes, or several flows", "")
+	}
+	switch {
+	case f.Tunnel == "" && f.FromZone == "" && f.ToZone == "":
+		c.add("spec.tunnel", "flow without tunnel or zones", "", "write tunnel:, or fromZone: and toZone:", "")
+	case f.Tunnel != "" && (f.FromZone != "" || f.ToZone != ""):
+		c.add("spec.tunnel", "flow with tunnel and zones", f.Tunnel, "keep tunnel:, or fromZone: and toZone:", "")
+	case f.Tunnel != "":
+		if c.reference("spec.tunnel", document.KindTunnel, f.Tunnel) {
+			c.throughTunnel(f.Tunnel, c.set.Tunnel(f.Tunnel), from, to)
+		}
+	default:
+		c.betweenZones("spec.fromZone", f.FromZone, from)
+		c.betweenZones("spec.toZone", f.ToZone, to)
+	}
+}
+
+func (c *checker) flowPrefixes(path string, list []string) []prefix {
+	if len(list) == 0 {
+		c.add(path, "flow without prefixes", "", "list prefixes, as 10.64.1.5/32", "")
+	}
+	return c.prefixes(path, list)
+}
+
+// families holds a flow to one: the first prefix says which.
+func (c *checker) families(f *document.Flow, from, to []prefix) {
+	all := slices.Concat(from, to)
+	if len(all) == 0 {
+		return
+	}
+	first := all[0]
+	for _, p := range all[1:] {
+		if p.Addr().Is6() != first.Addr().Is6() {
+			c.add(p.path, "address families mixed", p.written, fmt.Sprintf("%s is of the other family: write one flow for IPv4 and one for IPv6", first.written), "")
+		}
+	}
+	for i, s := range f.Allow {
+		service, err := document.ParseService(s)
+		if err != nil {
+			continue
+		}
+		if wrong := map[firewall.Protocol]bool{firewall.ICMP: first.Addr().Is6(), firewall.ICMPv6: first.Addr().Is4()}; wrong[service.Protocol] {
+			c.add(document.Index("spec.allow", i), "address families mixed", s, "write icmp with IPv4 prefixes, icmpv6 with IPv6 ones", "")
+		}
+	}
+}
+
+// throughTunnel finds which way the flow goes by its first source, and holds every prefix to that.
+func (c *checker) throughTunnel(name string, t *document.Tunnel, from, to []prefix) {
+	ends := []struct {
+		side string
+		document.End
+	}{{"initiator", t.Initiator}, {"owner", t.Owner}}
+	source, destination := ends[0], ends[1]
+	if len(from) > 0 && !anyHolds(t.Initiator.Prefixes, from[0].Prefix) && anyHolds(t.Owner.Prefixes, from[0].Prefix) ||
+		len(from) == 0 && len(to) > 0 && anyHolds(t.Initiator.Prefixes, to[0].Prefix) {
+		source, destination = destination, source
+	}
+	for _, p := range from {
+		if !anyHolds(source.Prefixes, p.Prefix) {
+			c.add(p.path, "source is outside the tunnel", p.written, fmt.Sprintf("the %s of tunnel %s has %s: write prefixes inside", source.side, name, few(source.Prefixes)), "")
+		}
+	}
+	for _, p := range to {
+		if !anyHolds(destination.Prefixes, p.Prefix) {
+			c.add(p.path, "destination is outside the tunnel", p.written, fmt.Sprintf("the %s of tunnel %s has %s: write prefixes inside", destination.side, name, few(destination.Prefixes)), "")
+		}
+	}
+}
+
+// anyHolds reports whether a prefix of another document's list holds p. Where that list is empty or cannot be read it is to blame
+// itself, and nothing else is said.
+func anyHolds(list []string, p netip.Prefix) bool {
+	return len(list) == 0 || slices.ContainsFunc(list, func(s string) bool {
+		q, err := netip.ParsePrefix(s)
+		return err != nil || q.Bits() <= p.Bits() && q.Overlaps(p)
+	})
+}
+
+func (c *checker) betweenZones(path, name string, list []prefix) {
+	if name == "" {
+		c.add(path, "flow with one zone alone", "", "write both fromZone: and toZone:", "")
+		return
+	}
+	if !c.reference(path, document.KindZone, name) {
+		return
+	}
+	zone := c.set.Zone(name)
+	for _, p := range list {
+		// A default route names the whole of a zone that holds what no other does.
+		whole := p.Bits() == 0 && len(zone.Prefixes) == 0
+		if !whole && !c.inside(zone, p.Prefix) {
+			c.add(p.path, "prefix is outside the zone", p.written, zoneText(name, zone)+": write prefixes inside it", "")
+		}
+	}
+}
