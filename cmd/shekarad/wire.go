@@ -1,0 +1,318 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"shekara/firewall/nft"
+	"shekara/journal"
+	"shekara/netctl"
+	"shekara/netctl/conntrack"
+	"shekara/netctl/echo"
+	"shekara/netctl/secret"
+	"shekara/provisioning"
+	"shekara/provisioning/api"
+	"shekara/systemd"
+	"shekara/tunnels"
+	"shekara/tunnels/wireguard"
+	"shekara/tunnels/wireguard/dataplane"
+)
+
+// commands joins the subcommands; without one it is the daemon.
+func commands(stdout, stderr io.Writer) *cobra.Command {
+	s := &settings{}
+	root := &cobra.Command{
+		Use:           "shekarad",
+		Short:         "The edge daemon: makes documents real and keeps them so",
+		Long:          "shekarad boots the last confirmed revision. /etc/shekara is only input: it is read by shekara apply, or on SIGHUP as a whole.",
+		Version:       version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			log, err := s.logger(stderr)
+			if err != nil {
+				return err
+			}
+			return s.runDaemon(c.Context(), log)
+		},
+	}
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetVersionTemplate("shekarad {{.Version}}\n")
+	root.CompletionOptions.DisableDefaultCmd = true
+	flags := root.PersistentFlags()
+	flags.StringVar(&s.stateDir, "state-dir", "/var/lib/shekara", "revisions, keys and the journal")
+	flags.StringVar(&s.runDir, "run-dir", "/run/shekara", "sockets")
+	flags.StringVar(&s.etcDir, "etc", "/etc/shekara", "documents to read on SIGHUP, and the file site that says which Site this box is")
+	flags.StringVar(&s.engine, "engine", "auto", "what makes tunnel devices: auto, kernel or userspace")
+	flags.StringVar(&s.logFormat, "log-format", "text", "text or json")
+	flags.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
+	root.AddCommand(s.dataplaneCommand(stderr), s.cleanupCommand(stderr), &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintf(stdout, "shekarad %s\n", version)
+			return err
+		},
+	})
+	return root
+}
+
+func (s *settings) logger(to io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.logLevel)); err != nil {
+		return nil, hint(fmt.Errorf("--log-level %q: there is no such level", s.logLevel), "it is debug, info, warn or error")
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch s.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(to, options)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(to, options)), nil
+	}
+	return nil, hint(fmt.Errorf("--log-format %q: there is no such format", s.logFormat), "it is text or json")
+}
+
+func (s *settings) dataplaneCommand(stderr io.Writer) *cobra.Command {
+	return &cobra.Command{
+		Use:   "dataplane NAME",
+		Short: "Be one userspace WireGuard device; the daemon starts this by itself",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			log, err := s.logger(stderr)
+			if err != nil {
+				return err
+			}
+			return dataplane.Run(c.Context(), args[0], dataplane.Options{RunDir: s.runDir, Log: log})
+		},
+	}
+}
+
+func (s *settings) cleanupCommand(stderr io.Writer) *cobra.Command {
+	return &cobra.Command{
+		Use:   "cleanup",
+		Short: "Remove everything on the host that bears our name: devices, routes, rules, the filter's table; restore sysctls",
+		Long: "cleanup removes what the daemon made on the host, and puts sysctls back. Revisions, keys and the journal stay: the daemon's next\n" +
+			"start makes the last confirmed revision real again. It refuses while a daemon runs.",
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			log, err := s.logger(stderr)
+			if err != nil {
+				return err
+			}
+			return s.cleanUp(c.Context(), log)
+		},
+	}
+}
+
+// host is what reaches the kernel.
+type host struct {
+	network *netctl.Host
+	tunnels *wireguard.Driver
+	filter  *nft.Loader
+	prober  *echo.Prober // nil: no probes can be sent
+	// connections is nil where the kernel's table of connections cannot be opened: revoked entries then stay until they time out.
+	connections *conntrack.Table
+}
+
+func (s *settings) openHost(ctx context.Context, log *slog.Logger) (*host, error) {
+	h := &host{}
+	var err error
+	if h.network, err = netctl.Open(); err != nil {
+		return nil, fmt.Errorf("open the host's network: %w", err)
+	}
+	h.network.KeepOriginals(filepath.Join(s.stateDir, "sysctls.json"))
+	launcher, err := s.launcher()
+	if err != nil {
+		return nil, errors.Join(err, h.close())
+	}
+	if h.tunnels, err = wireguard.New(wireguard.Options{Engine: tunnels.Engine(s.engine), RunDir: s.runDir, Launcher: launcher, Log: log}); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the tunnel driver: %w", err), h.close())
+	}
+	if h.filter, err = nft.New(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the packet filter: %w", err), h.close())
+	}
+	// Without raw sockets all but the probes works, and each probed tunnel says why it has none.
+	if h.prober, err = echo.Open(); err != nil {
+		log.Warn("open the prober", "error", err)
+	}
+	// Without it the filter still lets nothing of a revoked flow pass.
+	if h.connections, err = conntrack.Open(); err != nil {
+		log.Warn("open the table of connections", "error", err)
+	}
+	return h, nil
+}
+
+func (h *host) close() error {
+	var err error
+	if h.connections != nil {
+		err = h.connections.Close()
+	}
+	if h.prober != nil {
+		err = errors.Join(err, h.prober.Close())
+	}
+	if h.tunnels != nil {
+		err = errors.Join(err, h.tunnels.Close())
+	}
+	if h.network != nil {
+		err = errors.Join(err, h.network.Close())
+	}
+	return err
+}
+
+// launcher starts device processes so that they outlive the daemon: as units where systemd started the daemon, as detached
+// processes elsewhere.
+func (s *settings) launcher() (wireguard.Launcher, error) {
+	if (systemd.Manager{}).Managed() {
+		return dataplane.Unit{}, nil
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	return &dataplane.Exec{Argv: func(device string) []string {
+		return []string{program, "dataplane", device, "--run-dir", s.runDir}
+	}}, nil
+}
+
+// runDaemon opens everything, runs until the context ends, and closes in the opposite order.
+func (s *settings) runDaemon(ctx context.Context, log *slog.Logger) (err error) {
+	var opened []io.Closer
+	defer func() {
+		for i := len(opened) - 1; i >= 0; i-- {
+			err = errors.Join(err, opened[i].Close())
+		}
+	}()
+	if err := s.makeDirectories(); err != nil {
+		return err
+	}
+	lock, err := s.alone()
+	if err != nil {
+		return err
+	}
+	opened = append(opened, closer(lock.Release))
+	events, err := journal.Open(filepath.Join(s.stateDir, "journal"))
+	if err != nil {
+		return fmt.Errorf("open the journal: %w", err)
+	}
+	opened = append(opened, events)
+	host, err := s.openHost(ctx, log)
+	if err != nil {
+		return err
+	}
+	opened = append(opened, closer(host.close))
+	metrics := api.NewMetrics(version)
+	recorder := metrics.Recorder(events)
+	engine, err := s.openEngine(ctx, host, recorder, log)
+	if err != nil {
+		return err
+	}
+	opened = append(opened, engine)
+	site, err := s.site()
+	if err != nil {
+		return err
+	}
+	groups, err := groups(log)
+	if err != nil {
+		return err
+	}
+	doors, err := openDoors(s.runDir, groups)
+	if err != nil {
+		return err
+	}
+	d := &daemon{settings: *s, site: site, log: log, engine: engine, journal: recorder, doors: doors, manager: systemd.Manager{}}
+	d.api = api.New(api.Config{Site: site, Engine: engine, Identify: identify, Groups: groups, Journal: events, Recorder: recorder, Metrics: metrics,
+		Log: log, Version: version})
+	return d.Run(ctx)
+}
+
+// prober gives the engine's word to what sends echo requests.
+type prober struct{ echo *echo.Prober }
+
+// Probe is one request and its answer.
+func (p prober) Probe(ctx context.Context, local, remote netip.Addr) (time.Duration, error) {
+	return p.echo.Echo(ctx, local, remote)
+}
+
+type closer func() error
+
+func (c closer) Close() error { return c() }
+
+// options join the engine to the host.
+func (s *settings) options(h *host, recorder api.Recorder, log *slog.Logger) (provisioning.Options, error) {
+	site, err := s.site()
+	if err != nil {
+		return provisioning.Options{}, err
+	}
+	secrets, err := secret.Open(filepath.Join(s.stateDir, "keys"))
+	if err != nil {
+		return provisioning.Options{}, fmt.Errorf("open the keys: %w", err)
+	}
+	if err := secrets.RemoveTemporary(); err != nil {
+		return provisioning.Options{}, fmt.Errorf("tidy the keys: %w", err)
+	}
+	options := provisioning.Options{
+		Site: site, StateDir: s.stateDir, Version: version,
+		Network: h.network, Tunnels: h.tunnels, Filter: h.filter, Secrets: secrets, Journal: recorder,
+		Resolver: net.DefaultResolver, Log: log,
+	}
+	if h.connections != nil { // a nil table in the interface would not be nil
+		options.Connections = h.connections
+	}
+	return options, nil
+}
+
+func (s *settings) openEngine(ctx context.Context, h *host, recorder api.Recorder, log *slog.Logger) (*provisioning.Engine, error) {
+	options, err := s.options(h, recorder, log)
+	if err != nil {
+		return nil, err
+	}
+	// Without the kernel's hints drift is found by the ticks alone: later, but found.
+	if options.Hints, err = h.network.Watch(ctx); err != nil {
+		log.Warn("watch the host's network", "error", err)
+	}
+	if h.prober != nil {
+		options.Prober = prober{h.prober}
+	}
+	engine, err := provisioning.New(options)
+	if err != nil {
+		return nil, fmt.Errorf("open the revisions: %w", err)
+	}
+	return engine, nil
+}
+
+func (s *settings) cleanUp(ctx context.Context, log *slog.Logger) (err error) {
+	if err := s.makeDirectories(); err != nil {
+		return err
+	}
+	lock, err := s.alone()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Release()) }()
+	events, err := journal.Open(filepath.Join(s.stateDir, "journal"))
+	if err != nil {
+		return fmt.Errorf("open the journal: %w", err)
+	}
+	defer func() { err = errors.Join(err, events.Close()) }()
+	h, err := s.openHost(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.close()) }()
+	options, err := s.options(h, events, log)
+	if err != nil {
+		return err
+	}
+	return provisioning.Cleanup(ctx, options, self())
+}
