@@ -1,0 +1,99 @@
+package packet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"github.com/gopacket/gopacket/pcapgo"
+	"golang.org/x/sys/unix"
+)
+
+// Capture writes what passes an interface, both ways, as pcap until ctx ends, and returns how many packets that were.
+// began is called once nothing can be missed any more.
+func Capture(ctx context.Context, place Place, iface string, out io.Writer, began func()) (int, error) {
+	index, link := 0, layers.LinkTypeEthernet
+	err := place.Do(func() error {
+		i, err := net.InterfaceByName(iface)
+		if err != nil {
+			return fmt.Errorf("capture %s: %w", iface, err)
+		}
+		index = i.Index
+		if len(i.HardwareAddr) == 0 && i.Flags&net.FlagLoopback == 0 {
+			link = layers.LinkTypeRaw // a TUN device: packets begin with their IP header
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	socket, err := openPacketSocket(place, index, unix.SOCK_RAW)
+	if err != nil {
+		return 0, err
+	}
+	const longest = 64 << 10
+	writer := pcapgo.NewWriter(out)
+	if err := writer.WriteFileHeader(longest, link); err != nil {
+		socket.Close()
+		return 0, fmt.Errorf("write pcap: %w", err)
+	}
+	began()
+	stop := context.AfterFunc(ctx, func() { socket.Close() })
+	defer stop()
+	count := 0
+	var failed error
+	err = readPackets(socket, func(data []byte, _ *unix.SockaddrLinklayer, length int) {
+		info := gopacket.CaptureInfo{Timestamp: time.Now(), CaptureLength: len(data), Length: length}
+		if err := writer.WritePacket(info, data); err != nil && failed == nil {
+			failed = fmt.Errorf("write pcap: %w", err)
+			socket.Close()
+		}
+		count++
+	})
+	if failed != nil {
+		err = failed
+	}
+	return count, err
+}
+
+// Print writes a line for each packet that passes an interface, until ctx ends.
+func Print(ctx context.Context, place Place, iface string, out io.Writer) error {
+	read, write := io.Pipe()
+	go func() { // ends with the capture
+		_, err := Capture(ctx, place, iface, write, func() {})
+		write.CloseWithError(err)
+	}()
+	defer read.Close()
+	reader, err := pcapgo.NewReader(read)
+	if err != nil {
+		return err
+	}
+	for {
+		data, info, err := reader.ReadPacketData()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		p := gopacket.NewPacket(data, reader.LinkType(), gopacket.Lazy)
+		var names []string
+		for _, layer := range p.Layers() {
+			names = append(names, layer.LayerType().String())
+		}
+		from, to := "", ""
+		if n := p.NetworkLayer(); n != nil {
+			from, to = n.NetworkFlow().Src().String(), n.NetworkFlow().Dst().String()
+		}
+		if t := p.TransportLayer(); t != nil {
+			from, to = from+" "+t.TransportFlow().Src().String(), to+" "+t.TransportFlow().Dst().String()
+		}
+		fmt.Fprintf(out, "%s %s > %s %s %d bytes\n", info.Timestamp.Format("15:04:05.000000"), from, to, strings.Join(names, "/"), info.Length)
+	}
+}

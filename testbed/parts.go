@@ -1,0 +1,10 @@
+package testbed
+
+// parts are the parts of scenarios that are written in Go, by name.
+func parts() map[string]partFunction {
+	return map[string]partFunction{
+		"isolation":    isolation,
+		"revert-delay": revertDelay,
+		"scale":        scale,
+	}
+}

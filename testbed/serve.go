@@ -1,0 +1,118 @@
+package testbed
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+// serve is a host's servers: HTTP, and echoes over TCP and UDP, each on a list of addresses. It says READY=1 once all listen.
+func serve(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	web := flags.String("http", "", "")
+	tcp := flags.String("tcp", "", "")
+	udp := flags.String("udp", "", "")
+	name := flags.String("name", "the service", "")
+	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
+		return flag.ErrHelp
+	}
+	var closers []io.Closer
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer func() {
+		for _, c := range closers {
+			c.Close()
+		}
+	}()
+	for _, address := range split(*web) {
+		listener, err := net.Listen("tcp", address)
+		if err != nil {
+			return err
+		}
+		server := &http.Server{Handler: page(*name), ReadHeaderTimeout: 10 * time.Second}
+		closers = append(closers, server)
+		running.Go(func() { _ = server.Serve(listener) })
+	}
+	for _, address := range split(*tcp) {
+		listener, err := net.Listen("tcp", address)
+		if err != nil {
+			return err
+		}
+		closers = append(closers, listener)
+		running.Go(func() { echoTCP(listener) })
+	}
+	for _, address := range split(*udp) {
+		socket, err := net.ListenPacket("udp", address)
+		if err != nil {
+			return err
+		}
+		closers = append(closers, socket)
+		running.Go(func() { echoUDP(socket) })
+	}
+	if err := notifyReady(); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+func split(list string) []string {
+	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' })
+}
+
+// page answers with who asked, so that a reader of the report sees where the packet came from.
+func page(name string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s answers %s\n", name, r.RemoteAddr)
+	})
+}
+
+func echoTCP(listener net.Listener) {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			_, _ = io.Copy(conn, conn) // ends with the connection, or with the process
+			conn.Close()
+		}()
+	}
+}
+
+func echoUDP(socket net.PacketConn) {
+	buffer := make([]byte, 64<<10)
+	for {
+		n, from, err := socket.ReadFrom(buffer)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err == nil {
+			_, _ = socket.WriteTo(buffer[:n], from)
+		}
+	}
+}
+
+// notifyReady says READY=1 as sd_notify(3) does.
+func notifyReady() error {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return nil
+	}
+	conn, err := net.Dial("unixgram", path)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, err = conn.Write([]byte("READY=1"))
+	return err
+}

@@ -1,0 +1,15 @@
+// Package vm runs a static program in a virtual machine with Debian's stock kernel, for what the host's kernel may lack: WireGuard,
+// ESP, netem. No acceleration is asked for, since where there is /dev/kvm it may not work; it boots in seconds all the same.
+//
+// The host's files are there read-only, under an overlay in memory, so that the program finds the host's tools (wg, nft, ip) at their
+// places and may write where it likes. Modules do not load by themselves inside: Config names them.
+//
+//	ttyS0  kernel's console, kept for what goes wrong
+//	ttyS1  the program's output, as it comes
+//	ttyS2  one line "exit N": whatever does not end with it has failed
+//
+// Owns: the folder that Kernel fills (a kernel package, unpacked, never installed), the QEMU process.
+// Never: writes to the host's files; installs anything; gives the machine a network.
+// Imports: os/exec.
+// Test: go test ./testbed/vm (needs qemu-system-x86, busybox-static, cpio, kmod; fetches a kernel package once, 70 MB).
+package vm
