@@ -76,9 +76,7 @@ func (e *Engine) plan(ctx context.Context, prop *proposal) (Plan, *program, erro
 		prop.scope = scope{whole: true}
 	}
 	e.resolve(ctx, prop.scope.tunnels, prop.patch, newLookup)
-	if err := e.loadKeys(prop.patch, false); err != nil {
-		return Plan{}, nil, err
-	}
+	e.loadKeys(prop.patch, false)
 	e.mu.Lock()
 	prog, err := e.compare(prop.scope, prop.patch)
 	e.mu.Unlock()

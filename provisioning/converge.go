@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"shekara/netctl"
+	"shekara/netctl/secret"
 	"shekara/provisioning/compile"
 	"shekara/tunnels"
 )
@@ -29,9 +30,7 @@ func (e *Engine) converge(ctx context.Context, s scope, p patch) (report, error)
 // carry is converge by a program that was made for the same scope and patch since the caller holds writing: it is done as it is unless
 // something was learned of the host meanwhile.
 func (e *Engine) carry(ctx context.Context, s scope, p patch, prog *program) (report, error) {
-	if err := e.loadKeys(p, true); err != nil {
-		return report{}, err
-	}
+	e.loadKeys(p, true)
 	e.mu.Lock()
 	var err error
 	if prog == nil || prog.sights != e.sights {
@@ -232,8 +231,9 @@ func (r *run) blameDevice(f tunnels.Failure) {
 	}
 }
 
-// loadKeys reads the private keys of all devices after the patch; with make, those that are not there are made. It does not expect mu.
-func (e *Engine) loadKeys(p patch, make bool) error {
+// loadKeys reads the private keys of all devices after the patch; with make, those that are not there are made. One that cannot be read
+// is the trouble of its device's tunnels alone. It does not expect mu.
+func (e *Engine) loadKeys(p patch, make bool) {
 	e.mu.Lock()
 	base, present := e.intent.after(p)
 	var missing []compile.Device
@@ -249,16 +249,25 @@ func (e *Engine) loadKeys(p patch, make bool) error {
 			read = e.options.Secrets.GetOrNew
 		}
 		key, err := read(d.KeyName)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("private key of device %s: %w", d.Spec.Name, err)
-		}
 		e.mu.Lock()
-		e.keys[d.KeyName] = key
-		e.sights++
+		switch {
+		case err == nil:
+			e.keys[d.KeyName] = key
+			delete(e.unreadable, d.KeyName)
+			e.sights++
+		case errors.Is(err, fs.ErrNotExist):
+			delete(e.unreadable, d.KeyName)
+		default:
+			e.unreadable[d.KeyName] = err
+		}
 		e.mu.Unlock()
 	}
-	return nil
+}
+
+// deviceKey is the private key that a device shall have: while its own cannot be read, the one it runs with. It expects mu to be held.
+func (e *Engine) deviceKey(d compile.Device) secret.Key {
+	if key, known := e.keys[d.KeyName]; known || e.unreadable[d.KeyName] == nil {
+		return key
+	}
+	return e.world.devices[d.Spec.Name].PrivateKey
 }

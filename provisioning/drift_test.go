@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -348,6 +350,38 @@ func TestMissingOwnAddressIsSaidAndMended(t *testing.T) {
 			t.Errorf("failed: %+v, %v", status.Failed, err)
 		}
 	})
+}
+
+// A private key that is there and cannot be read is said by its device's tunnels; what runs goes on with the key it has, and changes
+// of the rest are made.
+func TestUnreadableKeyHurtsNobody(t *testing.T) {
+	b := established(t, 2)
+	files, err := filepath.Glob(filepath.Join(b.dir, "keys", "wireguard", "*"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("private keys: %v, %v", files, err)
+	}
+	if err := os.Chmod(files[0], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	b.kill()
+	b.onStep(func(step string) { t.Errorf("a step on the host: %s", step) })
+	b.start()
+	b.onStep(nil)
+	status, err := b.Status(t.Context())
+	if err != nil || len(status.Failed) != 2 || !strings.Contains(status.Failed[0].Error, files[0]) || !strings.Contains(status.Failed[0].Error, "0600") {
+		t.Errorf("failed: %+v, %v", status.Failed, err)
+	}
+	b.mustApply(request(agency{n: 9}.yaml()))
+	b.mustHavePeers(agency{n: 0}, agency{n: 1}, agency{n: 9})
+	if err := os.Chmod(files[0], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.mustApply(request(agency{n: 8}.yaml()))
+	b.mustHavePeers(agency{n: 0}, agency{n: 1}, agency{n: 8}, agency{n: 9})
+	b.mustBeAsAsked()
+	if status, err = b.Status(t.Context()); err != nil || slices.ContainsFunc(status.Failed, func(f Failed) bool { return f.Tunnel == "agency-8" }) {
+		t.Errorf("failed: %+v, %v", status.Failed, err)
+	}
 }
 
 // A newer program judges an old revision otherwise, or a file was damaged: the valid rest comes up and the invalid is reported.

@@ -107,26 +107,27 @@ type Engine struct {
 	revoke  trigger       // there are connections to forget
 	ready   chan struct{} // closed when the start is over
 
-	mu        sync.Mutex
-	documents *document.Set // of the revision in force
-	intent    intent        // what these ask of this box
-	problems  []string      // documents of the revision that are left out
-	before    kept          // the documents to return to while a confirm window is open, so that going back reads nothing
-	world     world         // the last look, brought up to date by what was done since
-	writes    int           // counts changes of the host: a look that began before one is not believed
-	sights    int           // counts what was learned of the host: a program made before is not the way from what is
-	filter    filterState
-	keys      map[string]secret.Key // those read so far, by name of the secret
-	pairs     map[string]keyPair    // of the devices' keys, by name of the secret
-	troubles  map[string]*trouble   // tunnels with an error of their own
-	refused   map[string]*trouble   // steps of the site's own that the host refused, by their text
-	lacking   []Failed              // what the site's own parts lack
-	health    map[string]*vitals    // by tunnel
-	names     map[string]*lookup    // endpoint names
-	repairs   repairs
-	revoked   []conntrack.Pair // that no flow joins any more
-	foreign   []string         // tables of others that could drop what ours lets pass
-	turned    time.Time        // when the loop last turned
+	mu         sync.Mutex
+	documents  *document.Set // of the revision in force
+	intent     intent        // what these ask of this box
+	problems   []string      // documents of the revision that are left out
+	before     kept          // the documents to return to while a confirm window is open, so that going back reads nothing
+	world      world         // the last look, brought up to date by what was done since
+	writes     int           // counts changes of the host: a look that began before one is not believed
+	sights     int           // counts what was learned of the host: a program made before is not the way from what is
+	filter     filterState
+	keys       map[string]secret.Key // those read so far, by name of the secret
+	unreadable map[string]error      // private keys that are there and cannot be read, by name of the secret
+	pairs      map[string]keyPair    // of the devices' keys, by name of the secret
+	troubles   map[string]*trouble   // tunnels with an error of their own
+	refused    map[string]*trouble   // steps of the site's own that the host refused, by their text
+	lacking    []Failed              // what the site's own parts lack
+	health     map[string]*vitals    // by tunnel
+	names      map[string]*lookup    // endpoint names
+	repairs    repairs
+	revoked    []conntrack.Pair // that no flow joins any more
+	foreign    []string         // tables of others that could drop what ours lets pass
+	turned     time.Time        // when the loop last turned
 }
 
 // New opens the state and changes nothing on the host.
@@ -151,7 +152,7 @@ func newEngine(o Options, s *store) *Engine {
 		ready:     make(chan struct{}),
 		documents: document.NewSet(),
 		world:     newWorld(),
-		keys:      map[string]secret.Key{}, pairs: map[string]keyPair{}, troubles: map[string]*trouble{}, refused: map[string]*trouble{}, health: map[string]*vitals{}, names: map[string]*lookup{},
+		keys:      map[string]secret.Key{}, unreadable: map[string]error{}, pairs: map[string]keyPair{}, troubles: map[string]*trouble{}, refused: map[string]*trouble{}, health: map[string]*vitals{}, names: map[string]*lookup{},
 	}
 }
 

@@ -220,7 +220,7 @@ func (e *Engine) compareDevices(c *comparison, s scope, base compile.Base, names
 	for name, device := range base.Devices {
 		if s.whole || s.base || wanted[name] {
 			spec := device.Spec
-			spec.PrivateKey = e.keys[device.KeyName]
+			spec.PrivateKey = e.deviceKey(device)
 			c.devices = append(c.devices, spec)
 		}
 	}
@@ -242,7 +242,7 @@ func (e *Engine) compareDevices(c *comparison, s scope, base compile.Base, names
 		// A tunnel that leaves a device which is out of the scope otherwise.
 		if d, stays := base.Devices[device]; stays && !seen[device] {
 			spec := d.Spec
-			spec.PrivateKey = e.keys[d.KeyName]
+			spec.PrivateKey = e.deviceKey(d)
 			c.devices = append(c.devices, spec)
 			include(device)
 		}

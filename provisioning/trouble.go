@@ -189,7 +189,7 @@ func (e *Engine) retryDue(ctx context.Context) {
 }
 
 // fill completes a tunnel's spec with what documents do not hold: its preshared key, and its endpoint as an address. made says whether
-// the peer may be configured; with an error and made, all of it is but the endpoint. It expects mu to be held.
+// the peer may be configured; with an error and made, all of it is but what the error names. It expects mu to be held.
 func (e *Engine) fill(t compile.Tunnel, base compile.Base) (spec tunnels.Spec, made bool, err error) {
 	spec = t.Spec
 	device, there := base.Devices[t.Spec.Device]
@@ -212,6 +212,10 @@ func (e *Engine) fill(t compile.Tunnel, base compile.Base) (spec tunnels.Spec, m
 	if !e.world.holds(device.Spec.LocalIP) {
 		err = hinted(fmt.Errorf("no interface of this box has the address %s of peer %s", device.Spec.LocalIP, device.Spec.LocalPeer),
 			"add the address to the uplink, or correct the Peer document")
+	}
+	if unreadable := e.unreadable[device.KeyName]; unreadable != nil {
+		err = errors.Join(err, hinted(fmt.Errorf("private key of device %s: %w", device.Spec.Name, unreadable),
+			"make the file readable again, or bring the key with shekara secret import "+device.KeyName+"; a device that runs keeps its key"))
 	}
 	address, endpointErr := e.endpoint(t)
 	if address.IsValid() {
