@@ -19,7 +19,11 @@
 // loses the packet mark that others gave it. An ICMP error about a connection that was not judged since the last removal is
 // dropped; the next packet of the connection cures that. Generations repeat after 4,095 removals (see Generations).
 //
-// Owns: the meaning of a Policy, the text of every rule of the nftables table "inet shekara", connection marks.
+// An Explainer reads a Ruleset's text back, by the words that this package writes and no others, and follows a packet through it: which
+// rule decides, and why. It is no second compiler: a mistake in a rule shows in what is explained, and tests hold both against
+// the kernel and against a reference that knows only the meaning of a Policy.
+//
+// Owns: the meaning of a Policy, the text of every rule of the nftables table "inet shekara", connection marks, why a packet passes or not.
 // Never: touches the host (nft/ does, for that one table); reads documents; names a rule that no document asked for, except
 // the named built-in ones (neighbour discovery, path MTU, management, resolvers, tunnel ports, probes).
 // Imports: netctl and its folders.

@@ -38,6 +38,13 @@ func (r Ruleset) text(table, flags string, generation int) (string, error) {
 		return "", err
 	}
 	w := &writer{}
+	r.table(w, table, flags, generation, shapes)
+	w.elements("add", table, r.Elements)
+	return w.String(), nil
+}
+
+// table writes the table without what tunnels and flows put into its sets.
+func (r Ruleset) table(w *writer, table, flags string, generation int, shapes []shape) {
 	w.WriteString("table " + table + " {\n" + flags)
 	verify, pass := generationRules(generation)
 	w.chain("verify", verify)
@@ -49,8 +56,6 @@ func (r Ruleset) text(table, flags string, generation int) (string, error) {
 		w.chain(chain.name, flowRules(shapes, chain.port)...)
 	}
 	w.WriteString(r.Base + "}\n") // one block: a second one would clear the flags, and would not know the chains of a later one
-	w.elements("add", table, r.Elements)
-	return w.String(), nil
 }
 
 var flowChains = [...]struct{ name, port string }{{"flows_open", "dport"}, {"flows_answer", "sport"}}
