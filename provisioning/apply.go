@@ -108,6 +108,7 @@ func planID(base int, changes []Change) string {
 // A request that changes nothing does nothing. Errors: *InvalidError, *ConflictError, or why the filter could not be loaded.
 func (e *Engine) Apply(ctx context.Context, r Request) (Result, error) {
 	began := time.Now()
+	defer roomy(r)()
 	if r.ConfirmWithin < 0 || r.ConfirmWithin > maxWindow {
 		return Result{}, fmt.Errorf("confirm within %s: at most %s", r.ConfirmWithin, maxWindow)
 	}

@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
+
 	"shekara/netctl"
 	"shekara/netctl/secret"
 	"shekara/provisioning/compile"
@@ -100,15 +102,33 @@ func (r *run) all(ctx context.Context) error {
 		e.writes++
 		e.mu.Unlock()
 	}()
-	if err := p.filter.denyFirst(ctx, e.options.Filter, &e.filter); err != nil {
+	closed, err := p.filter.denyFirst(ctx, e.options.Filter, &e.filter)
+	if err != nil {
 		return fmt.Errorf("close the filter: %w", err)
 	}
-	r.network(ctx, p.routesGo)
-	r.tunnels(ctx, p.tunnels)
-	r.network(ctx, p.deadEndsGo)
-	r.network(ctx, p.routesCome)
-	if err := p.filter.allow(ctx, e.options.Filter, &e.filter); err != nil {
-		return fmt.Errorf("open the filter: %w", err)
+	allow := func() error {
+		if err := p.filter.allow(ctx, e.options.Filter, &e.filter); err != nil {
+			return fmt.Errorf("open the filter: %w", err)
+		}
+		return nil
+	}
+	if !closed && p.onlyAdds() {
+		// Nothing that was allowed ends, so each state between allows no more than the new one does: a flow that is open before its
+		// tunnel is there opens nothing, as it names the device. The userspace device and the filter then work side by side.
+		var opening errgroup.Group
+		opening.Go(allow)
+		r.tunnels(ctx, p.tunnels)
+		r.network(ctx, p.routesCome)
+		err = opening.Wait()
+	} else {
+		r.network(ctx, p.routesGo)
+		r.tunnels(ctx, p.tunnels)
+		r.network(ctx, p.deadEndsGo)
+		r.network(ctx, p.routesCome)
+		err = allow()
+	}
+	if err != nil {
+		return err
 	}
 	r.network(ctx, p.sysctls)
 	if p.filter.remove {

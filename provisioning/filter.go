@@ -173,11 +173,12 @@ func (f *filterState) adopt() {
 	f.loaded = true
 }
 
-// denyFirst is the first transaction: it closes what will no longer be open, and opens the ports of tunnels. While it runs, and after an error, it is not known what is loaded.
-func (c filterChange) denyFirst(ctx context.Context, loader Filter, f *filterState) error {
+// denyFirst is the first transaction: it closes what will no longer be open, and opens the ports of tunnels. While it runs, and after an
+// error, it is not known what is loaded. closed says whether it may have closed anything.
+func (c filterChange) denyFirst(ctx context.Context, loader Filter, f *filterState) (closed bool, err error) {
 	if c.whole != nil {
 		f.loaded = false
-		return loader.Load(ctx, c.deny)
+		return true, loader.Load(ctx, c.deny)
 	}
 	var added, removed []firewall.Elements
 	for owner, change := range c.owners {
@@ -185,7 +186,8 @@ func (c filterChange) denyFirst(ctx context.Context, loader Filter, f *filterSta
 		added, removed = append(added, come), append(removed, gone)
 		f.hold(owner, change.kept)
 	}
-	return f.change(ctx, loader, firewall.Union(added...), firewall.Union(removed...))
+	gone := firewall.Union(removed...)
+	return gone.Count() > 0, f.change(ctx, loader, firewall.Union(added...), gone)
 }
 
 // allow is the second transaction: it opens what is newly allowed.

@@ -21,6 +21,7 @@ type scope struct {
 // program is the way from what is to what was asked for. It is made without touching the host and done in the order of its fields:
 // deny-first filter, routes that go, devices and peers, unreachable routes that go, routes and rules that come, full filter, sysctls.
 // So at each moment the filter allows no more than both the old and the new do, and a prefix whose device is gone is unreachable.
+// Where peers only come, the full filter is loaded beside them.
 type program struct {
 	filter     filterChange
 	routesGo   []netctl.Op
@@ -38,6 +39,12 @@ type program struct {
 
 func (p *program) empty() bool {
 	return p.filter.empty() && len(p.routesGo)+len(p.tunnels)+len(p.deadEndsGo)+len(p.routesCome)+len(p.sysctls) == 0
+}
+
+// onlyAdds reports whether peers and their routes come and nothing else changes on the way of packets.
+func (p *program) onlyAdds() bool {
+	return len(p.routesGo)+len(p.deadEndsGo) == 0 && !p.filter.remove &&
+		!slices.ContainsFunc(p.tunnels, func(op tunnels.Op) bool { return op.Kind != tunnels.PeerAdd })
 }
 
 // comparison collects what is asked for and what is there, within a scope.
