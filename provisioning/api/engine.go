@@ -14,9 +14,8 @@ type Engine interface {
 	changer
 	historian
 	observer
+	explainer
 	keeper
-	// Alive is when the engine's loop last turned.
-	Alive() time.Time
 }
 
 type changer interface {
@@ -41,6 +40,13 @@ type observer interface {
 	Tunnel(ctx context.Context, name string) (provisioning.TunnelStatus, error)
 	// PeerExport is this box's Peer documents, with public keys.
 	PeerExport(context.Context) ([]byte, error)
+	// Alive is when the engine's loop last turned.
+	Alive() time.Time
+}
+
+type explainer interface {
+	// Explain says what becomes of a packet: by what is in force, or with documents in the request by what would be.
+	Explain(context.Context, provisioning.Question, provisioning.Request) (provisioning.Explanation, error)
 }
 
 type keeper interface {

@@ -126,3 +126,23 @@ func FuzzRequest(f *testing.F) {
 		}
 	})
 }
+
+// TestExplain: who may only look asks for what becomes of a packet; a question that is none is the caller's mistake.
+func TestExplain(t *testing.T) {
+	c := client.New(start(t, as("view")).directory)
+	question := api.Explain{Question: provisioning.Question{Source: "10.64.1.5", Destination: "10.20.0.10", Service: "tcp/443"}}
+	x, err := c.Explain(t.Context(), question)
+	if err != nil || !x.Pass || len(x.Documents) != 1 || len(x.Verdict.Trace) == 0 {
+		t.Errorf("Explain = %+v, %v", x, err)
+	}
+	question.Question.Service = "tcp/80"
+	question.Files = []api.File{{Name: "more.yaml", Content: "apiVersion: shekara/v1\nkind: Flow\nmetadata: {name: more}\nspec: {tunnel: agency-a, from: [10.64.1.5/32], to: [10.20.0.10/32], allow: [tcp]}\n"}}
+	if x, err = c.Explain(t.Context(), question); err != nil || !x.Pass || x.Documents[0].Name != "more" {
+		t.Errorf("Explain with a document = %+v, %v", x, err)
+	}
+	question.Question.Destination = "10.20.0"
+	_, err = c.Explain(t.Context(), question)
+	if p := expectProblem(t, err, http.StatusUnprocessableEntity, "urn:shekara:problem:bad-request"); p.Hint == "" || !strings.Contains(p.Detail, "10.20.0") {
+		t.Errorf("problem is %+v", p)
+	}
+}

@@ -21,6 +21,13 @@ type File struct {
 	Content string `json:"content" doc:"one or many YAML documents"`
 }
 
+// Explain asks what becomes of a packet: by what is in force, or by what documents would make of it.
+type Explain struct {
+	Question provisioning.Question `json:"question"`
+	Files    []File                `json:"files,omitempty" maxItems:"100000" doc:"documents that are taken as applied; none: what is in force is asked"`
+	Whole    bool                  `json:"whole,omitempty" doc:"the documents are all there are; else merge by kind and name"`
+}
+
 // Return says to which revision to go back.
 type Return struct {
 	Revision int `json:"revision,omitempty" minimum:"0" doc:"0: the one before; while a confirmation is pending, the one it replaced"`

@@ -67,6 +67,7 @@ func problemOf(err error) *Problem {
 		problem  *Problem
 		invalid  *provisioning.InvalidError
 		conflict *provisioning.ConflictError
+		question *provisioning.QuestionError
 		hinted   interface{ Hint() string }
 	)
 	p := &Problem{Detail: err.Error()}
@@ -86,6 +87,8 @@ func problemOf(err error) *Problem {
 	case errors.As(err, &invalid):
 		p.Problems = invalid.Problems
 		return fill(typeInvalid, "Invalid documents", http.StatusUnprocessableEntity, "correct the places named and try again; shekara validate checks without the daemon")
+	case errors.As(err, &question):
+		return fill(typeRequest, "Bad question", http.StatusUnprocessableEntity, "/openapi.json describes every request")
 	case errors.As(err, &conflict):
 		p.NewestRevision, p.NewestUser = conflict.Newest, name(conflict.Actor)
 		if conflict.Pending {

@@ -18,6 +18,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"golang.org/x/sync/errgroup"
 
+	"shekara/firewall"
 	"shekara/journal"
 	"shekara/provisioning/document"
 )
@@ -76,6 +77,7 @@ func New(config Config) *Server {
 	s.registerPlans()
 	s.registerRevisions()
 	s.registerTunnels()
+	s.registerExplanations()
 	s.registerSecrets()
 	s.registerEvents()
 	s.registerHealth()
@@ -101,13 +103,17 @@ func openAPIConfig(version string) huma.Config {
 	return config
 }
 
-// schemaName keeps apart what two packages call the same: the problem of a document is not the problem that an answer is.
+// schemaName keeps apart what two packages call the same: the problem of a document is not the problem that an answer is, and what the rules
+// say of a packet is not all that is said.
 func schemaName(t reflect.Type, hint string) string {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if t == reflect.TypeFor[document.Problem]() {
+	switch t {
+	case reflect.TypeFor[document.Problem]():
 		return "DocumentProblem"
+	case reflect.TypeFor[firewall.Explanation]():
+		return "Verdict"
 	}
 	return huma.DefaultSchemaNamer(t, hint)
 }

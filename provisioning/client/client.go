@@ -272,6 +272,11 @@ func (c *Client) Tunnel(ctx context.Context, name string) (provisioning.TunnelSt
 	return call[provisioning.TunnelStatus](ctx, c, request{method: "GET", path: "/tunnels/" + url.PathEscape(name)})
 }
 
+// Explain says what becomes of a packet: by what is in force, or with files by what would be.
+func (c *Client) Explain(ctx context.Context, question api.Explain) (provisioning.Explanation, error) {
+	return call[provisioning.Explanation](ctx, c, request{method: "POST", path: "/explanations", body: question})
+}
+
 // PeerExport is this box's Peer documents, with public keys.
 func (c *Client) PeerExport(ctx context.Context) ([]byte, error) {
 	return c.text(ctx, request{method: "GET", path: "/peers/export"})

@@ -243,6 +243,15 @@ func (m *Memory) Tunnel(ctx context.Context, name string) (provisioning.TunnelSt
 	return provisioning.TunnelStatus{}, fmt.Errorf("tunnel %q: %w", name, fs.ErrNotExist)
 }
 
+// Explain answers by documents of its own, and those of the request.
+func (m *Memory) Explain(_ context.Context, q provisioning.Question, r provisioning.Request) (provisioning.Explanation, error) {
+	documents, problems := document.Decode(append([]document.File{{Name: "example.yaml", Data: []byte(example)}}, r.Files...))
+	if len(problems) > 0 {
+		return provisioning.Explanation{}, &provisioning.InvalidError{Problems: problems}
+	}
+	return provisioning.ExplainDocuments(document.NewSet(documents...), "owner", q)
+}
+
 func (m *Memory) PeerExport(context.Context) ([]byte, error) { return []byte("kind: Peer\n"), nil }
 func (m *Memory) Alive() time.Time                           { m.mu.Lock(); defer m.mu.Unlock(); return m.alive }
 
