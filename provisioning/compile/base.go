@@ -52,6 +52,9 @@ func (r *Resolver) Base() (Base, error) {
 	if b.Management.Services, err = services(r.site.Management.Allow); err != nil {
 		return Base{}, fmt.Errorf("compile management of site %q: %w", r.name, err)
 	}
+	if err := r.lawfulBase(&b); err != nil {
+		return Base{}, err
+	}
 	for _, s := range r.site.DNS {
 		a, err := document.ParseAddress(s)
 		if err != nil {

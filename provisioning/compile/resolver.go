@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"shekara/firewall"
+	"shekara/provisioning/contour"
 	"shekara/provisioning/document"
 )
 
@@ -20,6 +21,7 @@ type Resolver struct {
 	uplinks map[netip.Addr]uint32     // mark of each outer address
 	links   map[deviceKey]string
 	holds   map[netip.Addr]bool // addresses that the box has
+	judge   *contour.Judge
 }
 
 // deviceKey is what makes a device: each has its own key and port.
@@ -38,7 +40,7 @@ func For(set *document.Set, site string) (*Resolver, error) {
 	if s == nil {
 		return nil, fmt.Errorf("compile for site %q: there is no Site document of that name", site)
 	}
-	r := &Resolver{set: set, name: site, site: s, peers: map[string]*document.Peer{}, holds: map[netip.Addr]bool{}}
+	r := &Resolver{set: set, name: site, site: s, peers: map[string]*document.Peer{}, holds: map[netip.Addr]bool{}, judge: contour.For(set, "")}
 	for _, i := range s.Interfaces {
 		for _, a := range i.Addresses {
 			p, err := document.ParseInterfaceAddress(a)
@@ -159,6 +161,9 @@ func (r *Resolver) Flow(name string) (Flow, bool, error) {
 		return Flow{}, false, err
 	}
 	made.From, made.To = firewall.Place{Zone: f.FromZone}, firewall.Place{Zone: f.ToZone}
+	if err := r.lawfulFlow(made, "", f); err != nil {
+		return Flow{}, false, err
+	}
 	return Flow{made}, true, nil
 }
 

@@ -22,6 +22,7 @@ const (
 type ends struct {
 	local, far document.End
 	peer       *document.Peer // far
+	inside     []netip.Prefix // of local
 }
 
 // Tunnel is one tunnel's share; see One.
@@ -43,12 +44,22 @@ func (r *Resolver) Tunnel(name string) (Tunnel, bool, error) {
 	if e.peer.Inactive {
 		return Tunnel{}, false, nil
 	}
+	var err error
+	if e.inside, err = prefixes(e.local.Prefixes); err != nil {
+		return Tunnel{}, false, fmt.Errorf("compile tunnel %q: %w", name, err)
+	}
 	if t.Protocol != "wireguard" {
+		if err := r.lawfulTunnel(name, t, e, nil); err != nil {
+			return Tunnel{}, false, err
+		}
 		return Tunnel{Name: name, Unsupported: t.Protocol + ": not yet"}, true, nil
 	}
 	made, err := r.wireguard(name, t, e)
 	if err != nil {
 		return Tunnel{}, false, fmt.Errorf("compile tunnel %q: %w", name, err)
+	}
+	if err := r.lawfulTunnel(name, t, e, &made); err != nil {
+		return Tunnel{}, false, err
 	}
 	return made, true, nil
 }
@@ -107,7 +118,7 @@ func (r *Resolver) wireguard(name string, t *document.Tunnel, e ends) (Tunnel, e
 		}
 	}
 	r.routes(&made, own)
-	made.Flows, err = r.flows(name, device, e)
+	made.Flows, err = r.flows(name, device, t.Environment, e)
 	return made, err
 }
 
@@ -151,21 +162,21 @@ func (r *Resolver) routes(made *Tunnel, own netip.Addr) {
 }
 
 // flows are those that name the tunnel. Which way one goes follows from whose prefixes its sources lie in.
-func (r *Resolver) flows(name, device string, e ends) ([]firewall.Flow, error) {
-	local, err := prefixes(e.local.Prefixes)
-	if err != nil {
-		return nil, err
-	}
+func (r *Resolver) flows(name, device string, environment document.Environment, e ends) ([]firewall.Flow, error) {
 	var made []firewall.Flow
 	for h := range r.set.References(document.Ref{Kind: document.KindTunnel, Name: name}, document.KindFlow) {
-		f, err := flow(h.Name, r.set.Flow(h.Name))
+		written := r.set.Flow(h.Name)
+		f, err := flow(h.Name, written)
 		if err != nil {
 			return nil, err
 		}
 		tunnel, zone := firewall.Place{Device: device}, firewall.Place{Zone: e.local.Zone}
 		f.From, f.To = tunnel, zone
-		if len(f.Sources) > 0 && slices.ContainsFunc(local, func(p netip.Prefix) bool { return p.Overlaps(f.Sources[0]) }) {
+		if len(f.Sources) > 0 && slices.ContainsFunc(e.inside, func(p netip.Prefix) bool { return p.Overlaps(f.Sources[0]) }) {
 			f.From, f.To = zone, tunnel
+		}
+		if err := r.lawfulFlow(f, environment, written); err != nil {
+			return nil, err
 		}
 		made = append(made, f)
 	}

@@ -1,17 +1,21 @@
 package document
 
-import "slices"
+import (
+	"reflect"
+	"slices"
+)
 
 // Affected are the documents of s whose validity, or whose part of what a box should hold, may differ from that before the changes that
 // led to s; sorted, and never nil. A document that is removed is not among them.
 //
-// A Site speaks for every peer, tunnel and flow on it: a change of one affects all documents. Everything else stays near: a Tunnel
-// affects its Flows, a Flow its Tunnel, a Peer the Tunnels and Sites that name it, a Zone what names it and the Tunnels of the Sites
-// that touch it. Where two documents contradict each other the one that came later is at fault, and that is the changed one.
+// A Site speaks for every peer, tunnel and flow on it: a change of one affects all documents. So does a change of what the contour rules
+// judge by: the registers (Organisation, System, Gateway, Service, CryptoModule), and what a Zone says beside its prefixes. Everything
+// else stays near: a Tunnel affects its Flows, a Flow its Tunnel, a Peer the Tunnels and Sites that name it, a Zone what names it and the
+// Tunnels of the Sites that touch it. Where two documents contradict each other the one that came later is at fault, and that is the changed one.
 func (s *Set) Affected(changes []Change) []Ref {
 	a := affected{set: s, refs: map[Ref]bool{}}
 	for _, c := range changes {
-		if c.Ref.Kind == KindSite {
+		if c.speaksForAll() {
 			return s.allRefs()
 		}
 		a.refs[c.Ref] = true
@@ -30,6 +34,19 @@ func (s *Set) Affected(changes []Change) []Ref {
 	}
 	slices.SortFunc(refs, Ref.Compare)
 	return refs
+}
+
+// speaksForAll reports whether the change may matter to any document.
+func (c Change) speaksForAll() bool {
+	if c.Ref.Kind != KindZone {
+		return c.Ref.Kind == KindSite || c.Ref.Kind.IsRegister()
+	}
+	if c.Before == nil || c.After == nil {
+		return true
+	}
+	before, after := *c.Before.Spec.(*Zone), *c.After.Spec.(*Zone)
+	before.Prefixes, after.Prefixes = nil, nil
+	return !reflect.DeepEqual(before, after)
 }
 
 func (s *Set) allRefs() []Ref {

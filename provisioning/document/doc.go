@@ -4,7 +4,7 @@
 // microseconds, and Affected names the few others that the edit may matter to. Documents as nearly all are written take a short way past
 // the YAML library (simple.go), to the very same nodes.
 //
-// Owns: the YAML form of Zone, Site, Peer, Tunnel and Flow; their defaults; docs/documents.md is generated from the types.
+// Owns: the YAML form of every kind; their defaults; docs/documents.md is generated from the types.
 // Never: judges (validate does), resolves (compile does), touches the host.
 // Imports: go.yaml.in/yaml/v4, firewall for its vocabulary of services.
 // Test: go test ./provisioning/document (unprivileged, with fuzz targets).

@@ -3,6 +3,8 @@ package document
 import (
 	"cmp"
 	"fmt"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,7 +27,7 @@ func (r Ref) Compare(other Ref) int {
 type Document struct {
 	Kind Kind
 	Name string
-	Spec any    // *Zone, *Site, *Peer, *Tunnel or *Flow, as Kind says; not to be changed
+	Spec any    // a pointer to the type that Kind names, as *Zone; not to be changed
 	File string // where it was read
 
 	canonical string
@@ -75,23 +77,15 @@ func within(path, outer string) bool {
 	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
-// New makes a document that was not read from a file: spec is *Zone, *Site, *Peer, *Tunnel or *Flow.
+// New makes a document that was not read from a file: spec is a pointer to one of the kinds, as *Zone.
 func New(name string, spec any) (*Document, error) {
 	d := &Document{Name: name, Spec: spec, firstLine: 1}
-	switch spec.(type) {
-	case *Zone:
-		d.Kind = KindZone
-	case *Site:
-		d.Kind = KindSite
-	case *Peer:
-		d.Kind = KindPeer
-	case *Tunnel:
-		d.Kind = KindTunnel
-	case *Flow:
-		d.Kind = KindFlow
-	default:
+	t := reflect.TypeOf(spec)
+	i := slices.IndexFunc(kinds(), func(k Kind) bool { return reflect.TypeOf(newSpec(k)) == t })
+	if i < 0 {
 		return nil, fmt.Errorf("make document %q: %T is no kind of document", name, spec)
 	}
+	d.Kind = kinds()[i]
 	d.canonical = canonicalOf(d)
 	d.source = d.canonical
 	return d, nil

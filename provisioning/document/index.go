@@ -2,11 +2,12 @@ package document
 
 import "net/netip"
 
-// scope names one of the prefix indexes: "zone", "ipsec" (what such tunnels select), "address" (of active peers), or "remote/" and the peer from whose end the prefixes are remote.
+// scope names one of the prefix indexes: "zone", "ipsec" (what such tunnels select), "address" (of active peers), "party" (of systems and gateways), or "remote/" and the peer from whose end the prefixes are remote.
 const (
 	scopeZone   = "zone"
 	scopeIPsec  = "ipsec"
 	scopeAddr   = "address"
+	scopeParty  = "party"
 	scopeRemote = "remote/"
 )
 
@@ -32,6 +33,9 @@ func keyPublicKey(key string) string     { return "k" + key }
 func keyPresharedKey(name string) string { return "s" + name }
 func keySites() string                   { return "S" }
 func keyOpenZones() string               { return "Z" }
+func keyBIN(bin string) string           { return "b" + bin }
+func keyServiceCode(code string) string  { return "c" + code }
+func keyKind(k Kind) string              { return "K" + string(k) }
 
 // keyPair is the same for both orders of the peers (VPN-03).
 func keyPair(t *Tunnel) string {
@@ -64,8 +68,29 @@ func facts(d *Document) ([]fact, []prefixFact) {
 		if s.ToZone != "" {
 			c.reference(KindZone, s.ToZone, "spec.toZone")
 		}
+	default:
+		c.register(d.Spec)
 	}
 	return c.facts, c.ranges
+}
+
+// register is for the kinds that are facts alone. A change of one affects every document, so what they name needs no index.
+func (c *collector) register(spec any) {
+	c.add(keyKind(c.ref.Kind), "")
+	switch s := spec.(type) {
+	case *Organisation:
+		if s.BIN != "" {
+			c.add(keyBIN(s.BIN), "spec.bin")
+		}
+	case *System:
+		c.reference(KindZone, s.Zone, "spec.zone")
+		c.prefixes(scopeParty, "spec.prefixes", s.Prefixes)
+	case *Gateway:
+		c.reference(KindZone, s.Zone, "spec.zone")
+		c.prefixes(scopeParty, "spec.prefixes", s.Prefixes)
+	case *Service:
+		c.add(keyServiceCode(s.Code), "spec.code")
+	}
 }
 
 type collector struct {

@@ -7,11 +7,16 @@ const APIVersion = "shekara/v1"
 type Kind string
 
 const (
-	KindZone   Kind = "Zone"
-	KindSite   Kind = "Site"
-	KindPeer   Kind = "Peer"
-	KindTunnel Kind = "Tunnel"
-	KindFlow   Kind = "Flow"
+	KindZone         Kind = "Zone"
+	KindSite         Kind = "Site"
+	KindPeer         Kind = "Peer"
+	KindTunnel       Kind = "Tunnel"
+	KindFlow         Kind = "Flow"
+	KindOrganisation Kind = "Organisation"
+	KindSystem       Kind = "System"
+	KindGateway      Kind = "Gateway"
+	KindService      Kind = "Service"
+	KindCryptoModule Kind = "CryptoModule"
 )
 
 // Environment keeps test and production apart (VPN-11).
@@ -29,9 +34,12 @@ type Metadata struct {
 
 // Zone is a segment, known to all sites.
 type Zone struct {
-	Contour  string   `yaml:"contour" doc:"internal, external or integration"`
-	Kind     string   `yaml:"kind" doc:"ets-go, lan, dedicated-segment, screened-subnet, partners, internet or management"`
-	Prefixes []string `yaml:"prefixes,omitempty" doc:"what the zone holds; empty only for kind internet: everything that no other zone claims"`
+	Name           Names    `yaml:"name,omitempty" doc:"for people, in three languages"`
+	Contour        string   `yaml:"contour" doc:"internal, external or integration"`
+	Kind           string   `yaml:"kind" doc:"ets-go, lan, dedicated-segment, screened-subnet, partners, internet or management"`
+	Organisation   string   `yaml:"organisation,omitempty" doc:"name of the Organisation whose segment it is; then every address of it that a Flow names is of a System or a Gateway (GWY-10)"`
+	InternetAccess bool     `yaml:"internetAccess,omitempty" doc:"its hosts reach the Internet past this appliance: never to be joined to ETS GO (DEF-19)"`
+	Prefixes       []string `yaml:"prefixes,omitempty" doc:"what the zone holds; empty only for kind internet: everything that no other zone claims"`
 }
 
 // Site is one appliance.
@@ -98,6 +106,7 @@ type Tunnel struct {
 	PresharedKey string      `yaml:"presharedKey,omitempty" doc:"the name of a secret, never the secret"`
 	Keepalive    int         `yaml:"keepalive,omitempty" doc:"seconds, 1 to 65535" default:"none, or 25 where an end is behind NAT"`
 	IPsec        *IPsec      `yaml:"ipsec,omitempty" doc:"with protocol ipsec"`
+	CryptoModule string      `yaml:"cryptoModule,omitempty" doc:"name of the CryptoModule that does the encryption: its level is the tunnel's (CRY-02)" default:"none, which is level 1"`
 	Probe        bool        `yaml:"probe,omitempty" doc:"ask the far end's probeAddress every five seconds"`
 	Inactive     bool        `yaml:"inactive,omitempty" doc:"kept for the record; not made"`
 }
@@ -125,4 +134,13 @@ type Flow struct {
 	From     []string `yaml:"from" doc:"source prefixes; of one family with to, inside one end's prefixes or the zone's"`
 	To       []string `yaml:"to" doc:"destination prefixes, inside the other end's prefixes or the zone's"`
 	Allow    []string `yaml:"allow" doc:"tcp/443, udp/5000-5010, icmp, icmpv6, tcp (all ports)"`
+	Service  string   `yaml:"service,omitempty" doc:"name of the Service that is used, where the contour rules ask for it (GWY-02, GWY-04)"`
+	Waiver   *Waiver  `yaml:"waiver,omitempty" doc:"lets the flow pass though it breaks a contour rule that allows waivers"`
+}
+
+// Waiver is a decision of a person to let a Flow break a contour rule for a time (ARC-03).
+type Waiver struct {
+	Reason   string `yaml:"reason" doc:"why; for those who read the report"`
+	Approver string `yaml:"approver" doc:"who decided"`
+	Expires  string `yaml:"expires" doc:"the last day it holds, as 2026-12-31, by the calendar of Asia/Almaty"`
 }

@@ -72,10 +72,12 @@ func ParseInterfaceAddress(s string) (netip.Prefix, error) {
 	return p, nil
 }
 
+// protocols are those that a Flow can name. It never changes.
+var protocols = map[string]firewall.Protocol{"icmp": firewall.ICMP, "tcp": firewall.TCP, "udp": firewall.UDP, "icmpv6": firewall.ICMPv6, "sctp": firewall.SCTP}
+
 // ParseService reads "tcp/443", "udp/5000-5010", "tcp", "icmp". The error is a *SyntaxError.
 func ParseService(s string) (firewall.Service, error) {
 	name, ports, hasPorts := strings.Cut(s, "/")
-	protocols := map[string]firewall.Protocol{"icmp": firewall.ICMP, "tcp": firewall.TCP, "udp": firewall.UDP, "icmpv6": firewall.ICMPv6, "sctp": firewall.SCTP}
 	protocol, known := protocols[name]
 	if !known {
 		hint := "write tcp, udp, sctp, icmp or icmpv6, as in tcp/443, udp/5000-5010 or icmp"

@@ -97,10 +97,34 @@ func referenceOf(k Kind) (about string, e example) {
 			example{"agency-a", &Tunnel{Environment: Production, Protocol: "wireguard", PresharedKey: "agency-a", Probe: true,
 				Initiator: End{Peer: "agency-a-edge", Zone: "agencies", Prefixes: []string{"10.64.1.0/28"}, ProbeAddress: "10.64.1.1"},
 				Owner:     End{Peer: "owner-edge", Zone: "gateway-dmz", Prefixes: []string{"10.20.0.0/24"}, ProbeAddress: "10.20.0.1"}}}
-	default:
+	case KindFlow:
 		return "Who may open connections to whom; answers pass by themselves, and nothing else passes. A flow names its tunnel, and which way it goes follows from whose prefixes its sources lie in; " +
 				"or it names two zones, and holds on every box that touches both. In a zone without prefixes `0.0.0.0/0` or `::/0` means the whole zone.",
 			example{"agency-a-https", &Flow{Tunnel: "agency-a", From: []string{"10.64.1.5/32"}, To: []string{"10.20.0.10/32"}, Allow: []string{"tcp/443"}}}
+	default:
+		return registerReference(k)
+	}
+}
+
+func registerReference(k Kind) (about string, e example) {
+	name := func(kk, ru, en string) Names { return Names{KK: kk, RU: ru, EN: en} }
+	switch k {
+	case KindOrganisation:
+		return "A legal entity. The contour rules judge by it ([contours](contours.md)); nothing of it stands on the host.",
+			example{"registry-body", &Organisation{Name: name("Тіркеу органы", "Регистрирующий орган", "Registration body"), Kind: "state-body", BIN: "250140000013", Architecture: "order 12 of 2026-02-01",
+				Contracts: []Contract{{With: "bank-b", Number: "IS-7", Date: "2026-02-02", Until: "2028-02-01"}}}}
+	case KindSystem:
+		return "An object of informatization: who is behind an address. A flow's addresses say which systems it joins, so nothing has to be repeated in it.",
+			example{"registry", &System{Name: name("Тіркелім", "Реестр", "Registry"), Organisation: "registry-body", Class: 1, Contour: "internal", Zone: "registry-lan", Prefixes: []string{"10.30.0.0/28"}, Information: "personal"}}
+	case KindGateway:
+		return "A gateway of electronic government. What goes to its hosts goes through it.",
+			example{"vshep", &Gateway{Name: name("ЭҮСШ", "ВШЭП", "External gateway"), Kind: "vshep", Environment: Production, Zone: "gateway-dmz", Prefixes: []string{"10.20.0.10/32"}, IndustrialOperation: &Order{Number: "15", Date: "2026-01-15"}}}
+	case KindService:
+		return "An entry of the register of services.",
+			example{"registry-extract", &Service{Name: name("Үзінді", "Выписка", "Extract"), Code: "RGST-S-101", System: "registry", Gateway: "vshep"}}
+	default:
+		return "A product that encrypts, as the operator has it on record. A tunnel that names one is of its level; any other is of level 1.",
+			example{"vpn-module", &CryptoModule{Product: "VPN module 4.2", Kind: "software", Certificate: "KZ-0001", Level: 3, ValidUntil: "2028-12-31"}}
 	}
 }
 
@@ -113,7 +137,7 @@ What should be connected is written in YAML, one or many documents a file, in on
 | field | meaning |
 |---|---|
 | ` + "`apiVersion`" + ` | ` + "`shekara/v1`" + ` |
-| ` + "`kind`" + ` | Zone, Site, Peer, Tunnel or Flow |
+| ` + "`kind`" + ` | a kind below |
 | ` + "`metadata.name`" + ` | unique among documents of the same kind; 1 to 63 of a-z, 0-9 and "-", beginning and ending with a letter or digit |
 | ` + "`spec`" + ` | the fields below |
 
@@ -143,4 +167,6 @@ The rule's requirement, where one stands behind it, is in brackets.
 - No selector is a default route: its route would stand before the host's own networks. Inside a WireGuard tunnel a selector may hold a peer's public IP:
   encrypted packets are marked, and the mark selects a route table of their own, so they never enter a tunnel. With IPsec it may not.
 - A flow lies inside its tunnel's prefixes, or inside its zones, and is of one address family.
+- A BIN is of one Organisation and its check digit fits; a code is of one Service; an address is of one System or Gateway, and inside its zone.
+- The contour rules, which come from the acts: [contours](contours.md).
 `

@@ -56,7 +56,8 @@ func TestSpecsAreOfKnownTypes(t *testing.T) {
 			t.Errorf("%s: %s is not decoded", path, v)
 		}
 	}
-	for _, spec := range []any{document.Zone{}, document.Site{}, document.Peer{}, document.Tunnel{}, document.Flow{}} {
+	for _, spec := range []any{document.Zone{}, document.Site{}, document.Peer{}, document.Tunnel{}, document.Flow{},
+		document.Organisation{}, document.System{}, document.Gateway{}, document.Service{}, document.CryptoModule{}} {
 		walk(reflect.TypeOf(spec), reflect.TypeOf(spec).Name())
 	}
 }

@@ -45,7 +45,18 @@ func addType(types map[reflect.Type][]field, t reflect.Type) {
 func fieldsOf(t reflect.Type) []field { return schema[t] }
 
 // kinds in the order in which the reference tells of them.
-func kinds() []Kind { return []Kind{KindZone, KindSite, KindPeer, KindTunnel, KindFlow} }
+func kinds() []Kind {
+	return []Kind{KindZone, KindSite, KindPeer, KindTunnel, KindFlow, KindOrganisation, KindSystem, KindGateway, KindService, KindCryptoModule}
+}
+
+// IsRegister reports whether documents of the kind are facts alone (registers.go).
+func (k Kind) IsRegister() bool {
+	switch k {
+	case KindOrganisation, KindSystem, KindGateway, KindService, KindCryptoModule:
+		return true
+	}
+	return false
+}
 
 // newSpec is an empty spec of the kind, nil for an unknown one.
 func newSpec(k Kind) any {
@@ -60,6 +71,16 @@ func newSpec(k Kind) any {
 		return &Tunnel{}
 	case KindFlow:
 		return &Flow{}
+	case KindOrganisation:
+		return &Organisation{}
+	case KindSystem:
+		return &System{}
+	case KindGateway:
+		return &Gateway{}
+	case KindService:
+		return &Service{}
+	case KindCryptoModule:
+		return &CryptoModule{}
 	}
 	return nil
 }

@@ -137,6 +137,25 @@ func (s *Set) Tunnel(name string) *Tunnel { return spec[Tunnel](s, KindTunnel, n
 // Flow is the spec of a flow, nil if there is none of that name.
 func (s *Set) Flow(name string) *Flow { return spec[Flow](s, KindFlow, name) }
 
+// Organisation is the spec of an organisation, nil if there is none of that name.
+func (s *Set) Organisation(name string) *Organisation {
+	return spec[Organisation](s, KindOrganisation, name)
+}
+
+// System is the spec of a system, nil if there is none of that name.
+func (s *Set) System(name string) *System { return spec[System](s, KindSystem, name) }
+
+// Gateway is the spec of a gateway, nil if there is none of that name.
+func (s *Set) Gateway(name string) *Gateway { return spec[Gateway](s, KindGateway, name) }
+
+// Service is the spec of a service, nil if there is none of that name.
+func (s *Set) Service(name string) *Service { return spec[Service](s, KindService, name) }
+
+// CryptoModule is the spec of a module, nil if there is none of that name.
+func (s *Set) CryptoModule(name string) *CryptoModule {
+	return spec[CryptoModule](s, KindCryptoModule, name)
+}
+
 func spec[T any](s *Set, k Kind, name string) *T {
 	d := s.Get(Ref{k, name})
 	if d == nil {
@@ -166,6 +185,15 @@ func (s *Set) All() iter.Seq[*Document] {
 
 // Of is every document of a kind, sorted by name.
 func (s *Set) Of(k Kind) iter.Seq[*Document] {
+	if k.IsRegister() {
+		return func(yield func(*Document) bool) {
+			for h := range s.holders(keyKind(k)) {
+				if !yield(s.Get(h.Ref)) {
+					return
+				}
+			}
+		}
+	}
 	return func(yield func(*Document) bool) {
 		for _, d := range s.sorted(func(d *Document) bool { return d.Kind == k }) {
 			if !yield(d) {
@@ -231,6 +259,17 @@ func (s *Set) Pair(t *Tunnel) iter.Seq[Holder] { return s.holders(keyPair(t)) }
 func (s *Set) Zones(p netip.Prefix) iter.Seq2[netip.Prefix, Holder] {
 	return s.overlapping(scopeZone, p)
 }
+
+// Parties are the prefixes of systems and gateways that overlap p.
+func (s *Set) Parties(p netip.Prefix) iter.Seq2[netip.Prefix, Holder] {
+	return s.overlapping(scopeParty, p)
+}
+
+// BINs are the organisations that have the number.
+func (s *Set) BINs(bin string) iter.Seq[Holder] { return s.holders(keyBIN(bin)) }
+
+// ServiceCodes are the services that have the code.
+func (s *Set) ServiceCodes(code string) iter.Seq[Holder] { return s.holders(keyServiceCode(code)) }
 
 // Remotes are the prefixes of active tunnels that overlap p and are the far ones as seen from the peer.
 func (s *Set) Remotes(peer string, p netip.Prefix) iter.Seq2[netip.Prefix, Holder] {

@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"shekara/firewall"
+	"shekara/provisioning/contour"
 	"shekara/provisioning/document"
 )
 
@@ -23,6 +25,12 @@ func (c *checker) flow(f *document.Flow) {
 	if n := len(f.From) * len(f.To) * len(f.Allow); n > maxFlowElements {
 		c.add("spec.allow", "flow is too wide", fmt.Sprintf("%d combinations", n), "use fewer or larger prefixes, or several flows", "")
 	}
+	if f.Service != "" {
+		c.reference("spec.service", document.KindService, f.Service)
+	}
+	c.waiver(f.Waiver)
+	fromZone, toZone := f.FromZone, f.ToZone
+	var environment document.Environment
 	switch {
 	case f.Tunnel == "" && f.FromZone == "" && f.ToZone == "":
 		c.add("spec.tunnel", "flow without tunnel or zones", "", "write tunnel:, or fromZone: and toZone:", "")
@@ -30,12 +38,51 @@ func (c *checker) flow(f *document.Flow) {
 		c.add("spec.tunnel", "flow with tunnel and zones", f.Tunnel, "keep tunnel:, or fromZone: and toZone:", "")
 	case f.Tunnel != "":
 		if c.reference("spec.tunnel", document.KindTunnel, f.Tunnel) {
-			c.throughTunnel(f.Tunnel, c.set.Tunnel(f.Tunnel), from, to)
+			tunnel := c.set.Tunnel(f.Tunnel)
+			fromZone, toZone = c.throughTunnel(f.Tunnel, tunnel, from, to)
+			environment = tunnel.Environment
 		}
 	default:
 		c.betweenZones("spec.fromZone", f.FromZone, from)
 		c.betweenZones("spec.toZone", f.ToZone, to)
 	}
+	if !c.sound() {
+		return
+	}
+	made := contour.Flow{From: contour.Side{Zone: fromZone, Prefixes: plain(from), Path: "spec.from"}, To: contour.Side{Zone: toZone, Prefixes: plain(to), Path: "spec.to"},
+		Tunnel: f.Tunnel != "", Environment: environment, Service: f.Service, Waiver: f.Waiver}
+	for _, s := range f.Allow {
+		service, _ := document.ParseService(s) // it was read above
+		made.Services = append(made.Services, service)
+	}
+	broken, waived := c.judge.Flow(&made)
+	c.contours(broken)
+	if len(waived) > 0 {
+		c.waived = append(c.waived, contour.Waived(c.doc.Name, f.Waiver, waived))
+	}
+}
+
+// plain are prefixes without where they stand.
+func plain(list []prefix) []netip.Prefix {
+	made := make([]netip.Prefix, len(list))
+	for i, p := range list {
+		made[i] = p.Prefix
+	}
+	return made
+}
+
+// waiver checks what a waiver says; whether it has expired matters only to a flow that needs it.
+func (c *checker) waiver(w *document.Waiver) {
+	if w == nil {
+		return
+	}
+	if strings.TrimSpace(w.Reason) == "" {
+		c.add("spec.waiver.reason", "waiver without a reason", w.Reason, "say why the flow must pass all the same", "ARC-03")
+	}
+	if strings.TrimSpace(w.Approver) == "" {
+		c.add("spec.waiver.approver", "waiver without an approver", w.Approver, "name who decided", "ARC-03")
+	}
+	c.date("spec.waiver.expires", w.Expires)
 }
 
 func (c *checker) flowPrefixes(path string, list []string) []prefix {
@@ -68,8 +115,8 @@ func (c *checker) families(f *document.Flow, from, to []prefix) {
 	}
 }
 
-// throughTunnel finds which way the flow goes by its first source, and holds every prefix to that.
-func (c *checker) throughTunnel(name string, t *document.Tunnel, from, to []prefix) {
+// throughTunnel finds which way the flow goes by its first source, holds every prefix to that, and says from which zone to which that is.
+func (c *checker) throughTunnel(name string, t *document.Tunnel, from, to []prefix) (fromZone, toZone string) {
 	ends := []struct {
 		side string
 		document.End
@@ -89,6 +136,7 @@ func (c *checker) throughTunnel(name string, t *document.Tunnel, from, to []pref
 			c.add(p.path, "destination is outside the tunnel", p.written, fmt.Sprintf("the %s of tunnel %s has %s: write prefixes inside", destination.side, name, few(destination.Prefixes)), "")
 		}
 	}
+	return source.Zone, destination.Zone
 }
 
 // anyHolds reports whether a prefix of another document's list holds p. Where that list is empty or cannot be read it is to blame

@@ -1,11 +1,13 @@
 package validate_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"shekara/provisioning/contour/contourtest"
 	"shekara/provisioning/document"
 	"shekara/provisioning/document/documenttest"
 	"shekara/provisioning/validate"
@@ -20,13 +22,30 @@ func validSet(t testing.TB) *document.Set {
 	return document.NewSet(documents...)
 }
 
+// contours is a set in which the contour rules have something to say.
+func contours(t testing.TB) *document.Set {
+	t.Helper()
+	for _, c := range contourtest.Cases() {
+		if c.Rule == "GWY-05" && c.Name == "waived" {
+			_, mended := c.Texts(t)
+			return contourtest.Set(t, mended)
+		}
+	}
+	t.Fatal("there is no such case")
+	return nil
+}
+
 // After any change of a valid set, the affected documents have every problem that there is.
 func TestScopedFindsWhatFullFinds(t *testing.T) {
-	start := validSet(t)
-	valid, invalid := 0, 0
+	t.Run("plain", func(t *testing.T) { scopedFindsWhatFullFinds(t, validSet(t), "owner") })
+	t.Run("contours", func(t *testing.T) { scopedFindsWhatFullFinds(t, contours(t), "gateway") })
+}
+
+func scopedFindsWhatFullFinds(t *testing.T, start *document.Set, site string) {
+	valid, invalid, unlawful := 0, 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		set := start
-		options := validate.Options{Site: rapid.SampledFrom([]string{"", "owner"}).Draw(t, "site")}
+		options := validate.Options{Site: rapid.SampledFrom([]string{"", site}).Draw(t, "site"), Day: dayOfCases}
 		for range rapid.IntRange(1, 8).Draw(t, "edits") {
 			after, changes := documenttest.Mutate(t, set)
 			full := validate.Check(after, options)
@@ -38,6 +57,9 @@ func TestScopedFindsWhatFullFinds(t *testing.T) {
 			}
 			if len(full) > 0 {
 				invalid++
+				if strings.Contains(full[0].Hint, ", paragraph ") {
+					unlawful++
+				}
 				continue
 			}
 			valid++
@@ -47,7 +69,10 @@ func TestScopedFindsWhatFullFinds(t *testing.T) {
 	if valid == 0 || invalid == 0 {
 		t.Errorf("%d valid and %d invalid changes: the test must see both", valid, invalid)
 	}
-	t.Logf("%d changes gave a valid set, %d an invalid one", valid, invalid)
+	if site == "gateway" && unlawful == 0 {
+		t.Error("no change broke a contour rule")
+	}
+	t.Logf("%d changes gave a valid set, %d an invalid one, %d of them against a contour rule", valid, invalid, unlawful)
 }
 
 func TestNoScopeChecksNothing(t *testing.T) {

@@ -160,6 +160,9 @@ func (c *checker) management(s *document.Site) {
 		}
 	}
 	c.services(path+".allow", m.Allow)
+	if c.fine(path + ".zone") {
+		c.contours(c.judge.Management(m.Zone))
+	}
 }
 
 // touches reports whether an interface of the site is in the zone. While one is in a zone that is not there it may well be meant.

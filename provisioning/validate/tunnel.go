@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"shekara/provisioning/contour"
 	"shekara/provisioning/document"
 )
 
@@ -44,11 +45,22 @@ func (c *checker) tunnel(t *document.Tunnel) {
 	case t.Protocol == "ipsec":
 		c.ipsec(t, initiator, owner)
 	}
+	if t.CryptoModule != "" {
+		c.reference("spec.cryptoModule", document.KindCryptoModule, t.CryptoModule)
+	}
 	if t.Inactive || !c.fine("spec.owner.peer") {
 		return // a wrong pair makes every prefix look wrong
 	}
 	c.remote(t, initiator, owner)
 	c.remote(t, owner, initiator)
+	if c.sound() {
+		c.contours(c.judge.Tunnel(&contour.Tunnel{Initiator: initiator.contour(), Owner: owner.contour(), CryptoModule: t.CryptoModule, IPsec: t.IPsec}))
+	}
+}
+
+// contour is the end as the contour rules see it.
+func (e end) contour() contour.Side {
+	return contour.Side{Zone: e.Zone, Prefixes: plain(e.prefixes), Path: e.path + ".prefixes"}
 }
 
 // end checks what can be said of one end by itself.

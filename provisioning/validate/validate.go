@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"shekara/provisioning/contour"
 	"shekara/provisioning/document"
 )
 
@@ -18,6 +19,8 @@ type Options struct {
 	Site string
 	// Scope is the documents to check: what Set.Affected gives after a change of a valid set. nil: all; empty: none.
 	Scope []document.Ref
+	// Day is the date by which waivers, contracts and certificates are valid or not, as contour.Day writes it. "": today.
+	Day string
 }
 
 // Check finds every problem, sorted by file, line and column. The set is what Decode gave, whose own problems are not repeated.
@@ -25,7 +28,16 @@ type Options struct {
 // Where two documents contradict each other the one that came into the set later is blamed, so that a mistake is reported once, and
 // where it was made.
 func Check(set *document.Set, o Options) []document.Problem {
-	c := &checker{set: set, options: o}
+	c := check(set, o)
+	document.Sort(c.problems)
+	return c.problems
+}
+
+// Waived are the flows that pass only by their waivers, each as a sentence for people, sorted by name.
+func Waived(set *document.Set, o Options) []string { return check(set, o).waived }
+
+func check(set *document.Set, o Options) *checker {
+	c := &checker{set: set, options: o, judge: contour.For(set, o.Day)}
 	if o.Site != "" && set.Site(o.Site) == nil {
 		hint := "write a Site document of this name, or another name into /etc/shekara/site"
 		if names := set.Sites(); len(names) > 0 {
@@ -34,19 +46,27 @@ func Check(set *document.Set, o Options) []document.Problem {
 		c.problems = append(c.problems, document.Problem{Position: document.Position{File: "/etc/shekara/site", Line: 1, Column: 1},
 			What: "no Site document", Value: o.Site, Hint: hint})
 	}
-	if o.Scope == nil {
-		for d := range set.All() {
-			c.document(d)
-		}
-	} else {
+	scope := slices.Collect(set.All())
+	if o.Scope != nil {
+		scope = make([]*document.Document, 0, len(o.Scope))
 		for _, r := range o.Scope {
 			if d := set.Get(r); d != nil {
-				c.document(d)
+				scope = append(scope, d)
 			}
 		}
 	}
-	document.Sort(c.problems)
-	return c.problems
+	// What others are judged by comes first.
+	for _, d := range scope {
+		if facts(d.Kind) {
+			c.document(d)
+		}
+	}
+	for _, d := range scope {
+		if !facts(d.Kind) {
+			c.document(d)
+		}
+	}
+	return c
 }
 
 // Valid is the largest part of the set that stands without its problems, and the problems that kept the rest out: documents with a
@@ -80,9 +100,12 @@ func named(set *document.Set, problems []document.Problem) []document.Ref {
 
 // checker collects the problems of one document after the other.
 type checker struct {
-	set      *document.Set
-	options  Options
-	problems []document.Problem
+	set        *document.Set
+	options    Options
+	judge      *contour.Judge
+	problems   []document.Problem
+	waived     []string
+	wrongFacts bool // a fact is wrong: a contour rule that is judged by it would only repeat that
 
 	doc  *document.Document  // the one at hand
 	said map[string]struct{} // paths of doc that have a problem: one is enough
@@ -96,6 +119,7 @@ const maxGuesses = 100
 
 func (c *checker) document(d *document.Document) {
 	c.doc, c.said = d, nil
+	c.wrongFacts = c.wrongFacts || facts(d.Kind) && d.Broken("spec")
 	switch spec := d.Spec.(type) {
 	case *document.Zone:
 		c.zone(spec)
@@ -107,7 +131,27 @@ func (c *checker) document(d *document.Document) {
 		c.tunnel(spec)
 	case *document.Flow:
 		c.flow(spec)
+	default:
+		c.register(spec)
 	}
+}
+
+// facts reports whether the contour rules judge other documents by those of the kind.
+func facts(k document.Kind) bool { return k == document.KindZone || k.IsRegister() }
+
+// sound reports whether the contour rules have something to judge: neither the document at hand nor, if it is judged by others, one of
+// these has another problem.
+func (c *checker) sound() bool {
+	return c.said == nil && !c.doc.Broken("spec") && (!c.wrongFacts || facts(c.doc.Kind))
+}
+
+// contours reports the contour rules that the document at hand breaks.
+func (c *checker) contours(found []contour.Finding) {
+	before := c.wrongFacts
+	for _, f := range found {
+		c.add(f.Path, f.Rule.What, f.Value, f.Hint(), f.Rule.ID)
+	}
+	c.wrongFacts = before
 }
 
 // add reports a problem with a field, unless it has one already.
@@ -119,6 +163,7 @@ func (c *checker) add(path, what, value, hint, rule string) {
 		c.said = map[string]struct{}{}
 	}
 	c.said[path] = struct{}{}
+	c.wrongFacts = c.wrongFacts || facts(c.doc.Kind)
 	c.problems = append(c.problems, document.Problem{Position: c.doc.Position(path), Kind: c.doc.Kind, Name: c.doc.Name,
 		What: what, Value: value, Hint: hint, Rule: rule})
 }

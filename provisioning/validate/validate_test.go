@@ -18,6 +18,16 @@ func validText(t testing.TB) string {
 	return string(data)
 }
 
+// example is a file of docs/examples/contours.
+func example(t testing.TB, name string) string {
+	t.Helper()
+	data, err := os.ReadFile("../../docs/examples/contours/" + name + ".yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
 func check(t testing.TB, text string, o validate.Options) []document.Problem {
 	t.Helper()
 	documents, problems := document.Decode([]document.File{{Name: "test.yaml", Data: []byte(text)}})

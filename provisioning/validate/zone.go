@@ -24,4 +24,10 @@ func (c *checker) zone(z *document.Zone) {
 			}
 		}
 	}
+	if z.Organisation != "" {
+		c.reference("spec.organisation", document.KindOrganisation, z.Organisation)
+	}
+	if c.sound() {
+		c.contours(c.judge.Zone(z))
+	}
 }

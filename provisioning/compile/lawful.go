@@ -1,0 +1,78 @@
+package compile
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"shekara/firewall"
+	"shekara/provisioning/contour"
+	"shekara/provisioning/document"
+)
+
+// lawful is the error of a contour rule that is broken. Validation refuses the same on the documents; this is the second look, on what was
+// compiled from them: the prefixes, the zones and the devices that would be made real, and the registers that they lean on.
+func lawful(kind document.Kind, name string, broken []contour.Finding) error {
+	if len(broken) == 0 {
+		return nil
+	}
+	return fmt.Errorf("compile %s %q: %w", strings.ToLower(string(kind)), name, broken[0])
+}
+
+// lawfulBase judges what flows and tunnels are judged by, and who manages the box.
+func (r *Resolver) lawfulBase(b *Base) error {
+	for _, z := range b.Zones {
+		if err := lawful(document.KindZone, z.Name, r.judge.Zone(r.set.Zone(z.Name))); err != nil {
+			return err
+		}
+	}
+	for d := range r.set.Of(document.KindSystem) {
+		if err := lawful(d.Kind, d.Name, r.judge.System(r.set.System(d.Name))); err != nil {
+			return err
+		}
+	}
+	for d := range r.set.Of(document.KindService) {
+		if err := lawful(d.Kind, d.Name, r.judge.Service(r.set.Service(d.Name))); err != nil {
+			return err
+		}
+	}
+	return lawful(document.KindSite, r.name, r.judge.Management(b.Management.Zone))
+}
+
+// lawfulFlow judges a compiled flow; environment is its tunnel's, or "".
+func (r *Resolver) lawfulFlow(made firewall.Flow, environment document.Environment, written *document.Flow) error {
+	f := contour.Flow{From: contour.Side{Zone: r.zoneOf(made.From), Prefixes: made.Sources, Path: "spec.from"},
+		To:     contour.Side{Zone: r.zoneOf(made.To), Prefixes: made.Destinations, Path: "spec.to"},
+		Tunnel: made.Tunnel != "", Environment: environment, Services: made.Services, Service: written.Service, Waiver: written.Waiver}
+	broken, _ := r.judge.Flow(&f)
+	return lawful(document.KindFlow, made.Name, broken)
+}
+
+// zoneOf is the zone behind a place of the filter: behind a device, the zone of the far ends that it serves.
+func (r *Resolver) zoneOf(p firewall.Place) string {
+	if p.Device == "" {
+		return p.Zone
+	}
+	for key, link := range r.links {
+		if link == p.Device {
+			return key.farZone
+		}
+	}
+	return ""
+}
+
+// lawfulTunnel judges the two ends of a tunnel: the far one as it was compiled, where it was (IPsec is not yet).
+func (r *Resolver) lawfulTunnel(name string, t *document.Tunnel, e ends, made *Tunnel) error {
+	far, farZone := []netip.Prefix(nil), e.far.Zone
+	if made != nil {
+		far, farZone = made.Spec.AllowedIPs, r.zoneOf(firewall.Place{Device: made.Spec.Device})
+	} else {
+		var err error
+		if far, err = prefixes(e.far.Prefixes); err != nil {
+			return fmt.Errorf("compile tunnel %q: %w", name, err)
+		}
+	}
+	judged := contour.Tunnel{Initiator: contour.Side{Zone: e.local.Zone, Prefixes: e.inside, Path: "spec.prefixes"},
+		Owner: contour.Side{Zone: farZone, Prefixes: far, Path: "spec.prefixes"}, CryptoModule: t.CryptoModule, IPsec: t.IPsec}
+	return lawful(document.KindTunnel, name, r.judge.Tunnel(&judged))
+}

@@ -1,0 +1,79 @@
+package contour
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Reference is docs/contours.md: what the rules judge by, and each of them, from the table. A test fails when the file is stale.
+func Reference() string {
+	var w strings.Builder
+	w.WriteString(referenceHead)
+	w.WriteString("\n| rule | act, paragraph | refused | what to do | waiver |\n|---|---|---|---|---|\n")
+	for _, r := range Rules {
+		id, waiver := r.ID, "no"
+		if r.Also != "" {
+			id += ", " + r.Also
+		}
+		if r.Waivable {
+			waiver = "yes"
+		}
+		if r.Kept == "" {
+			fmt.Fprintf(&w, "| %s | %s, %s | %s | %s | %s |\n", id, r.Act, r.Paragraph, r.What, r.Mend, waiver)
+		}
+	}
+	w.WriteString("\n## What no document can break\n\n| rule | act, paragraph | never | why |\n|---|---|---|---|\n")
+	for _, r := range Rules {
+		if r.Kept != "" {
+			fmt.Fprintf(&w, "| %s | %s, %s | %s | %s |\n", r.ID, r.Act, r.Paragraph, r.What, r.Kept)
+		}
+	}
+	w.WriteString(referenceTail)
+	return w.String()
+}
+
+const referenceHead = `# Contour rules
+
+<!-- Generated from the table in provisioning/contour/rules.go: go generate ./provisioning/contour -->
+
+The rules by which the internal and the external contour are kept apart are not written by users: they are built in, each with the paragraph that it
+comes from. A document that breaks one is refused with the paragraph when it is validated, and what was compiled is judged once more, so that neither
+a mistake of the compiler nor a validation that was left out brings it to the packet filter.
+
+` + "`docs/examples/contours`" + ` is a whole set: two bodies of the internal contour, a private system outside, a portal, ШЭП and ВШЭП.
+
+## What they judge by
+
+- A ` + "`Zone`" + ` says its contour, its kind, whose it is and whether its hosts reach the Internet.
+- A ` + "`System`" + ` or ` + "`Gateway`" + ` says which addresses are its own. The addresses in a ` + "`Flow`" + ` or at the end of a ` + "`Tunnel`" + ` tell who is joined to whom, so
+  a flow cannot claim to be another's. Prohibitions hold as soon as one address is of the system; a flow goes through a gateway only if all its addresses on that side are of it.
+- Where nothing is declared nothing is judged: in a zone that names no ` + "`organisation`" + `, addresses of no System are nobody's, and the rules about organisations and
+  systems are silent. Rules about contours and kinds of zone always hold. Once a zone names its organisation, every address of it in a flow must be of one System or
+  Gateway (GWY-10).
+- Of the state are organisations of kind state-body, subordinate, authorised-body, operator and state-ocib. All others are not.
+- A tunnel's security level is that of its ` + "`cryptoModule`" + ` while its certificate is valid, and 1 otherwise. It must be 4 less the class of the most demanding system at
+  either end. Class 1 needs level 3, class 3 level 1.
+- Each flow is one hop on this appliance: from ШЭП to the system behind it is a flow of its own, and judged by itself.
+
+A rule that is broken because a register itself is wrong (an unknown kind, a date that is none) is not reported beside that mistake: mend it first.
+
+## The rules
+`
+
+const referenceTail = `
+## Waivers
+
+A ` + "`Flow`" + ` may carry ` + "`waiver: {reason, approver, expires}`" + `: it lets pass the rules above that say so, to the end of the day ` + "`expires`" + ` in Asia/Almaty. Such are the
+rules of the repealed Order 124, which allows deviations that are justified case by case, and GWY-02, whose contract is "taken into account".
+No other rule can be waived.
+
+` + "`shekara validate`" + ` and ` + "`shekara plan`" + ` show every flow that passes by a waiver, and applying one is recorded in the journal. A flow whose waiver has expired is refused,
+with the date. One that is in force when its waiver expires is taken out of force within seconds of the end of the day, in the journal as a document that is rejected;
+so is a flow or tunnel that needs a contract or a certificate when that ends.
+
+## What is not judged yet
+
+- HID-01 sees selectors alone. Translation of addresses is not built, so a tunnel between an internal and an external zone is refused whatever it carries.
+- The level of an IPsec tunnel is not read from its proposals: it too is its module's. Applying IPsec answers "not yet".
+- GWY-04 asks for the entry of the register; the application by paragraphs 45-1 to 45-7 itself is no document.
+`
