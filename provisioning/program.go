@@ -376,13 +376,13 @@ func (c filterChange) steps() (deny, allow []Step) {
 	case c.remove:
 		return nil, []Step{{Phase: phaseFilter, Text: "remove the table inet shekara"}}
 	case c.whole != nil:
-		deny = []Step{{Phase: phaseDeny, Text: fmt.Sprintf("load the table inet shekara with the %d elements that were allowed before too", c.deny.Elements.Count())}}
+		deny = []Step{{Phase: phaseDeny, Text: fmt.Sprintf("load the table inet shekara with what was allowed before too: %s", counted(c.deny.Elements.Count(), "element"))}}
 		count := 0
 		for _, elements := range c.whole.holdings {
 			count += elements.Count()
 		}
 		if count > c.deny.Elements.Count() {
-			allow = []Step{{Phase: phaseFilter, Text: fmt.Sprintf("allow all %d elements", count)}}
+			allow = []Step{{Phase: phaseFilter, Text: "allow all: " + counted(count, "element")}}
 		}
 		return deny, allow
 	}
