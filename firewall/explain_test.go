@@ -166,8 +166,13 @@ func TestExplain(t *testing.T) {
 				if !x.Pass {
 					t.Fatalf("the opening is dropped: %+v", x)
 				}
-				if x, err = e.Explain(c.packet.Reply(x.Connection)); err != nil {
+				connection := x.Connection
+				if x, err = e.Explain(c.packet.Reply(connection)); err != nil {
 					t.Fatal(err)
+				}
+				connection.Mark &^= firewall.Generations // judged before something was removed
+				if anew, err := e.Explain(c.packet.Reply(connection)); err != nil || anew.Pass != x.Pass || anew.Chain == "verify" {
+					t.Errorf("judged anew, the reply is explained as %+v, %v", anew, err)
 				}
 			}
 			if x.Pass != c.pass || x.Hook != c.hook || x.Reason != c.reason || x.BuiltIn != c.builtIn && !c.reply || c.set != "" && x.Set != c.set || c.mss != 0 && x.MSS != c.mss {
