@@ -46,13 +46,13 @@ func check(set *document.Set, o Options) *checker {
 		c.problems = append(c.problems, document.Problem{Position: document.Position{File: "/etc/shekara/site", Line: 1, Column: 1},
 			What: "no Site document", Value: o.Site, Hint: hint})
 	}
-	scope := slices.Collect(set.All())
-	if o.Scope != nil {
-		scope = make([]*document.Document, 0, len(o.Scope))
-		for _, r := range o.Scope {
-			if d := set.Get(r); d != nil {
-				scope = append(scope, d)
-			}
+	var scope []*document.Document
+	if o.Scope == nil {
+		scope = slices.AppendSeq(make([]*document.Document, 0, set.Len()), set.All())
+	}
+	for _, r := range o.Scope {
+		if d := set.Get(r); d != nil {
+			scope = append(scope, d)
 		}
 	}
 	// What others are judged by comes first.
