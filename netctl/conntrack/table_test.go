@@ -41,7 +41,7 @@ func connect(t *testing.T) (r *nstest.H, table *conntrack.Table, servers map[str
 	set allowed { type inet_service; elements = { 9000 } }
 	chain c { type filter hook forward priority 0; policy drop;
 		ct state established accept
-		meta l4proto ipv6-icmp accept
+		meta l4proto 58 accept
 		udp dport @allowed accept
 	}
 }`, "nft", "-f", "-")

@@ -70,7 +70,7 @@ func TestEcho(t *testing.T) {
 
 	// Each source is asked from; then b lets only one through, to show that it is that one which the packets have.
 	for _, c := range []struct{ from, other, to, rule string }{
-		{"192.0.2.11", "192.0.2.1", "192.0.2.2", "ip saddr != 192.0.2.11 meta l4proto icmp drop"},
+		{"192.0.2.11", "192.0.2.1", "192.0.2.2", "ip saddr != 192.0.2.11 meta l4proto 1 drop"},
 		{"2001:db8::11", "2001:db8::1", "2001:db8::2", "ip6 saddr != 2001:db8::11 icmpv6 type echo-request drop"},
 	} {
 		from, other, to := netip.MustParseAddr(c.from), netip.MustParseAddr(c.other), netip.MustParseAddr(c.to)
