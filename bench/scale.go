@@ -240,7 +240,8 @@ func scaleRows(all []size) []row {
 	}
 	if small, big := at[1000], at[10000]; small.n > 0 && big.n > 0 {
 		r := newRow("empty to 10,000 / empty to 1,000", 10000, "s", big.apply).against("ours at 1,000", small.apply)
-		rows = append(rows, r.should("ratio < 11", r.Ratio < 11))
+		bare := newRow("  the same, bare tools", 10000, "s", big.bareApply).against(bareName+" at 1,000", small.bareApply)
+		rows = append(rows, r.should("ratio < 11", r.Ratio < 11), bare)
 	}
 	if small, big := at[10], at[10000]; small.n > 0 && big.n > 0 {
 		r := newRow("one tunnel's change at 10,000 / at 10", 10000, "ms", big.change).against("ours at 10", small.change)
