@@ -28,6 +28,7 @@ type proposal struct {
 	patch   patch
 	scope   scope
 	risks   []string
+	waived  []string // flows that pass by a waiver from now on; risks has them too
 	actor   journal.Actor
 	message string
 	within  time.Duration
@@ -191,7 +192,7 @@ func (e *Engine) carryOut(ctx context.Context, prop *proposal) (Result, error) {
 	if err := e.mustRecord(ctx, journal.Event{Type: journal.ApplyStart, Severity: journal.Notice, Actor: prop.actor, Object: object,
 		Message: fmt.Sprintf("apply revision %d: %d documents added, %d changed, %d removed", revision.ID, revision.Added, revision.Changed, revision.Removed),
 		Fields: fieldsOf("plan", plan.ID, "parent", strconv.Itoa(revision.Parent), "message", shorten(prop.message),
-			"removed", removedNames(plan.Changes))}); err != nil {
+			"removed", removedNames(plan.Changes), "waived", shorten(strings.Join(prop.waived, "; ")))}); err != nil {
 		return Result{}, errors.Join(err, e.abandon(revision))
 	}
 	done, err := e.carry(ctx, prop.scope, prop.patch, prog)

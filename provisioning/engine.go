@@ -111,6 +111,7 @@ type Engine struct {
 	documents  *document.Set // of the revision in force
 	intent     intent        // what these ask of this box
 	problems   []string      // documents of the revision that are left out
+	day        string        // the date in Almaty on which they were judged last, as waivers and contracts end with one
 	before     kept          // the documents to return to while a confirm window is open, so that going back reads nothing
 	world      world         // the last look, brought up to date by what was done since
 	writes     int           // counts changes of the host: a look that began before one is not believed

@@ -69,6 +69,9 @@ func (e *Engine) turn(ctx context.Context) {
 	if err := e.store.settle(); err != nil {
 		e.options.Log.Error("write pointers", "error", err)
 	}
+	if err := e.lapse(ctx); err != nil && ctx.Err() == nil {
+		e.options.Log.Error("take out of force what is no longer valid", "error", err)
+	}
 	if err := e.lookAndRepair(ctx); err != nil && ctx.Err() == nil {
 		e.options.Log.Error("look at the host", "error", err)
 	}

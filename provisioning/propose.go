@@ -70,13 +70,13 @@ func (e *Engine) proposal(_ context.Context, next *document.Set, changes []docum
 	if err != nil {
 		return nil, err
 	}
-	prop := &proposal{base: base, next: next, patch: patch, scope: scope, changes: make([]Change, 0, len(changes))}
-	for _, c := range changes {
-		prop.changes = append(prop.changes, changeOf(c))
-	}
+	prop := &proposal{base: base, next: next, patch: patch, scope: scope, changes: changesOf(changes)}
 	e.mu.Lock()
 	prop.risks = risksOf(&e.intent, patch, changes, e.options.Site)
+	now := e.documents
 	e.mu.Unlock()
+	prop.waived = e.newlyWaived(now, next)
+	prop.risks = append(prop.risks, prop.waived...)
 	return prop, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"shekara/journal"
+	"shekara/provisioning/contour"
 	"shekara/provisioning/document"
 )
 
@@ -25,6 +26,7 @@ func (e *Engine) start(ctx context.Context) error {
 	e.record(ctx, journal.Event{Type: journal.DaemonStart, Severity: journal.Notice, Object: revisionObject(boots),
 		Message: fmt.Sprintf("version %s brings up revision %d", e.options.Version, boots),
 		Fields:  map[string]string{"version": e.options.Version, "site": e.options.Site}})
+	day := contour.Today()
 	set, problems, err := e.read(boots)
 	if err != nil {
 		return err
@@ -35,7 +37,7 @@ func (e *Engine) start(ctx context.Context) error {
 		return fmt.Errorf("compile revision %d: %w", boots, err)
 	}
 	e.mu.Lock()
-	e.documents, e.intent, e.problems = set, next, problemTexts(problems)
+	e.documents, e.intent, e.problems, e.day = set, next, problemTexts(problems), day
 	e.mu.Unlock()
 	if !late && p.Phase != Pending {
 		e.resumeHold()

@@ -29,7 +29,7 @@ type Plan struct {
 	Changes []Change  `json:"changes"`           // of documents
 	Steps   []Step    `json:"steps"`             // on the host, in the order in which they would be done
 	Omitted []Omitted `json:"omitted,omitempty"` // of a brief plan: what Changes and Steps leave out
-	Risks   []string  `json:"risks,omitempty"`   // why a confirm window of 120 s opens by itself
+	Risks   []string  `json:"risks,omitempty"`   // why a confirm window of 120 s opens by itself: the author may lock himself out, or a rule is waived
 }
 
 // Empty reports whether there is nothing to do: neither documents nor host differ.

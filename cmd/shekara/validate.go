@@ -13,7 +13,12 @@ type verdict struct {
 	Files     int                `json:"files"`
 	Documents int                `json:"documents"`
 	Problems  []document.Problem `json:"problems"`
+	Waived    []string           `json:"waived,omitempty"` // flows that pass only by a waiver
+	Ending    []string           `json:"ending,omitempty"` // contracts and certificates that end within endingDays
 }
+
+// endingDays is how long before its end a contract or a certificate is told of.
+const endingDays = 30
 
 func (p *program) validateCommand() *cobra.Command {
 	var asJSON bool
@@ -31,18 +36,27 @@ func (p *program) validateCommand() *cobra.Command {
 				return &exit{code: 2, err: err}
 			}
 			documents, problems := document.Decode(files)
-			problems = append(problems, validate.Check(document.NewSet(documents...), validate.Options{Site: site})...)
+			set, options := document.NewSet(documents...), validate.Options{Site: site}
+			problems = append(problems, validate.Check(set, options)...)
 			document.Sort(problems)
+			found := verdict{Files: len(files), Documents: len(documents), Problems: problems,
+				Waived: validate.Waived(set, options), Ending: validate.Ending(set, options, endingDays)}
 			if len(documents) == 0 && len(problems) == 0 {
 				return &exit{code: 2, err: nothingIn(args)}
 			}
 			if asJSON {
-				if problems == nil {
-					problems = []document.Problem{}
+				if found.Problems == nil {
+					found.Problems = []document.Problem{}
 				}
-				err = p.json("Verdict", verdict{Files: len(files), Documents: len(documents), Problems: problems})
+				err = p.json("Verdict", found)
 			} else {
 				p.problems(problems)
+				for _, s := range found.Waived {
+					p.loud("waived: %s", s)
+				}
+				for _, s := range found.Ending {
+					p.loud("ending: %s", s)
+				}
 			}
 			switch {
 			case err != nil:

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"shekara/firewall"
 	"shekara/provisioning/document"
@@ -264,6 +265,30 @@ func (j *Judge) Flow(f *Flow) (broken, waived []Finding) {
 		}
 	}
 	return broken, waived
+}
+
+// Ending are the contracts and certificates that are valid today and end within the days, each as a sentence for people.
+func (j *Judge) Ending(days int) []string {
+	today, err := time.Parse(time.DateOnly, j.day)
+	if err != nil {
+		return nil
+	}
+	last := today.AddDate(0, 0, days).Format(time.DateOnly)
+	soon := func(day string) bool { return day >= j.day && day <= last }
+	var found []string
+	for d := range j.set.Of(document.KindOrganisation) {
+		for _, c := range j.set.Organisation(d.Name).Contracts {
+			if soon(c.Until) {
+				found = append(found, fmt.Sprintf("contract %s of %s with %s ends with %s (GWY-02)", c.Number, d.Name, c.With, c.Until))
+			}
+		}
+	}
+	for d := range j.set.Of(document.KindCryptoModule) {
+		if m := j.set.CryptoModule(d.Name); soon(m.ValidUntil) {
+			found = append(found, fmt.Sprintf("certificate %s of %s ends with %s (CRY-01, CRY-02)", m.Certificate, d.Name, m.ValidUntil))
+		}
+	}
+	return found
 }
 
 // Waived is a sentence for people about a flow that passes by its waiver.

@@ -67,9 +67,12 @@ A ` + "`Flow`" + ` may carry ` + "`waiver: {reason, approver, expires}`" + `: it
 rules of the repealed Order 124, which allows deviations that are justified case by case, and GWY-02, whose contract is "taken into account".
 No other rule can be waived.
 
-` + "`shekara validate`" + ` and ` + "`shekara plan`" + ` show every flow that passes by a waiver, and applying one is recorded in the journal. A flow whose waiver has expired is refused,
-with the date. One that is in force when its waiver expires is taken out of force within seconds of the end of the day, in the journal as a document that is rejected;
-so is a flow or tunnel that needs a contract or a certificate when that ends.
+` + "`shekara validate`" + ` and ` + "`shekara plan`" + ` show the flows that pass by a waiver. For a plan that is a risk, so a confirm window opens by itself; applying it is recorded
+in the journal (apply.start, field waived). A flow whose waiver has expired is refused, with the date. One that is in force then is taken out of force within seconds of
+the end of the day, connections and all, and recorded (documents.reject, field removed); ` + "`shekara status`" + ` names it. It returns when it is applied with a new waiver.
+
+The same happens to what needs a contract or a certificate when that ends: a tunnel to restricted information stops when the certificate of its module does.
+` + "`shekara validate`" + ` tells of contracts and certificates from 30 days before.
 
 ## What is not judged yet
 

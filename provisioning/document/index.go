@@ -36,6 +36,7 @@ func keyOpenZones() string               { return "Z" }
 func keyBIN(bin string) string           { return "b" + bin }
 func keyServiceCode(code string) string  { return "c" + code }
 func keyKind(k Kind) string              { return "K" + string(k) }
+func keyWaivers() string                 { return "W" }
 
 // keyPair is the same for both orders of the peers (VPN-03).
 func keyPair(t *Tunnel) string {
@@ -67,6 +68,9 @@ func facts(d *Document) ([]fact, []prefixFact) {
 		}
 		if s.ToZone != "" {
 			c.reference(KindZone, s.ToZone, "spec.toZone")
+		}
+		if s.Waiver != nil {
+			c.add(keyWaivers(), "spec.waiver")
 		}
 	default:
 		c.register(d.Spec)

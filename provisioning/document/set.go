@@ -265,6 +265,9 @@ func (s *Set) Parties(p netip.Prefix) iter.Seq2[netip.Prefix, Holder] {
 	return s.overlapping(scopeParty, p)
 }
 
+// Waivers are the flows that carry a waiver, sorted by name.
+func (s *Set) Waivers() iter.Seq[Holder] { return s.holders(keyWaivers()) }
+
 // BINs are the organisations that have the number.
 func (s *Set) BINs(bin string) iter.Seq[Holder] { return s.holders(keyBIN(bin)) }
 

@@ -33,8 +33,20 @@ func Check(set *document.Set, o Options) []document.Problem {
 	return c.problems
 }
 
-// Waived are the flows that pass only by their waivers, each as a sentence for people, sorted by name.
-func Waived(set *document.Set, o Options) []string { return check(set, o).waived }
+// Waived are the flows that pass only by their waivers, each as a sentence for people, sorted by name. It looks at no other document,
+// so Scope does not matter.
+func Waived(set *document.Set, o Options) []string {
+	o.Scope = []document.Ref{}
+	for h := range set.Waivers() {
+		o.Scope = append(o.Scope, h.Ref)
+	}
+	return check(set, o).waived
+}
+
+// Ending are the contracts and certificates that end within the days, each as a sentence for people: what needs one is refused afterwards.
+func Ending(set *document.Set, o Options, days int) []string {
+	return contour.For(set, o.Day).Ending(days)
+}
 
 func check(set *document.Set, o Options) *checker {
 	c := &checker{set: set, options: o, judge: contour.For(set, o.Day)}
