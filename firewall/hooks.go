@@ -15,15 +15,16 @@ const (
 )
 
 const (
-	icmpErrors4 = "icmp type { 3, 11, 12 } ct state related accept"           // unreachable (4: fragmentation needed), time exceeded, parameter problem
-	icmpErrors6 = "icmpv6 type { 1, 2, 3, 4 } ct state related accept"        // the same, and packet too big
-	echo4, ask6 = "icmp type 8", "icmpv6 type 128"                            // echo request
-	tell4       = "icmp type 0"                                               // echo reply
-	tell6       = "icmpv6 type 129"                                           //
-	pathMTU     = ` comment "path MTU"`                                       // RFC 1191, RFC 8201: without these, connections hang
-	probeName   = ` comment "probe"`                                          //
-	hooked      = "type filter hook %s priority filter; policy %s;"           //
-	byDirection = "ct direction vmap { original : goto %s, reply : goto %s }" //
+	icmpErrors4 = "icmp type { 3, 11, 12 } ct state related accept"    // unreachable (4: fragmentation needed), time exceeded, parameter problem
+	icmpErrors6 = "icmpv6 type { 1, 2, 3, 4 } ct state related accept" // the same, and packet too big
+	echo4, ask6 = "icmp type 8", "icmpv6 type 128"                     // echo request
+	tell4       = "icmp type 0"                                        // echo reply
+	tell6       = "icmpv6 type 129"                                    //
+	pathMTU     = ` comment "path MTU"`                                // RFC 1191, RFC 8201: without these, connections hang
+	probeName   = ` comment "probe"`                                   //
+	hooked      = "type filter hook %s priority filter; policy %s;"    //
+	// Never for an ICMP error: it would be judged by its own protocol, and its connection marked as allowed that is not.
+	byDirection = "ct state new,established ct direction vmap { original : goto %s, reply : goto %s }"
 )
 
 // judgeChains look up what verify did not accept, in the direction of the opening (open) and of the answer, in all three hooks.

@@ -448,6 +448,6 @@ func (c *cursor) constant() (func(value) bool, error) {
 }
 
 // words are the constants that stand for themselves.
-var words = map[string]bool{"original": true, "reply": true, "invalid": true, "established": true, "related": true, "ipv4": true, "ipv6": true, "local": true}
+var words = map[string]bool{"original": true, "reply": true, "new": true, "invalid": true, "established": true, "related": true, "ipv4": true, "ipv6": true, "local": true}
 
 var flagNumbers = map[string]uint64{"fin": 0x01, "syn": 0x02, "rst": 0x04, "ack": 0x10}

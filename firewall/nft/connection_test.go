@@ -381,3 +381,39 @@ func underTraffic(t *testing.T, f family, times int, act func(inside, int) error
 		t.Errorf("of %d packets %d were lost, and %d forbidden ones arrived", sent, lost, leaked)
 	}
 }
+
+// TestErrorsDoNotRevive: an ICMP error about a connection that was revoked does not let the connection live again, even where ICMP between
+// the same two hosts is allowed. Firewall/proof found that it did.
+func TestErrorsDoNotRevive(t *testing.T) {
+	probetest.Need(t, probe.NFTables)
+	for _, f := range families {
+		t.Run(f.name, func(t *testing.T) {
+			r := newRig(t)
+			in := open(t, r.box)
+			p := connectionPolicy(f.far, f.near, false)
+			ping := p.Flows[0]
+			ping.Name, ping.Services = "ping", []firewall.Service{{Protocol: firewall.ICMP}}
+			if f.name == "IPv6" {
+				ping.Services[0].Protocol = firewall.ICMPv6
+			}
+			p.Flows = append(p.Flows, ping)
+			load(t, in, p)
+			far, near := netip.MustParseAddr(f.far), netip.MustParseAddr(f.near)
+			opening := packet{source: far, to: near, protocol: firewall.TCP, sport: 40000, dport: 443, arriveOn: "sk-a"}
+			answer := packet{source: near, to: far, protocol: firewall.TCP, sport: 443, dport: 40000, flags: "SA", arriveOn: "dmz0"}
+			then := opening
+			then.flags = "A"
+			r.expect("opening", opening, "dmz0")
+			r.expect("answer", answer, "sk-a")
+			r.expect("before it is revoked", then, "dmz0")
+			p.Flows = p.Flows[1:]
+			load(t, in, p)
+			r.expect("revoked", then, "")
+			from := r.ends["dmz0"]
+			transmit(t, from.socket, from.index, tooBig(t, near, then.bytes(t, from.boxMAC, from.mac), from))
+			r.expect("revoked, after an error about it", then, "")
+			echo := packet{source: far, to: near, protocol: ping.Services[0].Protocol, sport: 7, arriveOn: "sk-a"}
+			r.expect("what is still allowed", echo, "dmz0")
+		})
+	}
+}
