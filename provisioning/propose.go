@@ -106,7 +106,7 @@ func risksOf(i *intent, p patch, changes []document.Change, site string) []strin
 	if !reflect.DeepEqual(i.base.Management, next.Management) {
 		risks = append(risks, "who may reach the box itself (management)")
 	}
-	if p.present && len(next.Management.From) == 0 {
+	if p.present && len(next.Management.From) == 0 && (!i.present || len(i.base.Management.From) > 0) {
 		risks = append(risks, "no management: nobody reaches the box itself over the network, not by SSH either")
 	}
 	if !reflect.DeepEqual(i.base.Interfaces, next.Interfaces) {
