@@ -31,10 +31,11 @@ var mayImport = map[string][]string{
 	"tunnels":      {"tunnels", "netctl"},
 	"firewall":     {"firewall", "netctl"},
 	"journal":      {"netctl"},
+	"drawing":      {},
 	"provisioning": {"provisioning", "tunnels", "firewall", "netctl", "journal", "systemd"},
-	"testbed":      {"testbed", "netctl", "tunnels"},
+	"testbed":      {"testbed", "netctl", "tunnels", "drawing"},
 	"bench":        {"bench", "testbed", "netctl", "tunnels", "firewall", "provisioning"},
-	"cmd":          {"provisioning", "tunnels", "firewall", "netctl", "journal", "systemd", "testbed"},
+	"cmd":          {"provisioning", "tunnels", "firewall", "netctl", "journal", "systemd", "testbed", "drawing"},
 }
 
 // hostDoors are imports that reach the host. Only netctl, and what is named here with its reason, may have them.

@@ -53,3 +53,31 @@ func TestExplainWhatIsInForce(t *testing.T) {
 		t.Errorf("revision %d is in force after questions", r)
 	}
 }
+
+// TestMatrixOfWhatIsInForce: the matrix is of the revision in force, or of what would be.
+func TestMatrixOfWhatIsInForce(t *testing.T) {
+	b := newBox(t).start()
+	if _, err := b.Matrix(t.Context(), Request{}); err == nil {
+		t.Error("with nothing in force there is a matrix")
+	}
+	b.mustApply(request(site + agencies(0, 2)))
+	b.mustConfirm()
+	flows := func(r Request) (count, revision int) {
+		m, err := b.Matrix(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range m.Cells {
+			if c.From == "agencies" && c.To == "gateway-dmz" {
+				count = len(c.Flows)
+			}
+		}
+		return count, m.Revision
+	}
+	if count, revision := flows(Request{}); count != 2 || revision != 1 {
+		t.Errorf("in force: %d flows of revision %d", count, revision)
+	}
+	if count, revision := flows(request(agencies(2, 1))); count != 3 || revision != 0 {
+		t.Errorf("with one more: %d flows of revision %d", count, revision)
+	}
+}

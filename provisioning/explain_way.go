@@ -293,14 +293,7 @@ func (v *view) through(x *Explanation) {
 // documents are those that let the opening pass.
 func (v *view) documents(p firewall.Packet, x firewall.Explanation, way ExplainedPacket) []ExplainedDocument {
 	found := []ExplainedDocument{}
-	add := func(kind document.Kind, name string) {
-		d := ExplainedDocument{Kind: kind, Name: name}
-		if doc := v.set.Get(document.Ref{Kind: kind, Name: name}); doc != nil && doc.File != "" && v.revision == 0 {
-			position := doc.Position("metadata.name")
-			d.File = fmt.Sprintf("%s:%d", position.File, position.Line)
-		}
-		found = append(found, d)
-	}
+	add := func(kind document.Kind, name string) { found = append(found, v.reference(kind, name)) }
 	switch {
 	case strings.HasPrefix(x.BuiltIn, "management") || x.BuiltIn == "resolvers":
 		add(document.KindSite, v.site)
@@ -318,6 +311,15 @@ func (v *view) documents(p firewall.Packet, x firewall.Explanation, way Explaine
 		}
 	}
 	return found
+}
+
+func (v *view) reference(kind document.Kind, name string) ExplainedDocument {
+	d := ExplainedDocument{Kind: kind, Name: name}
+	if doc := v.set.Get(document.Ref{Kind: kind, Name: name}); doc != nil && doc.File != "" && v.revision == 0 {
+		position := doc.Position("metadata.name")
+		d.File = fmt.Sprintf("%s:%d", position.File, position.Line)
+	}
+	return d
 }
 
 // has says whether the element that let a packet pass is one of the holding's.

@@ -145,13 +145,13 @@ func (v *view) nearest(p firewall.Packet, from, to ExplainedEnd) []string {
 			misses = append(misses, fmt.Sprintf("goes from %s to %s, not the way of this packet", placeText(f.From), placeText(f.To)))
 		}
 		if holds(f.Sources, p.Source) < 0 {
-			misses = append(misses, fmt.Sprintf("is from %s, not from %s", prefixText(f.Sources), p.Source))
+			misses = append(misses, fmt.Sprintf("is from %s, not from %s", orNone(prefixTexts(f.Sources)), p.Source))
 		}
 		if holds(f.Destinations, p.Destination) < 0 {
-			misses = append(misses, fmt.Sprintf("is to %s, not to %s", prefixText(f.Destinations), p.Destination))
+			misses = append(misses, fmt.Sprintf("is to %s, not to %s", orNone(prefixTexts(f.Destinations)), p.Destination))
 		}
 		if !serves(f.Services, p) {
-			misses = append(misses, fmt.Sprintf("allows %s, not %s", servicesText(f.Services), serviceText(p)))
+			misses = append(misses, fmt.Sprintf("allows %s, not %s", orNone(serviceTexts(f.Services)), serviceText(p)))
 		}
 		if len(misses) == 1 {
 			found = append(found, fmt.Sprintf("Flow %s %s", f.Name, misses[0]))
@@ -185,22 +185,6 @@ func placeText(p firewall.Place) string {
 		return "device " + p.Device
 	}
 	return "zone " + p.Zone
-}
-
-func prefixText(list []netip.Prefix) string {
-	words := make([]string, len(list))
-	for i, p := range list {
-		words[i] = p.String()
-	}
-	return orNone(words)
-}
-
-func servicesText(list []firewall.Service) string {
-	words := make([]string, len(list))
-	for i, s := range list {
-		words[i] = s.String()
-	}
-	return orNone(words)
 }
 
 // suggest gives the narrowest Flow document that would let the packet pass, if the documents' own rules admit it.

@@ -160,6 +160,7 @@ func commandCases() []commandCase {
 		{words: "tunnel show / agency-a --json"}, {words: "tunnel show / nobody", code: 1},
 		{words: "tunnel watch", interruptAfter: "agency-a"}, {words: "tunnel watch / --run-dir nowhere", code: 1},
 		{words: "explain / 10.64.1.5 10.20.0.10 tcp/443 --json"}, {words: "explain / 10.64.1.5 10.20.0.10 tcp/80 --json", code: 2}, {words: "explain / 10.64.1.5 nowhere", code: 1},
+		{words: "matrix / --json"}, {words: "matrix / --file nowhere.yaml", code: 1},
 		{words: "journal list / --json"}, {words: "journal list / --limit 0", code: 1},
 		{words: "journal tail", interruptAfter: "daemon.start"}, {words: "journal tail / --run-dir nowhere", code: 1},
 		{words: "metrics"}, {words: "metrics / --run-dir nowhere", code: 1},

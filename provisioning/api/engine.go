@@ -47,6 +47,8 @@ type observer interface {
 type explainer interface {
 	// Explain says what becomes of a packet: by what is in force, or with documents in the request by what would be.
 	Explain(context.Context, provisioning.Question, provisioning.Request) (provisioning.Explanation, error)
+	// Matrix says who may open connections to whom, by the same.
+	Matrix(context.Context, provisioning.Request) (provisioning.Matrix, error)
 }
 
 type keeper interface {

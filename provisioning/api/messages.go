@@ -28,6 +28,12 @@ type Explain struct {
 	Whole    bool                  `json:"whole,omitempty" doc:"the documents are all there are; else merge by kind and name"`
 }
 
+// MatrixRequest asks who may open connections to whom: by what is in force, or by what documents would make of it.
+type MatrixRequest struct {
+	Files []File `json:"files,omitempty" maxItems:"100000" doc:"documents that are taken as applied; none: what is in force is asked"`
+	Whole bool   `json:"whole,omitempty" doc:"the documents are all there are; else merge by kind and name"`
+}
+
 // Return says to which revision to go back.
 type Return struct {
 	Revision int `json:"revision,omitempty" minimum:"0" doc:"0: the one before; while a confirmation is pending, the one it replaced"`

@@ -277,6 +277,11 @@ func (c *Client) Explain(ctx context.Context, question api.Explain) (provisionin
 	return call[provisioning.Explanation](ctx, c, request{method: "POST", path: "/explanations", body: question})
 }
 
+// Matrix says who may open connections to whom: by what is in force, or with files by what would be.
+func (c *Client) Matrix(ctx context.Context, r api.MatrixRequest) (provisioning.Matrix, error) {
+	return call[provisioning.Matrix](ctx, c, request{method: "POST", path: "/matrices", body: r})
+}
+
 // PeerExport is this box's Peer documents, with public keys.
 func (c *Client) PeerExport(ctx context.Context) ([]byte, error) {
 	return c.text(ctx, request{method: "GET", path: "/peers/export"})

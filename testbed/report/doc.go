@@ -3,6 +3,6 @@
 //
 // Owns: the form of reports; the drawing of a topology (a layered layout, made to SVG).
 // Never: runs or judges anything.
-// Imports: the standard library.
+// Imports: drawing.
 // Test: go test ./testbed/report (unprivileged).
 package report

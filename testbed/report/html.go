@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"shekara/drawing"
 )
 
 //go:embed report.html
@@ -16,6 +18,7 @@ var page string
 func (r *Report) WriteHTML(w io.Writer) error {
 	t, err := template.New("report").Funcs(template.FuncMap{
 		"drawing":  func() template.HTML { return template.HTML(SVG(r.Topology)) }, // SVG escapes what it is given
+		"palette":  func() template.CSS { return template.CSS(drawing.Variables()) },
 		"duration": shortDuration,
 		"cell":     cellClass,
 		"sign": func(c Cell) string {

@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"shekara/drawing"
 )
 
 // Sizes of the drawing, in its own units.
@@ -183,8 +185,7 @@ func drawTunnel(s *strings.Builder, t Tunnel, boxes map[string]box) {
 		x := (startX+endX)/8 + 3*(startX+70+endX-70)/8
 		y := (startY+endY)/8 + 3*(startY+endY-2*lift)/8
 		half := float64(len([]rune(t.Label)))*3.35 + 9
-		fmt.Fprintf(s, `<rect class="tunnel-label" x="%.1f" y="%.1f" width="%.1f" height="18" rx="9"/><text class="tunnel-text" x="%.1f" y="%.1f">%s</text>`,
-			x-half, y-9, 2*half, x, y+4, html.EscapeString(t.Label))
+		drawing.Pill(s, x, y, half, "tunnel-label", "tunnel-text", t.Label)
 	}
 }
 
@@ -192,7 +193,7 @@ func drawHost(s *strings.Builder, h Host, b box) {
 	fmt.Fprintf(s, `<g class="host %s %s"><rect class="card" x="%.1f" y="%.1f" width="%.0f" height="%.0f" rx="12"/>`,
 		html.EscapeString(h.Kind), html.EscapeString(h.Contour), b.x, b.y, boxWidth, boxHeight)
 	fmt.Fprintf(s, `<rect class="accent" x="%.1f" y="%.1f" width="5" height="%.0f" rx="2.5"/>`, b.x+9, b.y+14, boxHeight-28)
-	fmt.Fprintf(s, `<g transform="translate(%.1f %.1f)"><path class="icon" d="%s"/></g>`, b.x+24, b.y+15, icon(h.Kind))
+	fmt.Fprintf(s, `<g transform="translate(%.1f %.1f)"><path class="icon" d="%s"/></g>`, b.x+24, b.y+15, drawing.Icon(h.Kind))
 	fmt.Fprintf(s, `<text class="name" x="%.1f" y="%.1f">%s</text>`, b.x+52, b.y+30, html.EscapeString(h.Name))
 	y := b.y + 50
 	lines := h.Lines
@@ -204,20 +205,4 @@ func drawHost(s *strings.Builder, h Host, b box) {
 		y += 14
 	}
 	s.WriteString(`</g>`)
-}
-
-// icon is a path in a box of 20 by 20.
-func icon(kind string) string {
-	switch kind {
-	case "edge": // a shield
-		return "M10 1 L18 4 V10 C18 14.5 14.5 17.8 10 19 C5.5 17.8 2 14.5 2 10 V4 Z M6.4 9.8 L9.2 12.6 L13.8 7.6"
-	case "foreign": // a shield without our mark
-		return "M10 1 L18 4 V10 C18 14.5 14.5 17.8 10 19 C5.5 17.8 2 14.5 2 10 V4 Z"
-	case "router": // arrows both ways
-		return "M2 7 H16 M12.5 3.5 L16 7 L12.5 10.5 M18 13 H4 M7.5 9.5 L4 13 L7.5 16.5"
-	case "server": // a rack
-		return "M3 2.5 H17 V8.5 H3 Z M3 11.5 H17 V17.5 H3 Z M6 5.5 H6.6 M6 14.5 H6.6"
-	default: // a screen
-		return "M2 3 H18 V14 H2 Z M7 18 H13 M10 14 V18"
-	}
 }

@@ -245,11 +245,28 @@ func (m *Memory) Tunnel(ctx context.Context, name string) (provisioning.TunnelSt
 
 // Explain answers by documents of its own, and those of the request.
 func (m *Memory) Explain(_ context.Context, q provisioning.Question, r provisioning.Request) (provisioning.Explanation, error) {
+	set, err := examples(r)
+	if err != nil {
+		return provisioning.Explanation{}, err
+	}
+	return provisioning.ExplainDocuments(set, "owner", q)
+}
+
+// Matrix answers by the same.
+func (m *Memory) Matrix(_ context.Context, r provisioning.Request) (provisioning.Matrix, error) {
+	set, err := examples(r)
+	if err != nil {
+		return provisioning.Matrix{}, err
+	}
+	return provisioning.MatrixOf(set, "owner")
+}
+
+func examples(r provisioning.Request) (*document.Set, error) {
 	documents, problems := document.Decode(append([]document.File{{Name: "example.yaml", Data: []byte(example)}}, r.Files...))
 	if len(problems) > 0 {
-		return provisioning.Explanation{}, &provisioning.InvalidError{Problems: problems}
+		return nil, &provisioning.InvalidError{Problems: problems}
 	}
-	return provisioning.ExplainDocuments(document.NewSet(documents...), "owner", q)
+	return document.NewSet(documents...), nil
 }
 
 func (m *Memory) PeerExport(context.Context) ([]byte, error) { return []byte("kind: Peer\n"), nil }
