@@ -177,9 +177,6 @@ func (l *plan) stack() {
 	top := margin + headHeight + groundTitle
 	for _, list := range l.columns {
 		y := top + (tallest-height(list))/2
-		if len(list) > 0 && list[len(list)-1].below {
-			y = top // what stands below the ground would hang in the air
-		}
 		for _, c := range list {
 			if c.below {
 				y += groundPad

@@ -10,6 +10,7 @@ import (
 
 	"shekara/firewall"
 	"shekara/provisioning/document"
+	"shekara/provisioning/validate"
 )
 
 // Reasons that the tunnel or routing has, beside those of the rules.
@@ -56,6 +57,7 @@ func (v *view) explain(q Question) (Explanation, error) {
 	v.through(&x)
 	if opening.Pass {
 		x.Documents = v.documents(p, opening, x.Packet)
+		v.waivers(&x)
 	}
 	v.say(&x, p, opening)
 	return x, nil
@@ -311,6 +313,18 @@ func (v *view) documents(p firewall.Packet, x firewall.Explanation, way Explaine
 		}
 	}
 	return found
+}
+
+// waivers notes which of the documents pass only by one.
+func (v *view) waivers(x *Explanation) {
+	waived := validate.Waived(v.set, validate.Options{Site: v.site})
+	for _, d := range x.Documents {
+		for _, sentence := range waived {
+			if d.Kind == document.KindFlow && strings.HasPrefix(sentence, "flow "+d.Name+" ") {
+				x.Notes = append(x.Notes, sentence)
+			}
+		}
+	}
 }
 
 func (v *view) reference(kind document.Kind, name string) ExplainedDocument {

@@ -11,6 +11,7 @@ import (
 
 	"shekara/firewall"
 	"shekara/provisioning/document"
+	"shekara/provisioning/validate"
 )
 
 // Matrix is who may open connections to whom on this box. Nothing else passes.
@@ -19,6 +20,7 @@ type Matrix struct {
 	Revision int           `json:"revision,omitempty"` // in force; 0: of documents that are not
 	Places   []MatrixPlace `json:"places"`             // rows and columns, in this order
 	Cells    []MatrixCell  `json:"cells"`              // those that let something pass
+	Waivers  []string      `json:"waivers,omitempty"`  // flows that pass only by a waiver, each as a sentence
 }
 
 // MatrixPlace is a zone as this box meets it, or the box itself.
@@ -31,7 +33,18 @@ type MatrixPlace struct {
 	Interfaces []string       `json:"interfaces"`          // of the host, or one tunnel device
 	Device     bool           `json:"device,omitempty"`    // reached through a tunnel device
 	Tunnels    []MatrixTunnel `json:"tunnels,omitempty"`   // that lead there
+	Hosts      []MatrixHost   `json:"hosts,omitempty"`     // gateways, then systems, by name
 	Addresses  []string       `json:"addresses,omitempty"` // of the box itself: those that tunnels end at
+}
+
+// MatrixHost is a Gateway or a System that stands in a place.
+type MatrixHost struct {
+	Kind         document.Kind `json:"kind"` // Gateway or System
+	Name         string        `json:"name"`
+	Sort         string        `json:"sort,omitempty"`         // of a gateway: shep, vshep, national or payment
+	Organisation string        `json:"organisation,omitempty"` // that owns a system
+	Class        int           `json:"class,omitempty"`        // of a system
+	Prefixes     []string      `json:"prefixes"`
 }
 
 // MatrixTunnel is a tunnel that leads to a place.
@@ -51,6 +64,7 @@ type MatrixCell struct {
 // MatrixFlow is one document's permission.
 type MatrixFlow struct {
 	Document     ExplainedDocument `json:"document"`
+	Waiver       string            `json:"waiver,omitempty"` // the last day of its waiver
 	Tunnel       string            `json:"tunnel,omitempty"`
 	Sources      []string          `json:"sources"`
 	Destinations []string          `json:"destinations"`
@@ -80,7 +94,7 @@ func MatrixOf(set *document.Set, site string) (Matrix, error) {
 }
 
 func (v *view) matrix() Matrix {
-	m := Matrix{Site: v.site, Revision: v.revision, Places: v.places(), Cells: []MatrixCell{}}
+	m := Matrix{Site: v.site, Revision: v.revision, Places: v.places(), Cells: []MatrixCell{}, Waivers: validate.Waived(v.set, validate.Options{Site: v.site})}
 	names := map[string]string{} // of places, by link
 	for _, p := range m.Places {
 		for _, link := range p.Interfaces {
@@ -158,7 +172,11 @@ func (v *view) uplinkOf(local netip.Addr) string {
 }
 
 func (v *view) matrixFlow(kind document.Kind, name, tunnel string, sources, destinations, services []string) MatrixFlow {
-	return MatrixFlow{v.reference(kind, name), tunnel, sources, destinations, services}
+	f := MatrixFlow{Document: v.reference(kind, name), Tunnel: tunnel, Sources: sources, Destinations: destinations, Services: services}
+	if flow := v.set.Flow(name); kind == document.KindFlow && flow != nil && flow.Waiver != nil {
+		f.Waiver = flow.Waiver.Expires
+	}
+	return f
 }
 
 // places are the zones of interfaces, then those behind tunnel devices, then the box.
@@ -207,6 +225,16 @@ func (v *view) matrixPlace(zone, link string) MatrixPlace {
 	p := MatrixPlace{Name: zone, Zone: zone, Prefixes: []string{}, Interfaces: []string{link}}
 	if z := v.set.Zone(zone); z != nil {
 		p.Contour, p.Kind, p.Prefixes = z.Contour, z.Kind, append(p.Prefixes, z.Prefixes...)
+	}
+	for d := range v.set.Of(document.KindGateway) {
+		if g := v.set.Gateway(d.Name); g.Zone == zone {
+			p.Hosts = append(p.Hosts, MatrixHost{Kind: d.Kind, Name: d.Name, Sort: g.Kind, Prefixes: slices.Clone(g.Prefixes)})
+		}
+	}
+	for d := range v.set.Of(document.KindSystem) {
+		if s := v.set.System(d.Name); s.Zone == zone {
+			p.Hosts = append(p.Hosts, MatrixHost{Kind: d.Kind, Name: d.Name, Organisation: s.Organisation, Class: s.Class, Prefixes: slices.Clone(s.Prefixes)})
+		}
 	}
 	return p
 }

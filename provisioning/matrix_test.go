@@ -9,6 +9,7 @@ import (
 	"shekara/firewall"
 	"shekara/provisioning"
 	"shekara/provisioning/document"
+	"shekara/provisioning/validate"
 )
 
 // TestMatrixAgreesWithExplain: over random documents, a packet passes where and only where a permission of the matrix holds it, and by that
@@ -116,5 +117,56 @@ func TestMatrixPlaces(t *testing.T) {
 	}
 	if box := m.Places[len(m.Places)-1]; !slices.Equal(box.Addresses, []string{"203.0.113.10"}) {
 		t.Errorf("the box is %+v", box)
+	}
+}
+
+// TestWaiversAndRegistersAreShown: a flow that passes only by a waiver says so, in the matrix and where a packet passes by it; gateways and
+// systems stand in their zones.
+func TestWaiversAndRegistersAreShown(t *testing.T) {
+	text := estateBase + `---
+apiVersion: shekara/v1
+kind: Gateway
+metadata: {name: shep}
+spec:
+  name: {kk: ЭҮШ, ru: ШЭП, en: Gateway}
+  kind: shep
+  environment: production
+  zone: dmz
+  prefixes: [10.20.0.10/32]
+---
+apiVersion: shekara/v1
+kind: Flow
+metadata: {name: out}
+spec: {fromZone: admin, toZone: internet, from: [192.168.100.5/32], to: [198.51.100.7/32], allow: [tcp/443], waiver: {reason: updates, approver: A. Director, expires: "2099-01-31"}}
+`
+	documents, problems := document.Decode([]document.File{{Name: "waived.yaml", Data: []byte(text)}})
+	set := document.NewSet(documents...)
+	if problems = append(problems, validate.Check(set, validate.Options{Site: "owner"})...); len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	m, err := provisioning.MatrixOf(set, "owner")
+	if err != nil || len(m.Waivers) != 1 || !strings.Contains(m.Waivers[0], "flow out ") {
+		t.Errorf("waivers are %q, %v", m.Waivers, err)
+	}
+	for _, c := range m.Cells {
+		for _, f := range c.Flows {
+			if (f.Document.Name == "out") != (f.Waiver == "2099-01-31") {
+				t.Errorf("%+v has the waiver %q", f.Document, f.Waiver)
+			}
+		}
+	}
+	for _, p := range m.Places {
+		if (p.Zone == "dmz") != (len(p.Hosts) == 1 && p.Hosts[0].Kind == document.KindGateway && p.Hosts[0].Sort == "shep") {
+			t.Errorf("in %s stand %+v", p.Name, p.Hosts)
+		}
+	}
+	x, err := provisioning.ExplainDocuments(set, "owner", provisioning.Question{Source: "192.168.100.5", Destination: "198.51.100.7", Service: "tcp/443"})
+	if err != nil || !x.Pass || len(x.Notes) != 1 || !strings.Contains(x.Notes[0], "waiver") {
+		t.Errorf("a packet of a flow with a waiver: %+v, %v", x, err)
+	}
+	// Without a waiver no Flow is suggested, and the paragraph is named.
+	x, err = provisioning.ExplainDocuments(set, "owner", provisioning.Question{Source: "192.168.100.5", Destination: "198.51.100.8", Service: "tcp/443"})
+	if err != nil || x.Pass || x.Suggestion != "" || !strings.Contains(strings.Join(x.Advice, " "), "paragraph") {
+		t.Errorf("what the contour rules forbid: %+v, %v", x, err)
 	}
 }

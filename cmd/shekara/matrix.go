@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -127,6 +128,9 @@ func (p *program) matrixTable(m provisioning.Matrix, all bool) {
 			p.line("  %s", flowLine(f))
 		}
 	}
+	for _, w := range m.Waivers {
+		p.loud("%s", w)
+	}
 }
 
 func placeName(name string) string {
@@ -142,6 +146,9 @@ func flowLine(f provisioning.MatrixFlow) string {
 		what += " through " + f.Tunnel
 	}
 	line := fmt.Sprintf("%s: %s -> %s, %s", what, few(f.Sources), few(f.Destinations), strings.Join(f.Services, ", "))
+	if f.Waiver != "" {
+		line += ", waiver until " + f.Waiver
+	}
 	if f.Document.File != "" {
 		line += " (" + f.Document.File + ")"
 	}
@@ -156,6 +163,9 @@ func few(list []string) string {
 	}
 	return fmt.Sprintf("%s and %d more", strings.Join(list[:shown], ", "), len(list)-shown)
 }
+
+// gatewayNames are what people call the kinds of gateways.
+var gatewayNames = map[string]string{"shep": "ШЭП", "vshep": "ВШЭП", "payment": "ПШЭП"}
 
 // firstOf is a list cut to one.
 func firstOf(list []string) string {
@@ -209,6 +219,9 @@ func pictureOf(m provisioning.Matrix) drawing.Picture {
 			edge.Details = append(edge.Details, strings.ReplaceAll(flowLine(f), "->", "→"))
 			edge.Through = edge.Through || f.Tunnel != "" && (c.From != provisioning.LocalInterface && c.To != provisioning.LocalInterface || strings.HasPrefix(f.Services[0], "icmp"))
 		}
+		if slices.ContainsFunc(c.Flows, func(f provisioning.MatrixFlow) bool { return f.Waiver != "" }) {
+			edge.Label += " (waiver)"
+		}
 		picture.Edges = append(picture.Edges, edge)
 	}
 	return picture
@@ -224,7 +237,7 @@ func card(p provisioning.MatrixPlace) drawing.Card {
 		return c
 	}
 	c := drawing.Card{ID: p.Name, Icon: p.Kind, Title: p.Name}
-	const prefixes, tunnels = 3, 6
+	const prefixes, hosts, tunnels = 3, 6, 6
 	c.Lines = append(c.Lines, drawing.Line{Text: p.Kind + " · by " + strings.Join(p.Interfaces, ", ")})
 	if len(p.Prefixes) == 0 {
 		c.Lines = append(c.Lines, drawing.Line{Text: "all that no other zone claims"})
@@ -235,6 +248,20 @@ func card(p provisioning.MatrixPlace) drawing.Card {
 			break
 		}
 		c.Lines = append(c.Lines, drawing.Line{Text: prefix})
+	}
+	for i, h := range p.Hosts {
+		if i == hosts && len(p.Hosts) > hosts+1 {
+			c.Lines = append(c.Lines, drawing.Line{Text: plural(len(p.Hosts)-hosts, "more system", "more systems"), Icon: "server"})
+			break
+		}
+		line := drawing.Line{Text: h.Name, Note: firstOf(h.Prefixes), Icon: "server"}
+		switch {
+		case h.Sort != "":
+			line.Icon, line.Strong, line.Text = "gateway", true, cmp.Or(gatewayNames[h.Sort], h.Name)
+		case h.Class > 0:
+			line.Text += fmt.Sprintf(", class %d", h.Class)
+		}
+		c.Lines = append(c.Lines, line)
 	}
 	for i, t := range p.Tunnels {
 		if i == tunnels && len(p.Tunnels) > tunnels+1 {
