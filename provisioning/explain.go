@@ -129,8 +129,18 @@ type view struct {
 
 // viewInForce is what the box holds.
 func (e *Engine) viewInForce(ctx context.Context) (*view, error) {
-	if err := e.lock(ctx); err != nil { // the filter's state belongs to whoever changes the host
+	v, parts, err := e.glimpse(ctx)
+	if err != nil {
 		return nil, err
+	}
+	v.ruleset, err = v.base.Ruleset(firewall.Union(parts...)) // 10,000 tunnels take a while to sort: nobody waits for it
+	return v, err
+}
+
+// glimpse copies what a view needs while it holds still, and the elements of each owner.
+func (e *Engine) glimpse(ctx context.Context) (*view, []firewall.Elements, error) {
+	if err := e.lock(ctx); err != nil { // the filter's state belongs to whoever changes the host
+		return nil, nil, err
 	}
 	defer e.unlock()
 	v := &view{site: e.options.Site, revision: e.store.now().Current, base: e.filter.base, states: map[string]string{}}
@@ -141,7 +151,7 @@ func (e *Engine) viewInForce(ctx context.Context) (*view, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !e.intent.present || v.base == nil {
-		return nil, mistaken("apply documents first, or name some with --file", "nothing is in force on this box: there are no rules to ask")
+		return nil, nil, mistaken("apply documents first, or name some with --file", "nothing is in force on this box: there are no rules to ask")
 	}
 	v.set = e.documents
 	v.intent = intent{present: true, base: e.intent.base, tunnels: maps.Clone(e.intent.tunnels), flows: maps.Clone(e.intent.flows)}
@@ -149,9 +159,7 @@ func (e *Engine) viewInForce(ctx context.Context) (*view, error) {
 		v.states[name] = e.stateOf(name)
 	}
 	v.place(e.world.links)
-	var err error
-	v.ruleset, err = v.base.Ruleset(firewall.Union(parts...))
-	return v, err
+	return v, parts, nil
 }
 
 // viewWith is what the box would hold after an apply of the request.

@@ -31,6 +31,11 @@ func TestExplainWhatIsInForce(t *testing.T) {
 	if err != nil || !x.Pass || x.Verdict.Hook != "input" || x.Documents[0].Kind != document.KindSite {
 		t.Errorf("management: %+v, %v", x, err)
 	}
+	// What goes to a far peer's port is encrypted, and bears the device's mark.
+	x, err = b.Explain(t.Context(), Question{Source: "203.0.113.10", Destination: "198.18.0.0", Service: "udp/51820"}, Request{})
+	if err != nil || !x.Pass || x.Verdict.BuiltIn != "outer packets" || !slices.Equal(x.Documents, []ExplainedDocument{{Kind: document.KindTunnel, Name: "agency-0"}}) {
+		t.Errorf("an outer packet: %+v, %v", x, err)
+	}
 
 	q.Service = "tcp/80"
 	if x, err = b.Explain(t.Context(), q, Request{}); err != nil || x.Pass || x.Suggestion == "" {

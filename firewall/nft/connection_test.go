@@ -2,6 +2,7 @@ package nft_test
 
 import (
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 
@@ -202,6 +203,7 @@ func TestOuterSource(t *testing.T) {
 	r := newRig(t)
 	in := open(t, r.box)
 	load(t, in, rigPolicy())
+	e, _ := explainer(t, rigPolicy())
 	r.box.Run("ip", "addr", "add", "203.0.113.5/32", "dev", "ext0")
 	const mark = "1397424129" // 0x534b0001 is of sk-a: IPv4, 203.0.113.1. 1:36 is SOL_SOCKET, SO_MARK
 	for _, c := range []struct {
@@ -223,6 +225,14 @@ func TestOuterSource(t *testing.T) {
 		out, _ := r.box.TryInput(payload, "socat", "-u", "STDIN", c.to+",bind="+c.bind+","+c.option)
 		if _, there := r.arrived()[c.link][id]; there != c.arrives {
 			t.Errorf("%s: arrives %v, want %v\n%s%s", c.what, there, c.arrives, out, r.box.Run("nft", "list", "counters"))
+		}
+		from, to := netip.MustParseAddrPort(c.bind), netip.MustParseAddrPort(c.to[strings.Index(c.to, ":")+1:])
+		sent := firewall.Packet{To: c.link, Source: from.Addr(), Destination: to.Addr(), Protocol: firewall.UDP, SourcePort: from.Port(), DestinationPort: to.Port()}
+		if strings.HasSuffix(c.option, mark) {
+			sent.Mark = 0x534b0001
+		}
+		if x := explain(t, e, sent); x.Pass != c.arrives {
+			t.Errorf("%s: explained as %+v, want %v", c.what, x, c.arrives)
 		}
 	}
 }
