@@ -70,6 +70,13 @@ func (e *Engine) proposal(_ context.Context, next *document.Set, changes []docum
 	if err != nil {
 		return nil, err
 	}
+	failed, err := CheckAssertions(next, e.options.Site)
+	if err != nil {
+		return nil, err
+	}
+	if len(failed) > 0 {
+		return nil, &InvalidError{Problems: failed}
+	}
 	prop := &proposal{base: base, next: next, patch: patch, scope: scope, changes: changesOf(changes)}
 	e.mu.Lock()
 	prop.risks = risksOf(&e.intent, patch, changes, e.options.Site)

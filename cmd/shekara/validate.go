@@ -1,8 +1,11 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
+	"shekara/provisioning"
 	"shekara/provisioning/document"
 	"shekara/provisioning/source"
 	"shekara/provisioning/validate"
@@ -38,6 +41,11 @@ func (p *program) validateCommand() *cobra.Command {
 			documents, problems := document.Decode(files)
 			set, options := document.NewSet(documents...), validate.Options{Site: site}
 			problems = append(problems, validate.Check(set, options)...)
+			if len(problems) == 0 {
+				if problems, err = assertions(set, site); err != nil {
+					return err
+				}
+			}
 			document.Sort(problems)
 			found := verdict{Files: len(files), Documents: len(documents), Problems: problems,
 				Waived: validate.Waived(set, options), Ending: validate.Ending(set, options, endingDays)}
@@ -75,4 +83,21 @@ func (p *program) validateCommand() *cobra.Command {
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	c.Flags().StringVar(&site, "site", "", "judge also what only this Site can break")
 	return c
+}
+
+// assertions are those that do not hold, about one site or every one. They are asked of the rules that valid documents make.
+func assertions(set *document.Set, site string) ([]document.Problem, error) {
+	sites := set.Sites()
+	if site != "" {
+		sites = []string{site}
+	}
+	var failed []document.Problem
+	for _, name := range sites {
+		found, err := provisioning.CheckAssertions(set, name)
+		if err != nil {
+			return nil, fmt.Errorf("check the assertions about site %s: %w", name, err)
+		}
+		failed = append(failed, found...)
+	}
+	return failed, nil
 }

@@ -72,6 +72,8 @@ func facts(d *Document) ([]fact, []prefixFact) {
 		if s.Waiver != nil {
 			c.add(keyWaivers(), "spec.waiver")
 		}
+	case *Assertion:
+		c.reference(KindSite, s.Site, "spec.site")
 	default:
 		c.register(d.Spec)
 	}

@@ -17,6 +17,7 @@ const (
 	KindGateway      Kind = "Gateway"
 	KindService      Kind = "Service"
 	KindCryptoModule Kind = "CryptoModule"
+	KindAssertion    Kind = "Assertion"
 )
 
 // Environment keeps test and production apart (VPN-11).
@@ -143,4 +144,13 @@ type Waiver struct {
 	Reason   string `yaml:"reason" doc:"why; for those who read the report"`
 	Approver string `yaml:"approver" doc:"who decided"`
 	Expires  string `yaml:"expires" doc:"the last day it holds, as 2026-12-31, by the calendar of Asia/Almaty"`
+}
+
+// Assertion is what must hold of all flows together. It lets nothing pass: an apply that breaks it is refused.
+type Assertion struct {
+	Site    string   `yaml:"site" doc:"name of the Site whose appliance it is about"`
+	Require string   `yaml:"require" doc:"mustReach: all connections that are named can be opened; mustNotReach: none of them can"`
+	From    []string `yaml:"from" doc:"source prefixes; of one family with to"`
+	To      []string `yaml:"to" doc:"destination prefixes"`
+	Service string   `yaml:"service" doc:"as in Flow: tcp/443, udp/5000-5010, icmp, tcp (every port)"`
 }

@@ -122,6 +122,10 @@ func registerReference(k Kind) (about string, e example) {
 	case KindService:
 		return "An entry of the register of services.",
 			example{"registry-extract", &Service{Name: name("Үзінді", "Выписка", "Extract"), Code: "RGST-S-101", System: "registry", Gateway: "vshep"}}
+	case KindAssertion:
+		return "What must hold of all flows together. It lets nothing pass. Whatever would break it is refused, by `shekara validate`, by a plan and before an apply, with a connection that shows it, " +
+				"and what is in force stays. It is judged by the packet filter's rules as they would be loaded, for connections that come from where routing has their sources.",
+			example{"bank-not-to-registry", &Assertion{Site: "gateway", Require: "mustNotReach", From: []string{"10.64.0.0/12"}, To: []string{"10.30.0.0/24"}, Service: "tcp"}}
 	default:
 		return "A product that encrypts, as the operator has it on record. A tunnel that names one is of its level; any other is of level 1.",
 			example{"vpn-module", &CryptoModule{Product: "VPN module 4.2", Kind: "software", Certificate: "KZ-0001", Level: 3, ValidUntil: "2028-12-31"}}

@@ -46,7 +46,7 @@ func fieldsOf(t reflect.Type) []field { return schema[t] }
 
 // kinds in the order in which the reference tells of them.
 func kinds() []Kind {
-	return []Kind{KindZone, KindSite, KindPeer, KindTunnel, KindFlow, KindOrganisation, KindSystem, KindGateway, KindService, KindCryptoModule}
+	return []Kind{KindZone, KindSite, KindPeer, KindTunnel, KindFlow, KindOrganisation, KindSystem, KindGateway, KindService, KindCryptoModule, KindAssertion}
 }
 
 // IsRegister reports whether documents of the kind are facts alone (registers.go).
@@ -81,6 +81,8 @@ func newSpec(k Kind) any {
 		return &Service{}
 	case KindCryptoModule:
 		return &CryptoModule{}
+	case KindAssertion:
+		return &Assertion{}
 	}
 	return nil
 }

@@ -156,6 +156,9 @@ func (s *Set) CryptoModule(name string) *CryptoModule {
 	return spec[CryptoModule](s, KindCryptoModule, name)
 }
 
+// Assertion is the spec of an assertion, nil if there is none of that name.
+func (s *Set) Assertion(name string) *Assertion { return spec[Assertion](s, KindAssertion, name) }
+
 func spec[T any](s *Set, k Kind, name string) *T {
 	d := s.Get(Ref{k, name})
 	if d == nil {

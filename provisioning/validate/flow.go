@@ -17,11 +17,15 @@ const maxFlowElements = 65536
 func (c *checker) flow(f *document.Flow) {
 	from := c.flowPrefixes("spec.from", f.From)
 	to := c.flowPrefixes("spec.to", f.To)
-	c.families(f, from, to)
+	all := slices.Concat(from, to)
+	c.families(all)
 	if len(f.Allow) == 0 {
 		c.add("spec.allow", "flow without services", "", "list what may be used, as tcp/443", "")
 	}
 	c.services("spec.allow", f.Allow)
+	for i, s := range f.Allow {
+		c.family(document.Index("spec.allow", i), s, all)
+	}
 	if n := len(f.From) * len(f.To) * len(f.Allow); n > maxFlowElements {
 		c.add("spec.allow", "flow is too wide", fmt.Sprintf("%d combinations", n), "use fewer or larger prefixes, or several flows", "")
 	}
@@ -92,26 +96,24 @@ func (c *checker) flowPrefixes(path string, list []string) []prefix {
 	return c.prefixes(path, list)
 }
 
-// families holds a flow to one: the first prefix says which.
-func (c *checker) families(f *document.Flow, from, to []prefix) {
-	all := slices.Concat(from, to)
-	if len(all) == 0 {
+// families holds prefixes to one: the first says which.
+func (c *checker) families(list []prefix) {
+	for _, p := range list {
+		if p.Addr().Is6() != list[0].Addr().Is6() {
+			c.add(p.path, "address families mixed", p.written, fmt.Sprintf("%s is of the other family: write one document for IPv4 and one for IPv6", list[0].written), "")
+		}
+	}
+}
+
+// family holds a service to that of the prefixes.
+func (c *checker) family(path, written string, list []prefix) {
+	service, err := document.ParseService(written)
+	if err != nil || len(list) == 0 {
 		return
 	}
-	first := all[0]
-	for _, p := range all[1:] {
-		if p.Addr().Is6() != first.Addr().Is6() {
-			c.add(p.path, "address families mixed", p.written, fmt.Sprintf("%s is of the other family: write one flow for IPv4 and one for IPv6", first.written), "")
-		}
-	}
-	for i, s := range f.Allow {
-		service, err := document.ParseService(s)
-		if err != nil {
-			continue
-		}
-		if wrong := map[firewall.Protocol]bool{firewall.ICMP: first.Addr().Is6(), firewall.ICMPv6: first.Addr().Is4()}; wrong[service.Protocol] {
-			c.add(document.Index("spec.allow", i), "address families mixed", s, "write icmp with IPv4 prefixes, icmpv6 with IPv6 ones", "")
-		}
+	ipv6 := list[0].Addr().Is6()
+	if ipv6 && service.Protocol == firewall.ICMP || !ipv6 && service.Protocol == firewall.ICMPv6 {
+		c.add(path, "address families mixed", written, "write icmp with IPv4 prefixes, icmpv6 with IPv6 ones", "")
 	}
 }
 

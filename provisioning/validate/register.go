@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"regexp"
+	"slices"
 	"strings"
 
 	"shekara/provisioning/document"
@@ -22,7 +23,27 @@ func (c *checker) register(spec any) {
 		c.service(s)
 	case *document.CryptoModule:
 		c.cryptoModule(s)
+	case *document.Assertion:
+		c.assertion(s)
 	}
+}
+
+// assertion checks the form. Whether it holds is asked of the rules, by provisioning.
+func (c *checker) assertion(a *document.Assertion) {
+	c.reference("spec.site", document.KindSite, a.Site)
+	c.oneOf("spec.require", a.Require, "mustReach", "mustNotReach")
+	for path, list := range map[string][]string{"spec.from": a.From, "spec.to": a.To} {
+		if len(list) == 0 {
+			c.add(path, "assertion without prefixes", "", "list prefixes, as 10.64.1.5/32", "")
+		}
+	}
+	from, to := c.prefixes("spec.from", a.From), c.prefixes("spec.to", a.To)
+	if _, err := document.ParseService(a.Service); err != nil {
+		c.syntax("spec.service", a.Service, err)
+	}
+	all := slices.Concat(from, to)
+	c.families(all)
+	c.family("spec.service", a.Service, all)
 }
 
 func (c *checker) organisation(o *document.Organisation) {

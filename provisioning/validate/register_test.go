@@ -52,6 +52,20 @@ func registerCases() []broken {
 	}
 }
 
+func assertionCases() []broken {
+	assertion := func(spec string) string { return doc("Assertion", "a", spec) }
+	return []broken{
+		{"assertion site unknown", "", assertion("{site: gate, require: mustReach, from: [10.64.1.5/32], to: [10.20.0.20/32], service: tcp/443}"), "there is no Site", "gate", ""},
+		{"assertion require", "", assertion("{site: gateway, require: mustReech, from: [10.64.1.5/32], to: [10.20.0.20/32], service: tcp/443}"), "unknown value", "mustReech", ""},
+		{"assertion without from", "", assertion("{site: gateway, require: mustReach, from: [], to: [10.20.0.20/32], service: tcp/443}"), "assertion without prefixes", "", ""},
+		{"assertion without to", "", assertion("{site: gateway, require: mustReach, from: [10.64.1.5/32], to: [], service: tcp/443}"), "assertion without prefixes", "", ""},
+		{"assertion prefix", "", assertion("{site: gateway, require: mustReach, from: [10.64.1.5], to: [10.20.0.20/32], service: tcp/443}"), "prefix has no length", "10.64.1.5", ""},
+		{"assertion service", "", assertion("{site: gateway, require: mustReach, from: [10.64.1.5/32], to: [10.20.0.20/32], service: https}"), "unknown service", "https", ""},
+		{"assertion families", "", assertion(`{site: gateway, require: mustReach, from: [10.64.1.5/32], to: ["2001:db8::/32"], service: tcp/443}`), "address families mixed", "2001:db8::/32", ""},
+		{"assertion icmp", "", assertion("{site: gateway, require: mustReach, from: [10.64.1.5/32], to: [10.20.0.20/32], service: icmpv6}"), "address families mixed", "icmpv6", ""},
+	}
+}
+
 func TestEachRegisterRuleBrokenAlone(t *testing.T) {
 	base := ""
 	for _, name := range []string{"zones", "registers", "site"} {
@@ -61,7 +75,7 @@ func TestEachRegisterRuleBrokenAlone(t *testing.T) {
 	if p := check(t, base, validate.Options{Day: dayOfCases}); len(p) > 0 {
 		t.Fatal(p)
 	}
-	for _, c := range registerCases() {
+	for _, c := range append(registerCases(), assertionCases()...) {
 		t.Run(c.name, func(t *testing.T) {
 			text := base + c.new
 			if c.old != "" {

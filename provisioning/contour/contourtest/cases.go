@@ -25,7 +25,7 @@ type Case struct {
 func base(t testing.TB) string {
 	t.Helper()
 	var text string
-	for _, name := range []string{"zones", "registers", "site"} {
+	for _, name := range []string{"zones", "registers", "site", "assertions"} {
 		data, err := os.ReadFile("../../docs/examples/contours/" + name + ".yaml")
 		if err != nil {
 			t.Fatal(err)
