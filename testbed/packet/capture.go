@@ -15,6 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// drainFor bounds the reading of what a packet socket holds when a capture ends.
+const drainFor = 100 * time.Millisecond
+
 // Capture writes what passes an interface, both ways, as pcap until ctx ends, and returns how many packets that were.
 // began is called once nothing can be missed any more.
 func Capture(ctx context.Context, place Place, iface string, out io.Writer, began func()) (int, error) {
@@ -44,7 +47,9 @@ func Capture(ctx context.Context, place Place, iface string, out io.Writer, bega
 		return 0, fmt.Errorf("write pcap: %w", err)
 	}
 	began()
-	stop := context.AfterFunc(ctx, func() { socket.Close() })
+	defer socket.Close()
+	// What came before the end is in the socket and is still written; what goes on coming is not waited for.
+	stop := context.AfterFunc(ctx, func() { _ = socket.SetReadDeadline(time.Now().Add(drainFor)) })
 	defer stop()
 	count := 0
 	var failed error
