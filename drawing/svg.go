@@ -159,8 +159,10 @@ func (l *plan) drawList(s *strings.Builder, top float64) float64 {
 		}
 		x := margin + width*float64(at)
 		write := func(class, text string, size float64) {
-			fmt.Fprintf(s, `<text class="%s" x="%.1f" y="%.1f">%s</text>`, class, x, ends[at], html.EscapeString(Cut(text, size, width-24)))
-			ends[at] += lineHeight
+			for i, line := range wrap(text, size, width-40) {
+				fmt.Fprintf(s, `<text class="%s" x="%.1f" y="%.1f">%s</text>`, class, x+16*float64(i), ends[at], html.EscapeString(line))
+				ends[at] += lineHeight
+			}
 		}
 		write("list-head", l.cards[e.From].Title+" → "+l.cards[e.To].Title, 13)
 		for _, detail := range e.Details[:min(len(e.Details), maxDetails)] {
