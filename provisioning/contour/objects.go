@@ -161,6 +161,9 @@ func tunnelInTheClear(_ *Judge, t *Tunnel) *breach {
 
 // module is the module of the tunnel, nil if it names none, or its certificate is no longer valid.
 func (j *Judge) module(t *Tunnel) *document.CryptoModule {
+	if t.CryptoModule == "" {
+		return nil
+	}
 	m := j.set.CryptoModule(t.CryptoModule)
 	if m == nil || m.Certificate == "" || m.ValidUntil < j.day {
 		return nil

@@ -281,6 +281,10 @@ func (d *decoder) version(root, n *yaml.Node) {
 }
 
 func (d *decoder) kindOf(root, n *yaml.Node) bool {
+	if n != nil && n.Kind == yaml.ScalarNode && newSpec(Kind(n.Value)) != nil {
+		d.kind = Kind(n.Value)
+		return true
+	}
 	var names []string
 	for _, k := range kinds() {
 		names = append(names, string(k))
@@ -288,10 +292,6 @@ func (d *decoder) kindOf(root, n *yaml.Node) bool {
 	if n == nil {
 		d.at(root, "kind", "missing field kind", "write kind: and one of "+strings.Join(names, ", "))
 		return false
-	}
-	if n.Kind == yaml.ScalarNode && newSpec(Kind(n.Value)) != nil {
-		d.kind = Kind(n.Value)
-		return true
 	}
 	hint := "write one of " + strings.Join(names, ", ")
 	if near := Nearest(n.Value, names); near != "" {
