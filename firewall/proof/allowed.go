@@ -1,0 +1,279 @@
+package proof
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"shekara/firewall"
+)
+
+// allowed is a policy as sets of packets and connections. It is written from the meaning of a Policy alone and shares nothing with the
+// compiler: neither numbers of places, nor sets, nor the order of rules.
+type allowed struct {
+	*engine
+	policy                  firewall.Policy
+	links                   map[firewall.Place][]string
+	zones                   map[string][]netip.Prefix
+	zoneLinks, deviceLinks  []string
+	pairs                   map[[2]firewall.Place]formula // addresses and services of all flows between two places
+	forward, inward, onward formula                       // connections through this box, to it and from it into tunnels: who may open them
+}
+
+func (e *engine) newAllowed(p firewall.Policy) *allowed {
+	a := &allowed{engine: e, policy: p, links: map[firewall.Place][]string{}, zones: map[string][]netip.Prefix{}, pairs: map[[2]firewall.Place]formula{}}
+	for _, z := range p.Zones {
+		a.zones[z.Name] = z.Prefixes
+	}
+	for _, i := range p.Interfaces {
+		place := firewall.Place{Zone: i.Zone}
+		a.links[place] = append(a.links[place], i.Name)
+		a.zoneLinks = append(a.zoneLinks, i.Name)
+	}
+	for _, d := range p.Devices {
+		a.links[firewall.Place{Device: d.Name}] = []string{d.Name}
+		a.deviceLinks = append(a.deviceLinks, d.Name)
+	}
+	a.addFlows()
+	a.connections()
+	return a
+}
+
+// at is where an interface is one of those named.
+func (a *allowed) at(interfaces vector, names ...string) formula {
+	var any []formula
+	for _, name := range names {
+		any = append(any, a.equal(interfaces, small(uint64(a.interfaceNumber[name]))))
+	}
+	return a.any(any...)
+}
+
+// inside is where an address lies in a prefix of its family.
+func (a *allowed) inside(address vector, p netip.Prefix) formula {
+	if p.Addr().Is4() {
+		return a.and(not(a.version6), a.prefix(address[:32], addressNumber(p.Addr()), p.Bits()))
+	}
+	return a.and(a.version6, a.prefix(address, addressNumber(p.Addr()), p.Bits()))
+}
+
+func (a *allowed) is(address vector, is netip.Addr) formula {
+	return a.inside(address, netip.PrefixFrom(is, is.BitLen()))
+}
+
+func (a *allowed) insideAny(address vector, list []netip.Prefix) formula {
+	any := make([]formula, len(list))
+	for i, p := range list {
+		any[i] = a.inside(address, p)
+	}
+	return a.any(any...)
+}
+
+// belongs says in which zone each address is: the longest prefix decides. Whatever no zone claims is in each of those without prefixes.
+func (a *allowed) belongs(address vector) map[string]formula {
+	type claim struct {
+		zone   string
+		prefix netip.Prefix
+	}
+	var claims []claim
+	for _, z := range a.policy.Zones {
+		for _, p := range z.Prefixes {
+			claims = append(claims, claim{z.Name, p})
+		}
+	}
+	slices.SortStableFunc(claims, func(x, y claim) int { return cmp.Compare(y.prefix.Bits(), x.prefix.Bits()) })
+	out, taken := map[string]formula{}, never
+	for _, z := range a.policy.Zones {
+		out[z.Name] = never
+	}
+	for _, c := range claims {
+		in := a.inside(address, c.prefix)
+		out[c.zone] = a.or(out[c.zone], a.without(in, taken))
+		taken = a.or(taken, in)
+	}
+	for name, prefixes := range a.zones {
+		if len(prefixes) == 0 {
+			out[name] = not(taken)
+		}
+	}
+	return out
+}
+
+// home is the one zone of an address of this box itself: two zones that claim nothing leave it without.
+func (a *allowed) home(address vector) map[string]formula {
+	out := a.belongs(address)
+	var open []string
+	for name, prefixes := range a.zones {
+		if len(prefixes) == 0 {
+			open = append(open, name)
+		}
+	}
+	if len(open) > 1 {
+		for _, name := range open {
+			out[name] = never
+		}
+	}
+	return out
+}
+
+// service is where a connection is to one of a flow's services.
+func (a *allowed) service(s firewall.Service, protocol, port vector) formula {
+	out := a.equal(protocol, small(uint64(s.Protocol)))
+	switch {
+	case s.Protocol == firewall.ICMP:
+		return a.and(not(a.version6), out)
+	case s.Protocol == firewall.ICMPv6:
+		return a.and(a.version6, out)
+	case s.LastPort == 0 || s.FirstPort == 1 && s.LastPort == 65535: // port 0 is nobody's, and not worth a set element
+		return out
+	}
+	return a.and(out, a.between(port, small(uint64(s.FirstPort)), small(uint64(s.LastPort))))
+}
+
+// addFlows joins the flows of each pair of places, sorted by address so that the unions are cheap.
+func (a *allowed) addFlows() {
+	type permission struct {
+		source, destination netip.Prefix
+		service             firewall.Service
+	}
+	lists := map[[2]firewall.Place][]permission{}
+	for _, f := range a.policy.Flows {
+		pair := [2]firewall.Place{f.From, f.To}
+		for _, source := range f.Sources {
+			for _, destination := range f.Destinations {
+				for _, service := range f.Services {
+					if source.Addr().Is4() == destination.Addr().Is4() {
+						lists[pair] = append(lists[pair], permission{source.Masked(), destination.Masked(), service})
+					}
+				}
+			}
+		}
+	}
+	for pair, list := range lists {
+		slices.SortFunc(list, func(x, y permission) int {
+			return cmp.Or(x.source.Addr().Compare(y.source.Addr()), x.source.Bits()-y.source.Bits(), x.destination.Addr().Compare(y.destination.Addr()))
+		})
+		any := make([]formula, len(list))
+		for i, p := range list {
+			any[i] = a.all(a.inside(a.source, p.source), a.inside(a.target, p.destination), a.service(p.service, a.protocol, a.targetPort))
+		}
+		a.pairs[pair] = a.any(any...)
+	}
+}
+
+// connections says which may be opened, by the variables of a connection.
+func (a *allowed) connections() {
+	var through, to, from []formula
+	source, target := a.home(a.source), a.home(a.target)
+	for pair, flows := range a.pairs {
+		opener, other := a.at(a.from, a.links[pair[0]]...), a.at(a.to, a.links[pair[1]]...)
+		through = append(through, a.all(opener, other, flows))
+		if zone := pair[1].Zone; zone != "" {
+			to = append(to, a.all(opener, target[zone], flows))
+		}
+		if zone := pair[0].Zone; zone != "" {
+			from = append(from, a.all(other, source[zone], flows))
+		}
+	}
+	echo := a.choose(a.version6,
+		a.and(a.equal(a.protocol, small(icmp6)), a.equal(a.sourcePort[:8], small(firewall.EchoRequest6))),
+		a.and(a.equal(a.protocol, small(icmpNumber)), a.equal(a.sourcePort[:8], small(firewall.EchoRequest))))
+	for _, p := range a.policy.Probes {
+		if !p.Remote.IsValid() {
+			continue
+		}
+		from = append(from, a.all(a.at(a.to, p.Device), a.is(a.target, p.Remote), echo))
+		if p.Local.IsValid() {
+			to = append(to, a.all(a.at(a.from, p.Device), a.is(a.source, p.Remote), a.is(a.target, p.Local), echo))
+		}
+	}
+	a.forward, a.inward, a.onward = a.any(through...), a.any(to...), a.any(from...)
+}
+
+// genuine is where a packet's source is one that the interface it arrives by may send.
+func (a *allowed) genuine(v *view) formula {
+	home := a.belongs(v.source)
+	out := not(a.at(v.input, append(slices.Clone(a.zoneLinks), a.deviceLinks...)...)) // of others nothing is known, and nothing is allowed
+	own := a.and(a.version6, a.sourceLocal)                                           // for IPv4 the kernel sees to it (fib_validate_source)
+	for _, i := range a.policy.Interfaces {
+		out = a.or(out, a.and(a.at(v.input, i.Name), a.or(a.without(home[i.Zone], own), a.linkLocal(v))))
+	}
+	for _, d := range a.policy.Devices {
+		out = a.or(out, a.and(a.at(v.input, d.Name), a.without(home[d.FarZone], own)))
+	}
+	return out
+}
+
+// linkLocal are what neighbours on a link send before or beside their addresses (RFC 4861, RFC 3810, RFC 2131).
+func (a *allowed) linkLocal(v *view) formula {
+	header := not(v.headerless)
+	unspecified := a.all(a.is(v.source, netip.IPv6Unspecified()), a.equal(v.protocol, small(icmp6)), header, a.oneOf(v.head[:8], 131, 132, 133, 135, 143))
+	dhcp := a.all(a.is(v.source, netip.IPv4Unspecified()), a.equal(v.protocol, small(17)), header, a.equal(v.head, small(68)), a.equal(v.second, small(67)))
+	return a.any(unspecified, a.inside(v.source, netip.MustParsePrefix("fe80::/10")), dhcp)
+}
+
+func (a *allowed) oneOf(v vector, list ...uint64) formula {
+	var any []formula
+	for _, n := range list {
+		any = append(any, a.equal(v, small(n)))
+	}
+	return a.any(any...)
+}
+
+// tunnelPorts are the packets to a device's address and port, and those of them that a registered peer may have sent.
+func (a *allowed) tunnelPorts(v *view) (all, registered formula) {
+	at := map[string]formula{}
+	all = never
+	for _, d := range a.policy.Devices {
+		at[d.Name] = a.all(a.is(v.target, d.LocalIP), a.equal(v.protocol, small(17)), a.equal(v.second, small(uint64(d.Port))), not(v.headerless))
+		all = a.or(all, at[d.Name])
+	}
+	long := a.atLeast(a.udpLength, small(40)) // the shortest WireGuard message and the header
+	peers := map[string][]formula{}
+	ports := slices.Clone(a.policy.Ports)
+	slices.SortFunc(ports, func(x, y firewall.TunnelPort) int { return x.From.Compare(y.From) })
+	for _, p := range ports {
+		if from := always; p.From.IsValid() {
+			peers[p.Device] = append(peers[p.Device], a.is(v.source, p.From))
+		} else {
+			peers[p.Device] = append(peers[p.Device], from)
+		}
+	}
+	registered = never
+	for device, from := range peers {
+		registered = a.or(registered, a.all(a.any(from...), at[device], long))
+	}
+	return all, registered
+}
+
+// management is where a packet is one by which this box is managed.
+func (a *allowed) management(v *view) formula {
+	m := a.policy.Management
+	var services []formula
+	for _, s := range m.Services {
+		switch s.Protocol {
+		case firewall.ICMP:
+			services = append(services, a.all(not(a.version6), a.equal(v.protocol, small(icmpNumber)), a.equal(v.head[:8], small(firewall.EchoRequest))))
+		case firewall.ICMPv6:
+			services = append(services, a.all(a.version6, a.equal(v.protocol, small(icmp6)), a.equal(v.head[:8], small(firewall.EchoRequest6))))
+		default:
+			ports := always
+			if s.LastPort != 0 {
+				ports = a.between(v.second, small(uint64(s.FirstPort)), small(uint64(s.LastPort)))
+			}
+			services = append(services, a.and(a.equal(v.protocol, small(uint64(s.Protocol))), ports))
+		}
+	}
+	return a.all(a.at(v.input, a.links[firewall.Place{Zone: m.Zone}]...), a.insideAny(v.source, m.From), a.any(services...))
+}
+
+// neighbours is neighbour discovery on links to zones: RFC 4861 wants a hop limit of 255, RFC 3810 a link-local querier.
+func (a *allowed) neighbours(v *view) formula {
+	discovery := a.and(a.oneOf(v.head[:8], 133, 134, 135, 136, 137), a.equal(a.hops, small(255)))
+	query := a.and(a.inside(v.source, netip.MustParsePrefix("fe80::/10")), a.equal(v.head[:8], small(130)))
+	return a.all(a.version6, a.at(v.input, a.zoneLinks...), a.equal(v.protocol, small(icmp6)), not(v.headerless), a.or(discovery, query))
+}
+
+// pathErrors are the ICMP errors without which connections hang (RFC 1191, RFC 8201).
+func (a *allowed) pathErrors(v *view) formula {
+	return a.choose(a.version6, a.oneOf(v.head[:8], 1, 2, 3, 4), a.oneOf(v.head[:8], 3, 11, 12))
+}

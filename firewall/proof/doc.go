@@ -1,0 +1,36 @@
+// Package proof decides for all packets whether the nftables rules that a kernel holds let pass exactly what a policy allows, or shows a
+// packet for which they do not.
+//
+//	loaded, err := proof.Decode(listing)       // of "nft -n -j list ruleset": every table, also those of others
+//	result, err := proof.Prove(loaded, policy) // proved, violated with witnesses, or indeterminate with reasons
+//
+// How. A set of packets is a binary decision diagram over the fields of the packet, its connection and its mark. Each class of packets that
+// conntrack tells apart (new, established and related in both directions, invalid, untracked) walks once through all base chains of each
+// path (prerouting, forward, postrouting; prerouting, input; output, postrouting) in the kernel's order, all its packets together. What
+// comes out is compared with the policy, which is written down a second time in allowed.go, from its meaning and not from the compiler.
+//
+// What is proved, on each path:
+//
+//	opened      a packet that opens a connection passes if and only if a flow, probe, peer or management lets it
+//	living      a packet of a connection passes if and only if the policy lets that connection be opened between the places where the
+//	            packet is now, whatever mark the connection can carry: one that rules loaded now write for such a connection, none, or
+//	            any of another generation (as rules wrote that are gone)
+//	errors      an ICMP error passes only if its connection might; where the connection was judged, it does pass
+//	sources     nothing passes that arrives from a source which its interface or device cannot have
+//	this box    is reached by registered peers, management, probes, flows, neighbours, answers and path MTU errors alone, and
+//	            seals packets only from a device's own address; it sends into a tunnel only what flows and probes say
+//
+// What is not: routing and WireGuard's allowed addresses (which peer a device hands a packet to); translation, flow tables, bridges, ingress
+// hooks, rates, conntrack helpers and every expression that is not modelled, which make the result indeterminate and are named; what nft does not
+// list at all (legacy xtables, tc, XDP), for which the caller must look elsewhere; marks of the present generation that were written by
+// rules which somebody added and removed by hand meanwhile (Generations in package firewall).
+//
+// Taken for granted: nft lists what the kernel does; fragments are whole behind conntrack's defragmentation, and a packet
+// whose transport header is cut off is invalid or untracked; an address of this box stays one as long as a connection to it lives.
+//
+// Owns: the model of the kernel's rules and the verdict on them.
+// Never: touches the host, reads the clock, shares code with the compiler that it judges (it asks it only whether a policy is one).
+// Imports: firewall, for Policy.
+// Test: go test ./firewall/proof (unprivileged, and mutations of loaded rulesets with root and nft); random policies, and witnesses sent as
+// packets, in firewall/nft.
+package proof

@@ -1,0 +1,457 @@
+package proof
+
+import (
+	"fmt"
+	"slices"
+)
+
+// engine holds what all evaluations of one proof share.
+type engine struct {
+	*diagrams
+	*variables
+	ruleset *Ruleset
+	lower   map[string]formula  // parts of sets that were built, see exact
+	hooks   map[string][]*chain // what hooked found
+}
+
+// unmodelled is thrown by what turns out to be outside the model only when it is evaluated, and caught by Prove.
+type unmodelled struct{ what string }
+
+// run is one class of packets on its way through the hooks.
+type run struct {
+	*engine
+	view   *view
+	hook   string
+	early  bool // before conntrack has looked
+	mark   register
+	ct     register
+	passes formula // what all hooks let through
+	events []event
+	writes []write
+	active map[*chain]bool // those that called each other to get here
+	steps  int             // rules that were looked at
+}
+
+// maxSteps bounds a run: a few chains that call each other often enough could keep it busy for ever.
+const maxSteps = 200_000
+
+// event is a rule, or a base chain's policy, that decided about some packets or sent them to another chain.
+type event struct {
+	chain *chain
+	rule  *rule // nil: the policy
+	kind  verdictKind
+	where formula
+	hook  string
+}
+
+// write is a rule that sets the connection's mark.
+type write struct {
+	rule  *rule
+	where formula
+	value vector
+}
+
+// register is a mark. What rules write to it is kept with where they did, and only put together when somebody reads it there: most packets
+// that were marked are accepted, and nobody reads their mark again.
+type register struct {
+	first   vector
+	updates []update
+	last    vector // what was read last, and holds for all packets of care
+	care    formula
+}
+
+type update struct {
+	where formula
+	value vector
+}
+
+func (r *register) set(where formula, value vector) {
+	r.updates = append(r.updates, update{where, value})
+	r.care = never
+}
+
+// read is the mark of the packets in care; elsewhere it may be anything.
+func (r *register) read(d *diagrams, care formula) vector {
+	if r.last != nil && d.implies(care, r.care) {
+		return r.last
+	}
+	left, value := care, r.first
+	var above []update
+	for _, u := range slices.Backward(r.updates) {
+		here := d.and(left, u.where)
+		if here == never {
+			continue
+		}
+		if here == left { // all that is left was written here
+			value, left = u.value, never
+			break
+		}
+		above = append(above, update{d.within(u.where, left), u.value})
+		left = d.without(left, u.where)
+	}
+	value = slices.Clone(value)
+	for _, u := range slices.Backward(above) {
+		for i := range value {
+			value[i] = d.choose(u.where, u.value[i], value[i])
+		}
+	}
+	r.last, r.care = value, care
+	return value
+}
+
+// hookOrder are the hooks of each path through this box.
+var hookOrder = map[string][]string{
+	"forward": {"prerouting", "forward", "postrouting"},
+	"input":   {"prerouting", "input"},
+	"output":  {"output", "postrouting"},
+}
+
+// Priorities of what the kernel itself does (linux/netfilter_ipv4.h).
+const (
+	priorityDefragment = -400
+	priorityConntrack  = -200
+)
+
+// follow lets a class of packets pass all base chains of a path.
+func (e *engine) follow(path string, v *view) *run {
+	r := &run{engine: e, view: v, passes: v.domain, mark: register{first: e.packetMark}, ct: register{first: v.mark}, active: map[*chain]bool{}}
+	for _, hook := range hookOrder[path] {
+		r.hook = hook
+		for _, c := range e.hooked(hook) {
+			r.early = (hook == "prerouting" || hook == "output") && c.priority < priorityConntrack
+			enters := r.passes
+			switch c.family {
+			case "ip":
+				enters = e.without(enters, e.version6)
+			case "ip6":
+				enters = e.and(enters, e.version6)
+			}
+			r.passes = e.or(e.without(r.passes, enters), r.base(c, enters))
+		}
+	}
+	return r
+}
+
+// hooked are the base chains of a hook in the order in which packets meet them.
+func (e *engine) hooked(hook string) []*chain {
+	if list, known := e.hooks[hook]; known {
+		return list
+	}
+	var list []*chain
+	for _, c := range e.ruleset.chains {
+		if c.hook == hook {
+			list = append(list, c)
+		}
+	}
+	slices.SortStableFunc(list, func(x, y *chain) int { return x.priority - y.priority })
+	for i, c := range list {
+		place := fmt.Sprintf("table %s %s, chain %s", c.family, c.table, c.name)
+		if c.priority <= priorityDefragment {
+			panic(unmodelled{place + ": it may run before fragments are put together"})
+		}
+		if c.priority == priorityConntrack && (hook == "prerouting" || hook == "output") {
+			panic(unmodelled{place + ": it runs at the priority of conntrack"})
+		}
+		if i > 0 && list[i-1].priority == c.priority && (writes(c) || writes(list[i-1])) {
+			panic(unmodelled{place + ": which of two chains of one priority sets marks first is not known"})
+		}
+	}
+	e.hooks[hook] = list
+	return list
+}
+
+// writes says whether a chain, or one that it leads to, sets a mark.
+func writes(c *chain) (found bool) {
+	visit(c, map[*chain]bool{}, func(*rule, *assign) { found = true })
+	return found
+}
+
+// base gives what a base chain lets through.
+func (r *run) base(c *chain, enters formula) formula {
+	if enters == never {
+		return never
+	}
+	accepted := &[]formula{}
+	rest := r.chain(c, enters, accepted)
+	kind := drops
+	if c.accept {
+		kind = accepts
+		*accepted = append(*accepted, rest)
+	}
+	r.events = append(r.events, event{chain: c, kind: kind, where: rest, hook: r.hook})
+	return r.any(*accepted...)
+}
+
+// chain gives what comes to a chain's end, or is returned. Goto comes back to where the chain itself was called from.
+func (r *run) chain(c *chain, reach formula, accepted *[]formula) (leaves formula) {
+	if c == nil {
+		return reach // a verdict that leads nowhere is unmodelled already
+	}
+	if r.active[c] { // the kernel refuses that: it is no kernel's listing
+		panic(unmodelled{fmt.Sprintf("table %s %s, chain %s: it leads to itself", c.family, c.table, c.name)})
+	}
+	r.active[c] = true
+	defer delete(r.active, c)
+	leaves = never
+	for _, rule := range c.rules {
+		if reach == never {
+			break
+		}
+		if r.steps++; r.steps > maxSteps {
+			panic(unmodelled{fmt.Sprintf("table %s %s, chain %s: following its rules takes more than %d steps", c.family, c.table, c.name, maxSteps)})
+		}
+		matched := reach
+		for i := range rule.statements {
+			s := &rule.statements[i]
+			switch {
+			case matched == never:
+			case s.match != nil:
+				matched = r.and(matched, r.match(s.match, matched))
+			case s.assign != nil:
+				matched = r.assign(rule, s.assign, matched)
+			case s.verdict != nil:
+				taken, back, gone := r.verdict(rule, s.verdict, matched, accepted)
+				leaves = r.or(leaves, gone)
+				reach = r.or(r.without(reach, taken), back)
+				matched = never
+			case s.choice != nil:
+				for _, v := range r.choices(s.choice, matched) {
+					taken, back, gone := r.verdict(rule, v.verdict, v.where, accepted)
+					leaves = r.or(leaves, gone)
+					reach = r.or(r.without(reach, taken), back)
+					matched = r.without(matched, v.where)
+				}
+			}
+		}
+	}
+	return r.or(leaves, reach)
+}
+
+// verdict carries out one: taken leave the rule's chain, of which back come back behind the rule, and gone return from the chain.
+func (r *run) verdict(rule *rule, v *verdict, where formula, accepted *[]formula) (taken, back, gone formula) {
+	if v.kind == continues || where == never {
+		return never, never, never
+	}
+	r.events = append(r.events, event{rule.chain, rule, v.kind, where, r.hook})
+	switch v.kind {
+	case accepts:
+		*accepted = append(*accepted, where)
+		return where, never, never
+	case jumps:
+		return where, r.chain(v.target, where, accepted), never
+	case goes:
+		return where, never, r.chain(v.target, where, accepted)
+	case returns:
+		return where, never, where
+	}
+	return where, never, never // drop
+}
+
+type chosen struct {
+	verdict *verdict
+	where   formula
+}
+
+// choices are the verdicts of a map, and the packets of each.
+func (r *run) choices(c *choice, care formula) (out []chosen) {
+	key, has := r.key(c.key, care)
+	for i := range c.set.elements {
+		v := c.set.elements[i].verdict
+		if slices.ContainsFunc(out, func(o chosen) bool { return *o.verdict == *v }) {
+			continue
+		}
+		found := r.find(key, c.set, v.String(), func(e *element) bool { return *e.verdict == *v })
+		out = append(out, chosen{v, r.all(care, has, found)})
+	}
+	return out
+}
+
+func (r *run) match(m *match, care formula) formula {
+	key, has := r.key(m.key, care)
+	if has == never {
+		return never
+	}
+	var found formula
+	if m.bits {
+		found = never
+		for i, bit := range key[0] {
+			if m.set.elements[0].key[0].low.bit(len(key[0]) - 1 - i) {
+				found = r.or(found, bit)
+			}
+		}
+	} else {
+		found = r.find(key, m.set, "", nil)
+	}
+	if m.negated {
+		found = not(found)
+	}
+	return r.and(has, found)
+}
+
+// assign sets a mark where the rule still matches, and gives where it goes on: a map without an entry ends the rule.
+func (r *run) assign(rule *rule, a *assign, where formula) formula {
+	value := constantVector(a.value, 32)
+	switch {
+	case a.from != nil:
+		v, has := r.read(*a.from, where)
+		where = r.and(where, has)
+		value = v
+	case a.set != nil:
+		key, has := r.key(a.key, where)
+		for i := range value {
+			bit := len(value) - 1 - i
+			value[i] = r.find(key, a.set, fmt.Sprint(bit), func(e *element) bool { return e.data.bit(bit) })
+		}
+		where = r.all(where, has, r.find(key, a.set, "", nil))
+	}
+	switch {
+	case where == never:
+	case a.to == metaMark:
+		r.mark.set(where, value)
+	case r.view.tracked && !r.early: // without an entry of conntrack nothing is written, and the rule goes on
+		r.ct.set(where, value)
+		r.writes = append(r.writes, write{rule, where, value})
+	}
+	return where
+}
+
+// key reads all parts of one, and where the packet has them.
+func (r *run) key(list []expression, care formula) (key []vector, has formula) {
+	has = always
+	for _, e := range list {
+		v, there := r.read(e, care)
+		key, has = append(key, v), r.and(has, there)
+	}
+	return key, has
+}
+
+// read is an expression's value, and where the packet has one.
+func (r *run) read(e expression, care formula) (vector, formula) {
+	v, has := r.field(e, care)
+	if len(e.operations) == 0 {
+		return v, has
+	}
+	v = slices.Clone(v)
+	for _, o := range e.operations {
+		for i := range v {
+			switch bit := o.value.bit(len(v) - 1 - i); {
+			case o.sign == '&' && !bit:
+				v[i] = never
+			case o.sign == '|' && bit:
+				v[i] = always
+			case o.sign == '^' && bit:
+				v[i] = not(v[i])
+			}
+		}
+	}
+	return v, has
+}
+
+// field is what a packet of the view has. What it lacks ends the rule, as in the kernel (NFT_BREAK).
+func (r *run) field(e expression, care formula) (vector, formula) {
+	v := r.view
+	tracked := never
+	if v.tracked && !r.early {
+		tracked = always
+	}
+	original := func(source bool) vector {
+		if source {
+			return r.source
+		}
+		return r.target
+	}
+	switch e.field {
+	case metaMark:
+		return r.mark.read(r.diagrams, care), always
+	case metaProtocol:
+		return v.protocol, always
+	case metaFamily:
+		value := make(vector, 8)
+		for i := range value {
+			value[i] = r.choose(r.version6, constantVector(small(familyIPv6), 8)[i], constantVector(small(familyIPv4), 8)[i])
+		}
+		return value, always
+	case metaLength:
+		return r.length, always
+	case inputName:
+		if r.hook == "output" {
+			return constantVector(number{}, len(r.from)), always
+		}
+		return v.input, always
+	case outputName:
+		if r.hook == "prerouting" || r.hook == "input" {
+			return constantVector(number{}, len(r.from)), always
+		}
+		return v.output, always
+	case ctState:
+		if r.early && v.state != stateUntracked {
+			return constantVector(small(stateInvalid), 8), always
+		}
+		return constantVector(small(v.state), 8), always
+	case ctDirection:
+		if v.reply {
+			return constantVector(small(1), 8), tracked
+		}
+		return constantVector(number{}, 8), tracked
+	case ctMark:
+		return r.ct.read(r.diagrams, care), tracked
+	case originalSource4, originalDestination4:
+		return original(e.field == originalSource4)[:32], r.and(tracked, not(r.version6))
+	case originalSource6, originalDestination6:
+		return original(e.field == originalSource6), r.and(tracked, r.version6)
+	case source4:
+		return v.source[:32], not(r.version6)
+	case source6:
+		return v.source, r.version6
+	case destination4:
+		return v.target[:32], not(r.version6)
+	case destination6:
+		return v.target, r.version6
+	case hopLimit4:
+		return r.hops, not(r.version6)
+	case hopLimit6:
+		return r.hops, r.version6
+	case sourceType, destinationType:
+		return r.localType(e.field == sourceType), always
+	}
+	return r.header(e)
+}
+
+// localType is what fib says of an address: local, or another type, which no rule that is modelled tells apart.
+func (r *run) localType(source bool) vector {
+	local := r.targetLocal
+	if source {
+		local = r.sourceLocal
+	}
+	v := constantVector(number{}, 8)
+	v[6] = local // 2, RTN_LOCAL
+	return v
+}
+
+// header is a field of the transport header.
+func (r *run) header(e expression) (vector, formula) {
+	v := r.view
+	has := not(v.headerless)
+	switch e.protocol {
+	case 0:
+	case icmpNumber:
+		has = r.all(not(r.version6), r.equal(v.protocol, small(icmpNumber)), has)
+	case icmp6:
+		has = r.all(r.version6, r.equal(v.protocol, small(icmp6)), has)
+	default:
+		has = r.and(r.equal(v.protocol, small(uint64(e.protocol))), has)
+	}
+	switch e.field {
+	case sourcePort:
+		return v.head, has
+	case destinationPort:
+		return v.second, has
+	case icmpType:
+		return v.head[:8], has
+	case icmpCode:
+		return v.head[8:], has
+	case tcpFlags:
+		return r.flags, has
+	}
+	return r.udpLength, has
+}

@@ -1,0 +1,176 @@
+package proof
+
+// Ruleset is what a kernel's nftables hold, of all tables. Decode makes it.
+type Ruleset struct {
+	chains []*chain // in the order of the listing
+	// unmodelled says what is there and not understood: each with its table and, as far as they go, chain, handle and expression.
+	unmodelled []string
+	// names of interfaces that rules and sets mention; a trailing * as nft writes it.
+	names map[string]bool
+}
+
+// chain is a chain of rules; with a hook, a base chain.
+type chain struct {
+	family, table, name string
+	hook                string // "": reached by jump and goto only
+	priority            int
+	accept              bool // policy of a base chain
+	rules               []*rule
+}
+
+type rule struct {
+	chain      *chain
+	handle     int
+	comment    string
+	text       string // near to what nft prints
+	statements []statement
+}
+
+// statement is a match, a verdict, a verdict map or a mark that is set; exactly one field is set. What changes no verdict (counters, logs,
+// TCP options) is left out.
+type statement struct {
+	match   *match
+	verdict *verdict
+	choice  *choice
+	assign  *assign
+}
+
+type match struct {
+	key     []expression
+	negated bool
+	bits    bool // of a number of flags, any of the set's one element
+	set     *set
+}
+
+type verdictKind uint8
+
+const (
+	accepts verdictKind = iota + 1
+	drops
+	returns
+	jumps
+	goes
+	continues
+)
+
+type verdict struct {
+	kind   verdictKind
+	target *chain
+	name   string // of the target
+}
+
+// choice is a verdict map.
+type choice struct {
+	key []expression
+	set *set
+}
+
+// assign sets a mark: to a value, from an expression, or to what a map says for a key.
+type assign struct {
+	to    field // metaMark or ctMark
+	value number
+	from  *expression
+	key   []expression
+	set   *set
+}
+
+// set is a set or map, named or in a rule.
+type set struct {
+	name     string // with its table; "" in a rule
+	leads    string // of a map: to "mark" or "verdict"
+	elements []element
+}
+
+type element struct {
+	key     []span
+	verdict *verdict // of a verdict map
+	data    number   // of a map to marks
+}
+
+// span is what a part of a key may be: a range of numbers, or an interface by name.
+type span struct {
+	kind      kind
+	low, high number
+	name      string
+}
+
+type kind uint8
+
+const (
+	numeric kind = iota
+	address4
+	address6
+	named
+)
+
+// expression reads a field and then changes its bits.
+type expression struct {
+	field      field
+	protocol   uint8 // of header fields: the protocol whose header it is; 0: any
+	operations []operator
+}
+
+// operator is &, | or ^ with a constant.
+type operator struct {
+	sign  byte
+	value number
+}
+
+type field uint8
+
+const (
+	metaMark field = iota + 1
+	metaProtocol
+	metaFamily
+	metaLength
+	inputName
+	outputName
+	ctState
+	ctDirection
+	ctMark
+	originalSource4
+	originalSource6
+	originalDestination4
+	originalDestination6
+	source4
+	source6
+	destination4
+	destination6
+	sourcePort
+	destinationPort
+	icmpType
+	icmpCode
+	tcpFlags
+	udpLength
+	hopLimit4
+	hopLimit6
+	sourceType
+	destinationType
+)
+
+// fields is how wide each is and which constants it is compared with.
+var fields = map[field]struct {
+	name  string
+	width int
+	kind  kind
+}{
+	metaMark: {"meta mark", 32, numeric}, metaProtocol: {"meta l4proto", 8, numeric}, metaFamily: {"meta nfproto", 8, numeric}, metaLength: {"meta length", 16, numeric},
+	inputName: {"iifname", 0, named}, outputName: {"oifname", 0, named},
+	ctState: {"ct state", 8, numeric}, ctDirection: {"ct direction", 8, numeric}, ctMark: {"ct mark", 32, numeric},
+	originalSource4: {"ct original ip saddr", 32, address4}, originalSource6: {"ct original ip6 saddr", 128, address6},
+	originalDestination4: {"ct original ip daddr", 32, address4}, originalDestination6: {"ct original ip6 daddr", 128, address6},
+	source4: {"ip saddr", 32, address4}, source6: {"ip6 saddr", 128, address6},
+	destination4: {"ip daddr", 32, address4}, destination6: {"ip6 daddr", 128, address6},
+	sourcePort: {"th sport", 16, numeric}, destinationPort: {"th dport", 16, numeric},
+	icmpType: {"icmp type", 8, numeric}, icmpCode: {"icmp code", 8, numeric}, tcpFlags: {"tcp flags", 8, numeric}, udpLength: {"udp length", 16, numeric},
+	hopLimit4: {"ip ttl", 8, numeric}, hopLimit6: {"ip6 hoplimit", 8, numeric},
+	sourceType: {"fib saddr type", 8, numeric}, destinationType: {"fib daddr type", 8, numeric},
+}
+
+// Numbers of the kernel's interface (linux/netfilter.h, nf_conntrack_common.h, rtnetlink.h).
+const (
+	stateInvalid, stateEstablished, stateRelated, stateNew, stateUntracked = 1, 2, 4, 8, 64
+
+	familyIPv4, familyIPv6 = 2, 10
+	typeLocal              = 2 // RTN_LOCAL
+)

@@ -1,0 +1,201 @@
+package proof
+
+import (
+	"slices"
+	"strings"
+)
+
+// variables are all that a packet and its connection may differ in, in the order of the diagrams. Interfaces stand first, as what rules do
+// depends on them most; then the marks, then the addresses, so that a set of flows is a tree of addresses with the services as leaves.
+type variables struct {
+	version6        formula
+	from, to        vector // interface of the side that opened the connection, and of the other; 0: this box
+	connectionMark  vector
+	writtenMark     vector // the connection's mark after a rule wrote it; next to the other, so that one can be renamed to the other
+	packetMark      vector // as the packet comes: a socket may have set it
+	source, target  vector // addresses with which the connection was opened; of IPv4 the first 32 bits
+	protocol        vector
+	targetPort      vector
+	sourcePort      vector // the first two bytes of the header: of ICMP type and code
+	errorSource     vector // of an ICMP error: its own addresses and header
+	errorTarget     vector
+	errorHead       vector
+	checksum        vector // bytes 2 and 3 of an ICMP header that travels against the connection
+	flags, length   vector
+	udpLength, hops vector
+	sourceLocal     formula // fib says that the source is an address of this box
+	targetLocal     formula
+	headerless      formula  // shorter than its transport header: rules that read one end
+	levels          int      // how many variables there are
+	interfaces      []string // by number; 0 is none
+	interfaceNumber map[string]int
+	markLevel       uint32 // the first of connectionMark
+}
+
+const (
+	noInterface    = "" // this box itself
+	otherInterface = "(another interface)"
+)
+
+// newVariables orders the variables for the interfaces that the ruleset or the policy names. One more stands for all that nobody names; a
+// pattern "eth*" stands for an interface that matches it and no more.
+func newVariables(d *diagrams, names []string) *variables {
+	slices.Sort(names)
+	v := &variables{interfaces: append([]string{noInterface}, append(slices.Compact(names), otherInterface)...), interfaceNumber: map[string]int{}}
+	for i, name := range v.interfaces {
+		v.interfaceNumber[name] = i
+	}
+	width := 1
+	for 1<<width < len(v.interfaces) {
+		width++
+	}
+	one := func() formula { v.levels++; return d.variable(v.levels - 1) }
+	many := func(n int) vector {
+		out := make(vector, n)
+		for i := range out {
+			out[i] = one()
+		}
+		return out
+	}
+	v.version6 = one()
+	v.from, v.to = many(width), many(width)
+	v.markLevel = uint32(v.levels)
+	v.connectionMark = many(32)
+	v.writtenMark = many(32)
+	v.packetMark = many(32)
+	v.source, v.target = many(128), many(128)
+	v.protocol, v.targetPort, v.sourcePort = many(8), many(16), many(16)
+	v.errorSource, v.errorTarget = many(128), many(128)
+	v.errorHead, v.checksum = many(16), many(16)
+	v.flags, v.length, v.udpLength, v.hops = many(8), many(16), many(16), many(8)
+	v.sourceLocal, v.targetLocal, v.headerless = one(), one(), one()
+	return v
+}
+
+// numbers are the interfaces that a name in a rule matches.
+func (v *variables) numbers(name string) []int {
+	start, pattern := strings.CutSuffix(name, "*")
+	if !pattern {
+		if n, known := v.interfaceNumber[name]; known {
+			return []int{n}
+		}
+		return nil
+	}
+	var out []int
+	for i, other := range v.interfaces[1 : len(v.interfaces)-1] {
+		if strings.HasPrefix(other, start) {
+			out = append(out, i+1)
+		}
+	}
+	return out
+}
+
+// view is one class of packets: what each field of them is, as a function of the variables. The first packet of a connection, an answer
+// and an ICMP error differ only in this, so that one policy is compared with all.
+type view struct {
+	name           string
+	input, output  vector // interfaces
+	source, target vector
+	protocol       vector
+	head, second   vector // first and second two bytes of the transport header
+	state          uint64
+	tracked        bool // conntrack has an entry: its direction, mark and addresses can be read
+	reply          bool
+	mark           vector  // of the connection, before the rules
+	domain         formula // which packets there can be of this class
+	headerless     formula
+}
+
+// classes of packets, by what conntrack says of them.
+const (
+	classNew           = "new"
+	classOriginal      = "established, original direction"
+	classReply         = "established, reply direction"
+	classErrorOriginal = "related, original direction"
+	classErrorReply    = "related, reply direction"
+	classInvalid       = "invalid"
+	classUntracked     = "untracked"
+)
+
+// Protocol numbers of ICMP and ICMPv6.
+const icmpNumber, icmp6 = 1, 58
+
+var allClasses = []string{classNew, classOriginal, classReply, classErrorOriginal, classErrorReply, classInvalid, classUntracked}
+
+// icmp is where a protocol vector and the family say ICMP.
+func (e *engine) icmp(protocol vector) formula {
+	return e.choose(e.version6, e.equal(protocol, small(icmp6)), e.equal(protocol, small(icmpNumber)))
+}
+
+// class is the view of one class, wherever they come from and go to.
+func (e *engine) class(name string) *view {
+	v := &view{name: name, input: e.from, output: e.to, source: e.source, target: e.target, protocol: e.protocol, head: e.sourcePort, second: e.targetPort,
+		state: stateNew, tracked: true, mark: e.connectionMark, headerless: e.headerless}
+	turn := func() {
+		v.reply = true
+		v.input, v.output = e.to, e.from
+		v.source, v.target = e.target, e.source
+	}
+	isICMP := e.icmp(e.protocol)
+	// Which types begin something (nf_conntrack_proto_icmp.c, icmpv6.c): all else of ICMP is invalid, an error or not tracked.
+	first := e.icmpPairs(e.sourcePort[:8], nil)
+	switch name {
+	case classNew: // until there is an answer; so it may have a mark already
+		v.domain = e.or(not(isICMP), first)
+	case classOriginal:
+		v.state = stateEstablished
+		v.domain = e.or(not(isICMP), first)
+	case classReply:
+		v.state = stateEstablished
+		turn()
+		v.head, v.second = e.targetPort, make(vector, 16)
+		for i := range v.second {
+			v.second[i] = e.choose(isICMP, e.checksum[i], e.sourcePort[i])
+		}
+		v.domain = e.or(not(isICMP), e.icmpPairs(e.sourcePort[:8], e.targetPort[:8]))
+	case classErrorOriginal, classErrorReply:
+		v.state = stateRelated
+		if name == classErrorReply {
+			turn()
+		}
+		v.source, v.target, v.head, v.second = e.errorSource, e.errorTarget, e.errorHead, e.checksum
+		v.protocol = make(vector, 8)
+		for i := range v.protocol {
+			v.protocol[i] = e.choose(e.version6, constantVector(small(icmp6), 8)[i], constantVector(small(icmpNumber), 8)[i])
+		}
+		var errors4 []formula
+		for _, kind := range []uint64{3, 4, 5, 11, 12} { // nf_conntrack_icmpv4_error
+			errors4 = append(errors4, e.equal(v.head[:8], small(kind)))
+		}
+		v.domain = e.choose(e.version6, not(v.head[0]), e.any(errors4...))
+	case classInvalid, classUntracked:
+		v.tracked, v.domain = false, always
+		if v.state = stateInvalid; name == classUntracked {
+			v.state = stateUntracked
+		}
+	}
+	if v.tracked { // else conntrack calls it invalid
+		var whole []formula
+		for _, protocol := range []uint64{1, 6, 17, 33, 58, 132, 136} {
+			whole = append(whole, e.equal(v.protocol, small(protocol)))
+		}
+		v.domain = e.without(v.domain, e.and(e.headerless, e.any(whole...)))
+	}
+	return v
+}
+
+// icmpPairs is where a type begins something and, if given, the other is that of its answer.
+func (e *engine) icmpPairs(kind, answer vector) formula {
+	pairs := func(list [][2]uint64) formula {
+		var out []formula
+		for _, p := range list {
+			pair := e.equal(kind, small(p[0]))
+			if answer != nil {
+				pair = e.and(pair, e.equal(answer, small(p[1])))
+			}
+			out = append(out, pair)
+		}
+		return e.any(out...)
+	}
+	return e.choose(e.version6, pairs([][2]uint64{{128, 129}, {139, 140}}), pairs([][2]uint64{{8, 0}, {13, 14}, {15, 16}, {17, 18}}))
+}
