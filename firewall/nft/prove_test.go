@@ -1,7 +1,10 @@
 package nft_test
 
 import (
+	"fmt"
 	"math/rand/v2"
+	"net/netip"
+	"strings"
 	"testing"
 
 	"shekara/firewall"
@@ -39,6 +42,71 @@ func TestCompiledIsProved(t *testing.T) {
 		load(t, in, p)
 		if result := proved(t, host, p); result.Verdict != proof.Proved {
 			t.Fatalf("seed %d: %s %v %v", seed, result.Verdict, result.Reasons, result.Violations)
+		}
+	}
+}
+
+// TestWitnessesAreReal: the packet that a violation shows is sent through the kernel, before the rules are changed by hand and after: what
+// passes wrongly did not pass before and does now, and what is stopped wrongly the other way round.
+func TestWitnessesAreReal(t *testing.T) {
+	probetest.Need(t, probe.NFTables)
+	r := newRig(t)
+	in := open(t, r.box)
+	p := connectionPolicy("10.64.1.1", "10.20.0.10", true)
+	p.Flows = append(p.Flows, firewall.Flow{Name: "from the LAN", From: firewall.Place{Zone: "lan"}, To: firewall.Place{Zone: "gateway-dmz"},
+		Sources: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}, Destinations: []netip.Prefix{netip.MustParsePrefix("10.20.0.11/32")},
+		Services: []firewall.Service{{Protocol: firewall.TCP, FirstPort: 80, LastPort: 80}}})
+	for _, c := range []struct {
+		change string
+		kind   proof.Kind
+		rule   string
+	}{
+		{`insert rule inet shekara forward iifname "dmz0" oifname "ext0" accept`, proof.PassesWrongly, "iifname dmz0 oifname ext0 accept"},
+		{`insert rule inet shekara open_forward iifname "lan0" ip daddr 10.64.1.20 oifname "sk-a" meta l4proto 17 th dport 161 accept`, proof.PassesWrongly, "ip daddr 10.64.1.20"},
+		{"add element inet shekara flow4_32_32_16 { 0x%08x . 10.64.1.20 . 10.20.0.10 . 6 . 22 }", proof.PassesWrongly, "@flow4_32_32_16 goto pass"},
+		{"flush chain inet shekara prerouting", proof.PassesSpoofed, "@flow4_0_32_16 goto pass"},
+		{"delete element inet shekara flow4_32_32_16 { 0x%08x . 10.64.1.1 . 10.20.0.10 . 6 . 443 }", proof.IsStopped, "counter no_flow drop"},
+		{`add table inet x; add chain inet x f { type filter hook forward priority 10; }; add rule inet x f ip saddr 10.64.1.1 tcp dport 80 drop`, proof.IsStopped, "tcp dport 80 drop"},
+	} {
+		r.box.Run("nft", "flush", "ruleset")
+		rules := load(t, in, p)
+		change := c.change
+		if strings.Contains(change, "%") {
+			var mark uint32
+			if _, err := fmt.Sscanf(rules.Elements["flow4_32_32_16"][0], "0x%x", &mark); err != nil {
+				t.Fatal(err)
+			}
+			change = fmt.Sprintf(change, mark)
+		}
+		passes := func(w proof.Packet) bool {
+			r.box.Run("conntrack", "-F")
+			id := r.send(packet{source: w.Source, to: w.Destination, protocol: w.Protocol, sport: w.SourcePort, dport: w.DestinationPort, arriveOn: w.In})
+			_, there := r.arrived()[w.Out][id]
+			return there
+		}
+		if result := proved(t, r.box, p); result.Verdict != proof.Proved {
+			t.Fatalf("before: %+v", result)
+		}
+		r.box.RunInput(change+"\n", "nft", "-f", "-")
+		var found *proof.Violation
+		for _, v := range proved(t, r.box, p).Violations {
+			if v.Path == "forward" && v.Class == "new" && v.Kind == c.kind {
+				found = &v
+			}
+		}
+		if found == nil {
+			t.Errorf("%s: no witness of a new packet that %q", change, c.kind)
+			continue
+		}
+		t.Log(found)
+		if !strings.Contains(found.Rule.Text, c.rule) {
+			t.Errorf("%s: the rule is said to be %s", change, found.Rule)
+		}
+		after := passes(found.Witness)
+		r.box.Run("nft", "flush", "ruleset")
+		load(t, in, p)
+		if before := passes(found.Witness); before == after || after != (c.kind != proof.IsStopped) {
+			t.Errorf("%s: passes before %v, after %v", found, before, after)
 		}
 	}
 }

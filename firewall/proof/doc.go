@@ -20,10 +20,11 @@
 //	this box    is reached by registered peers, management, probes, flows, neighbours, answers and path MTU errors alone, and
 //	            seals packets only from a device's own address; it sends into a tunnel only what flows and probes say
 //
-// What is not: routing and WireGuard's allowed addresses (which peer a device hands a packet to); translation, flow tables, bridges, ingress
-// hooks, rates, conntrack helpers and every expression that is not modelled, which make the result indeterminate and are named; what nft does not
-// list at all (legacy xtables, tc, XDP), for which the caller must look elsewhere; marks of the present generation that were written by
-// rules which somebody added and removed by hand meanwhile (Generations in package firewall).
+// What is not: routing (it also drops an IPv4 source that is this box's own, so such a witness may not arrive); WireGuard's allowed
+// addresses (which peer a device hands a packet to); the zone of a forwarded destination, which flows do not name; translation, flow
+// tables, bridges, ingress hooks, rates, conntrack helpers and every expression that is not modelled, which make the result indeterminate
+// and are named; what nft does not list at all (legacy xtables, tc, XDP), for which the caller must look elsewhere; marks of the present
+// generation that were written by rules which somebody added and removed by hand meanwhile (Generations in package firewall).
 //
 // Taken for granted: nft lists what the kernel does; fragments are whole behind conntrack's defragmentation, and a packet
 // whose transport header is cut off is invalid or untracked; an address of this box stays one as long as a connection to it lives.

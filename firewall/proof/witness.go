@@ -182,12 +182,13 @@ func (p *prover) plainest(v *view, f formula) formula {
 	return f
 }
 
-// hosts are wishes for an address: a documentation address (RFC 5737, RFC 3849), else one that is no network's.
+// hosts are wishes for an address: a documentation address (RFC 5737, RFC 3849), else one that is neither a network's nor, as first
+// addresses often are, a router's.
 func (p *prover) hosts(address vector, four, six string) []formula {
 	odd := p.choose(p.version6, address[127], address[31])
 	return []formula{
 		p.choose(p.version6, p.equal(address, addressNumber(netip.MustParseAddr(six))), p.equal(address[:32], addressNumber(netip.MustParseAddr(four)))),
-		p.and(odd, p.choose(p.version6, always, p.equal(address[28:32], small(1)))), odd,
+		p.and(odd, p.choose(p.version6, always, p.equal(address[28:32], small(9)))), odd,
 	}
 }
 
