@@ -119,7 +119,8 @@ func (p *prover) written(runs ...*run) formula {
 	out := never
 	for _, r := range runs {
 		for _, w := range r.writes {
-			same := always
+			// Only the pairs of interfaces that occur: each has a mark of its own, and all pairs of hundreds of devices would be millions.
+			same := p.exists(w.where, func(level uint32) bool { return level > p.level(p.to[len(p.to)-1]) })
 			for i := len(w.value) - 1; i >= 0; i-- {
 				same = p.and(same, p.choose(p.writtenMark[i], w.value[i], not(w.value[i])))
 			}
