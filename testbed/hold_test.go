@@ -55,7 +55,7 @@ func needNoNetwork(t *testing.T) {
 	t.Helper()
 	probetest.Need(t, probe.Root, probe.Namespaces)
 	if s, err := readState(); err == nil && isHolder(s.PID) {
-		t.Skipf("a network is up (%s): shekara testbed down ends it", s.Scenario)
+		probetest.NeedIdle(t, fmt.Errorf("a network is up (%s): shekara testbed down ends it", s.Scenario))
 	}
 	t.Cleanup(func() { // the test's own context has ended by then
 		if err := exec.Command("/proc/self/exe", "testbed", "down").Run(); err != nil {

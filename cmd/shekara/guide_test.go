@@ -27,9 +27,7 @@ import (
 // Times, keys, sizes and the like are compared as such, not by value. Looks are repeated until they show what they should, as a
 // person repeats them.
 func TestGuide(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes half a minute")
-	}
+	probetest.NeedTime(t, "it takes half a minute")
 	probetest.Need(t, probe.Root, probe.Namespaces, probe.NFTables, probe.TUN, probe.Tool("ping"), probe.Tool("wg"))
 	text, err := os.ReadFile("../../docs/getting-started.md")
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"shekara/netctl/probe/probetest"
 	"shekara/provisioning/document"
 )
 
@@ -90,8 +91,8 @@ func TestLimits(t *testing.T) {
 		{"documents", strings.Repeat("--- 1\n", document.MaxDocuments+1), "more problems"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if c.name == "documents" && testing.Short() {
-				t.Skip("half a million documents")
+			if c.name == "documents" {
+				probetest.NeedTime(t, "half a million documents")
 			}
 			_, problems := document.Decode([]document.File{{Name: "f", Data: []byte(c.text)}})
 			for _, p := range problems {

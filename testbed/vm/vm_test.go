@@ -28,9 +28,7 @@ func root(t *testing.T) string {
 // kernel fetches the kernel once, into build/vm.
 func kernel(t *testing.T) vm.Kernel {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("short: a machine takes its time")
-	}
+	probetest.NeedTime(t, "a machine takes its time")
 	probetest.Need(t, probe.QEMU, probe.Tool("busybox"), probe.Tool("cpio"), probe.Tool("depmod"), probe.Tool("dpkg"), probe.Tool("apt-get"))
 	k, err := vm.FetchKernel(t.Context(), filepath.Join(root(t), "build", "vm"))
 	if err != nil {

@@ -1,6 +1,7 @@
 package probetest
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -52,4 +53,37 @@ func TestNeedsMissing(t *testing.T) {
 	}
 	Need(t, probe.Tool("sh"), missing)
 	t.Error("goes on")
+}
+
+// TestSkipsCanFail: what leaves tests out of a run by time or by a neighbour fails in a run that must be whole.
+func TestSkipsCanFail(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ test, require, outcome string }{
+		{"TestNeedsTime", "", "--- SKIP"}, {"TestNeedsTime", "all", "--- FAIL"}, {"TestNeedsTime", "all,-time", "--- SKIP"},
+		{"TestNeedsIdle", "", "--- SKIP"}, {"TestNeedsIdle", "all", "--- FAIL"}, {"TestNeedsIdle", "time", "--- SKIP"},
+	} {
+		child := exec.Command(self, "-test.v", "-test.short", "-test.run=^"+c.test+"$")
+		child.Env = append(os.Environ(), "SHEKARA_REQUIRE="+c.require, "SHEKARA_SKIPS=", "SHEKARA_PROBE_TEST=1")
+		out, _ := child.CombinedOutput() // fails where the test does
+		if !strings.Contains(string(out), c.outcome+": "+c.test) || !strings.Contains(string(out), "the reason") {
+			t.Errorf("SHEKARA_REQUIRE=%q: want %s\n%s", c.require, c.outcome, out)
+		}
+	}
+}
+
+func TestNeedsTime(t *testing.T) {
+	if os.Getenv("SHEKARA_PROBE_TEST") != "" {
+		NeedTime(t, "the reason")
+		t.Error("goes on")
+	}
+}
+
+func TestNeedsIdle(t *testing.T) {
+	if os.Getenv("SHEKARA_PROBE_TEST") != "" {
+		NeedIdle(t, errors.New("the reason"))
+		t.Error("goes on")
+	}
 }
