@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"os"
@@ -34,7 +32,7 @@ func (b *bench) loss(ctx context.Context) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer senders.close()
+	defer senders.Close()
 	length := time.Duration(b.seconds) * time.Second
 	var rows []row
 	idle := 0.0
@@ -154,63 +152,19 @@ func (b *bench) lossHosts(ctx context.Context, network *lab.Network, estate *gen
 		peers = append(peers, swarm.Config{Name: a.Name, PrivateKey: a.PrivateKey, Local: a.Outer, FarKey: far,
 			FarEndpoint: netip.AddrPortFrom(generate.OwnerOuter(), generate.Port), Addresses: []netip.Addr{a.Host}})
 	}
-	_, err = s.ask(swarm.Command{Do: "add", Add: peers})
+	_, err = s.Ask(ctx, swarm.Command{Do: "add", Add: peers})
 	return e, s, err
 }
 
 // senders is a swarm in a process of its own, on a host.
-type senders struct {
-	in  *os.File
-	out *bufio.Reader
-	end *os.File
-}
+type senders struct{ *swarm.Client }
 
 func (b *bench) startSenders(h *lab.Host) (*senders, error) {
-	inRead, inWrite, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	defer inRead.Close()
-	outRead, outWrite, err := os.Pipe()
-	if err != nil {
-		inWrite.Close()
-		return nil, err
-	}
-	defer outWrite.Close()
-	s := &senders{in: inWrite, out: bufio.NewReader(outRead), end: outRead}
-	if _, err := h.Start(lab.Command{Args: []string{b.self, swarmWord}, Files: []*os.File{inRead, outWrite, os.Stderr}}); err != nil {
-		s.close()
-		return nil, err
-	}
-	return s, nil
-}
-
-// close ends the swarm, since its input ends.
-func (s *senders) close() {
-	s.in.Close()
-	s.end.Close()
-}
-
-func (s *senders) ask(c swarm.Command) (swarm.Answer, error) {
-	text, err := json.Marshal(c)
-	if err != nil {
-		return swarm.Answer{}, err
-	}
-	if _, err := s.in.Write(append(text, '\n')); err != nil {
-		return swarm.Answer{}, fmt.Errorf("ask swarm: %w", err)
-	}
-	line, err := s.out.ReadBytes('\n')
-	if err != nil {
-		return swarm.Answer{}, fmt.Errorf("swarm ended: %w", err)
-	}
-	var answer swarm.Answer
-	if err := json.Unmarshal(line, &answer); err != nil {
-		return answer, err
-	}
-	if answer.Error != "" {
-		return answer, fmt.Errorf("swarm: %s", answer.Error)
-	}
-	return answer, nil
+	c, err := swarm.Start(func(in, out *os.File) error {
+		_, err := h.Start(lab.Command{Args: []string{b.self, swarmWord}, Files: []*os.File{in, out, os.Stderr}})
+		return err
+	})
+	return &senders{c}, err
 }
 
 // total is the figures of all senders together.
@@ -224,7 +178,7 @@ type total struct {
 func (s *senders) during(ctx context.Context, length time.Duration, does func(context.Context) (int, error)) (int, total, error) {
 	stream := swarm.Stream{To: generate.OwnerInside(), Port: echoPort, Rate: lossRate / lossSenders}
 	for _, c := range []swarm.Command{{Do: "reset"}, {Do: "stream", Stream: &stream}} {
-		if _, err := s.ask(c); err != nil {
+		if _, err := s.Ask(ctx, c); err != nil {
 			return 0, total{}, err
 		}
 	}
@@ -232,7 +186,7 @@ func (s *senders) during(ctx context.Context, length time.Duration, does func(co
 		return 0, total{}, err
 	}
 	for _, c := range []swarm.Command{{Do: "stop"}, {Do: "settle"}, {Do: "reset"}, {Do: "stream", Stream: &stream}} {
-		if _, err := s.ask(c); err != nil {
+		if _, err := s.Ask(ctx, c); err != nil {
 			return 0, total{}, err
 		}
 	}
@@ -244,11 +198,11 @@ func (s *senders) during(ctx context.Context, length time.Duration, does func(co
 	}
 	<-limited.Done()
 	for _, c := range []swarm.Command{{Do: "stop"}, {Do: "settle"}} {
-		if _, err := s.ask(c); err != nil {
+		if _, err := s.Ask(ctx, c); err != nil {
 			return times, total{}, err
 		}
 	}
-	answer, err := s.ask(swarm.Command{Do: "report"})
+	answer, err := s.Ask(ctx, swarm.Command{Do: "report"})
 	if err != nil {
 		return times, total{}, err
 	}
@@ -266,7 +220,7 @@ func (s *senders) during(ctx context.Context, length time.Duration, does func(co
 // awaitAnswers waits until every sender was answered.
 func (s *senders) awaitAnswers(ctx context.Context) error {
 	for deadline := time.Now().Add(30 * time.Second); ; {
-		answer, err := s.ask(swarm.Command{Do: "report"})
+		answer, err := s.Ask(ctx, swarm.Command{Do: "report"})
 		if err != nil {
 			return err
 		}

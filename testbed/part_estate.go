@@ -1,9 +1,7 @@
 package testbed
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -28,7 +26,7 @@ const (
 type estate struct {
 	engine *engine
 	*generate.Estate
-	swarm *swarmClient
+	swarm *swarm.Client
 }
 
 // openEstate applies the owner's own documents and learns its key.
@@ -90,7 +88,7 @@ func output(ctx context.Context, host *lab.Host, args ...string) (string, error)
 func (s *estate) populate(ctx context.Context, first, end int) error {
 	host := s.engine.network.Host(estateAgencies)
 	if s.swarm == nil {
-		client, err := startSwarm(host, s.engine.self)
+		client, err := swarmOn(host, s.engine.self)
 		if err != nil {
 			return err
 		}
@@ -108,7 +106,7 @@ func (s *estate) populate(ctx context.Context, first, end int) error {
 		configs = append(configs, swarm.Config{Name: a.Name, PrivateKey: a.PrivateKey, Local: a.Outer, FarKey: farKey,
 			FarEndpoint: netip.AddrPortFrom(generate.OwnerOuter(), generate.Port), Addresses: []netip.Addr{a.Host}})
 	}
-	_, err := s.swarm.ask(ctx, swarm.Command{Do: "add", Add: configs})
+	_, err := s.ask(ctx, swarm.Command{Do: "add", Add: configs})
 	return err
 }
 
@@ -150,65 +148,18 @@ func regressed(before, after map[string]ownerPeer, except string) []string {
 	return found
 }
 
-// swarmClient speaks to "testbed swarm" on a host.
-type swarmClient struct {
-	process *lab.Process
-	in      *os.File
-	out     *os.File
-	lines   *bufio.Scanner
+// swarmOn starts "testbed swarm" on a host.
+func swarmOn(host *lab.Host, self string) (*swarm.Client, error) {
+	return swarm.Start(func(in, out *os.File) error {
+		_, err := host.Start(lab.Command{Args: []string{self, "testbed", "swarm"}, Files: []*os.File{in, out, os.Stderr}})
+		return err
+	})
 }
 
-func startSwarm(host *lab.Host, self string) (*swarmClient, error) {
-	inRead, inWrite, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	defer inRead.Close()
-	outRead, outWrite, err := os.Pipe()
-	if err != nil {
-		inWrite.Close()
-		return nil, err
-	}
-	defer outWrite.Close()
-	p, err := host.Start(lab.Command{Args: []string{self, "testbed", "swarm"}, Files: []*os.File{inRead, outWrite, os.Stderr}})
-	if err != nil {
-		inWrite.Close()
-		outRead.Close()
-		return nil, err
-	}
-	c := &swarmClient{process: p, in: inWrite, out: outRead, lines: bufio.NewScanner(outRead)}
-	c.lines.Buffer(nil, 64<<20)
-	return c, nil
-}
-
-func (c *swarmClient) close() {
-	c.in.Close()
-	c.process.Kill()
-	c.out.Close()
-}
-
-// ask sends one command and reads its answer.
-func (c *swarmClient) ask(ctx context.Context, command swarm.Command) ([]swarm.Report, error) {
-	text, err := json.Marshal(command)
-	if err != nil {
-		return nil, err
-	}
-	stop := context.AfterFunc(ctx, c.process.Kill)
-	defer stop()
-	if _, err := c.in.Write(append(text, '\n')); err != nil {
-		return nil, fmt.Errorf("swarm: %w", err)
-	}
-	if !c.lines.Scan() {
-		return nil, fmt.Errorf("swarm ended: %w", errors.Join(c.lines.Err(), ctx.Err()))
-	}
-	var answer swarm.Answer
-	if err := json.Unmarshal(c.lines.Bytes(), &answer); err != nil {
-		return nil, fmt.Errorf("swarm: %w", err)
-	}
-	if answer.Error != "" {
-		return nil, fmt.Errorf("swarm: %s", answer.Error)
-	}
-	return answer.Reports, nil
+// ask has the test peers do something, and returns what they report.
+func (s *estate) ask(ctx context.Context, command swarm.Command) ([]swarm.Report, error) {
+	answer, err := s.swarm.Ask(ctx, command)
+	return answer.Reports, err
 }
 
 // tally sums the reports of all but one.

@@ -37,7 +37,7 @@ func isolation(ctx context.Context, e *engine, step *report.Step, with map[strin
 	}
 	defer func() {
 		if s.swarm != nil {
-			s.swarm.close()
+			s.swarm.Close()
 		}
 	}()
 	r := &isolationRun{estate: s, victim: s.Agencies[0]}
@@ -87,7 +87,7 @@ func (r *isolationRun) begin(ctx context.Context, step *report.Step) error {
 	step.Facts = append(step.Facts, report.Fact{Name: "applied in", Value: took.Round(time.Millisecond).String()})
 	deadline := time.Now().Add(reachPeerFor)
 	for {
-		reports, err := r.swarm.ask(ctx, swarm.Command{Do: "report"})
+		reports, err := r.ask(ctx, swarm.Command{Do: "report"})
 		if err != nil {
 			return err
 		}
@@ -95,7 +95,7 @@ func (r *isolationRun) begin(ctx context.Context, step *report.Step) error {
 		if t.silent == 0 {
 			// What was sent before the first handshakes is not to be counted.
 			for _, do := range []string{"settle", "reset"} {
-				if _, err := r.swarm.ask(ctx, swarm.Command{Do: do}); err != nil {
+				if _, err := r.ask(ctx, swarm.Command{Do: do}); err != nil {
 					return err
 				}
 			}
@@ -116,7 +116,7 @@ func (r *isolationRun) begin(ctx context.Context, step *report.Step) error {
 
 // stream lets every peer send to the gateway's echo.
 func (r *isolationRun) stream(ctx context.Context) error {
-	_, err := r.swarm.ask(ctx, swarm.Command{Do: "stream", Stream: &swarm.Stream{To: generate.OwnerInside(), Port: echoPort, Rate: 5}})
+	_, err := r.ask(ctx, swarm.Command{Do: "stream", Stream: &swarm.Stream{To: generate.OwnerInside(), Port: echoPort, Rate: 5}})
 	return err
 }
 
@@ -192,7 +192,7 @@ func (r *isolationRun) once(ctx context.Context, do, undo func() error) (sent, l
 }
 
 func (r *isolationRun) look(ctx context.Context) (tally, map[string]ownerPeer, error) {
-	reports, err := r.swarm.ask(ctx, swarm.Command{Do: "report"})
+	reports, err := r.ask(ctx, swarm.Command{Do: "report"})
 	if err != nil {
 		return tally{}, nil, err
 	}
@@ -201,7 +201,7 @@ func (r *isolationRun) look(ctx context.Context) (tally, map[string]ownerPeer, e
 }
 
 func (r *isolationRun) breakBy(ctx context.Context, how string, rate int) error {
-	_, err := r.swarm.ask(ctx, swarm.Command{Do: "break", Peers: []string{r.victim.Name},
+	_, err := r.ask(ctx, swarm.Command{Do: "break", Peers: []string{r.victim.Name},
 		Break: &swarm.Break{How: how, Rate: rate, Seed: 1, To: generate.OwnerInside(), Port: echoPort, Source: r.pretended(how)}})
 	return err
 }
@@ -215,7 +215,7 @@ func (r *isolationRun) pretended(how string) (a netip.Addr) {
 }
 
 func (r *isolationRun) mend(ctx context.Context) error {
-	_, err := r.swarm.ask(ctx, swarm.Command{Do: "mend", Peers: []string{r.victim.Name}})
+	_, err := r.ask(ctx, swarm.Command{Do: "mend", Peers: []string{r.victim.Name}})
 	return err
 }
 
@@ -251,7 +251,7 @@ func (r *isolationRun) flood(ctx context.Context, step *report.Step, how string,
 
 func (r *isolationRun) victimPasses(ctx context.Context) error {
 	answered := func() (uint64, error) {
-		reports, err := r.swarm.ask(ctx, swarm.Command{Do: "report", Peers: []string{r.victim.Name}})
+		reports, err := r.ask(ctx, swarm.Command{Do: "report", Peers: []string{r.victim.Name}})
 		if err != nil || len(reports) != 1 {
 			return 0, errors.Join(err, errors.New("no report of the peer"))
 		}

@@ -36,7 +36,7 @@ func scale(ctx context.Context, e *engine, step *report.Step, with map[string]st
 	}
 	defer func() {
 		if s.swarm != nil {
-			s.swarm.close()
+			s.swarm.Close()
 		}
 	}()
 	have := 0
@@ -82,11 +82,11 @@ func (s *estate) beginTraffic(ctx context.Context) error {
 		return err
 	}
 	stream := swarm.Command{Do: "stream", Stream: &swarm.Stream{To: generate.OwnerInside(), Port: echoPort, Rate: scaleRate}}
-	if _, err := s.swarm.ask(ctx, stream); err != nil {
+	if _, err := s.ask(ctx, stream); err != nil {
 		return err
 	}
 	for deadline := time.Now().Add(reachPeerFor); ; {
-		reports, err := s.swarm.ask(ctx, swarm.Command{Do: "report"})
+		reports, err := s.ask(ctx, swarm.Command{Do: "report"})
 		if err != nil {
 			return err
 		}
@@ -101,10 +101,10 @@ func (s *estate) beginTraffic(ctx context.Context) error {
 		}
 	}
 	// What was sent before the first handshakes is not to be counted.
-	if _, err := s.swarm.ask(ctx, swarm.Command{Do: "reset"}); err != nil {
+	if _, err := s.ask(ctx, swarm.Command{Do: "reset"}); err != nil {
 		return err
 	}
-	_, err := s.swarm.ask(ctx, stream)
+	_, err := s.ask(ctx, stream)
 	return err
 }
 
@@ -141,7 +141,7 @@ func (s *estate) withoutLoss(ctx context.Context, step *report.Step, do func() e
 	if s.swarm == nil {
 		return do()
 	}
-	before, err := s.swarm.ask(ctx, swarm.Command{Do: "report"})
+	before, err := s.ask(ctx, swarm.Command{Do: "report"})
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func (s *estate) withoutLoss(ctx context.Context, step *report.Step, do func() e
 	if err := pause(ctx, settleFor); err != nil {
 		return err
 	}
-	after, err := s.swarm.ask(ctx, swarm.Command{Do: "report"})
+	after, err := s.ask(ctx, swarm.Command{Do: "report"})
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@
 //	reports := swarm.Report() // sent, answered, lost, longest gap, handshakes, bytes
 //
 // Main offers the same as a program, with commands as JSON lines on standard input and answers as JSON lines on standard output
-// ("shekara testbed swarm"), for use inside the namespace of a testbed host.
+// ("shekara testbed swarm"), for use inside the namespace of a testbed host. Client speaks to it from outside.
 //
 // Owns: the behaviour of test peers, good and bad.
 // Never: shares code with tunnels/wireguard (it is the foreign end of it); touches links, addresses or routes.
