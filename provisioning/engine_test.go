@@ -22,6 +22,7 @@ import (
 	"shekara/netctl/netctltest"
 	"shekara/netctl/secret"
 	"shekara/provisioning/document"
+	"shekara/provisioning/document/documenttest"
 	"shekara/tunnels"
 	"shekara/tunnels/tunnelstest"
 )
@@ -244,27 +245,7 @@ func (r *resolver) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr,
 }
 
 // site is the documents of the box itself.
-const site = `apiVersion: shekara/v1
-kind: Zone
-metadata: {name: internet}
-spec: {contour: external, kind: internet}
----
-apiVersion: shekara/v1
-kind: Zone
-metadata: {name: agencies}
-spec: {contour: external, kind: partners, prefixes: [10.64.0.0/10]}
----
-apiVersion: shekara/v1
-kind: Zone
-metadata: {name: gateway-dmz}
-spec: {contour: integration, kind: screened-subnet, prefixes: [10.20.0.0/24]}
----
-apiVersion: shekara/v1
-kind: Zone
-metadata: {name: admin}
-spec: {contour: internal, kind: management, prefixes: [192.168.100.0/24]}
----
-apiVersion: shekara/v1
+const site = documenttest.Zones + `apiVersion: shekara/v1
 kind: Peer
 metadata: {name: owner-edge}
 spec:

@@ -1,27 +1,9 @@
 package apitest
 
+import "shekara/provisioning/document/documenttest"
+
 // example is a box with one agency, for what is answered by documents.
-const example = `apiVersion: shekara/v1
-kind: Zone
-metadata: {name: internet}
-spec: {contour: external, kind: internet}
----
-apiVersion: shekara/v1
-kind: Zone
-metadata: {name: agencies}
-spec: {contour: external, kind: partners, prefixes: [10.64.0.0/12]}
----
-apiVersion: shekara/v1
-kind: Zone
-metadata: {name: gateway-dmz}
-spec: {contour: integration, kind: screened-subnet, prefixes: [10.20.0.0/24]}
----
-apiVersion: shekara/v1
-kind: Zone
-metadata: {name: admin}
-spec: {contour: internal, kind: management, prefixes: [192.168.100.0/24]}
----
-apiVersion: shekara/v1
+const example = documenttest.Zones + `apiVersion: shekara/v1
 kind: Peer
 metadata: {name: owner-edge}
 spec: {side: owner, publicIP: 203.0.113.10, wireguard: [{farZone: agencies, environment: production, port: 51820}]}

@@ -43,7 +43,9 @@ func Agency(i int) string {
 		"KEY", base64.StdEncoding.EncodeToString(key[:])).Replace(agency)
 }
 
-const owner = `apiVersion: shekara/v1
+// Zones are those of an owner's box, with the marker behind the last: an internet, agencies in 10.64.0.0/12 beyond tunnels, a screened
+// subnet 10.20.0.0/24 and a network of administrators.
+const Zones = `apiVersion: shekara/v1
 kind: Zone
 metadata: {name: internet}
 spec: {contour: external, kind: internet}
@@ -63,7 +65,9 @@ kind: Zone
 metadata: {name: admin}
 spec: {contour: internal, kind: management, prefixes: [192.168.100.0/24]}
 ---
-apiVersion: shekara/v1
+`
+
+const owner = Zones + `apiVersion: shekara/v1
 kind: Site
 metadata: {name: owner}
 spec:
