@@ -133,7 +133,7 @@ func (b *Base) placeSets(w *writer, p Policy) {
 }
 
 // placeChains write the two places of a connection into the packet's mark: from_X overwrites it, to_X adds to it. X is the
-// interface that the packet came by or leaves by, or the box itself by its address, which lies in one zone.
+// interface that the packet came by or leaves by. What the box itself opens is from the one zone that its address lies in.
 func (b *Base) placeChains(w *writer) {
 	var from, to []string
 	for _, c := range b.places {
@@ -151,7 +151,7 @@ func (b *Base) placeChains(w *writer) {
 		w.chain("from_"+side, append([]string{"meta mark set 0x00000000"}, fromRules...)...)
 		w.chain("to_"+side, toRules...)
 	}
-	fromAddress, toAddress := []string{"meta mark set 0x00000000"}, []string{}
+	fromAddress := []string{"meta mark set 0x00000000"}
 	var open []place // zones without prefixes: all that no other claims. Two of them: nobody can tell which
 	byLength := map[int][]netip.Prefix{}
 	zoneOf := map[netip.Prefix]place{}
@@ -171,26 +171,19 @@ func (b *Base) placeChains(w *writer) {
 	if len(open) == 1 {
 		fromAddress[0] = fmt.Sprintf("meta mark set 0x%08x", open[0].number<<fromShift)
 	}
-	// Zones may nest. from: the longest prefix is written last; to: the longest leaves the chain first.
+	// Zones may nest: the longest prefix is written last.
 	for _, length := range slices.Sorted(maps.Keys(byLength)) {
-		var values, verdicts []string
+		var values []string
 		keyword := "ip6"
 		for _, prefix := range byLength[length] {
 			if prefix.Addr().Is4() {
 				keyword = "ip"
 			}
 			values = append(values, fmt.Sprintf("%s : 0x%08x", prefix, zoneOf[prefix].number<<fromShift))
-			verdicts = append(verdicts, fmt.Sprintf("%s : goto to_%s", prefix, zoneOf[prefix].chain))
 		}
 		fromAddress = append(fromAddress, fmt.Sprintf("meta mark set ct original %s saddr map %s", keyword, braces(values)))
-		toAddress = append(toAddress, fmt.Sprintf("ct original %s daddr vmap %s", keyword, braces(verdicts)))
-	}
-	slices.Reverse(toAddress)
-	if len(open) == 1 {
-		toAddress = append(toAddress, "goto to_"+open[0].chain)
 	}
 	w.chain("from_address", fromAddress...)
-	w.chain("to_address", toAddress...)
 }
 
 // sourceChains stop packets whose source the interface or device that they arrive on cannot have. Within a device the driver's

@@ -3,7 +3,7 @@
 // A Ruleset has two parts. The base depends on zones, interfaces, devices, management and resolvers alone. All that belongs to one tunnel or
 // one flow is elements of sets, so that a change of one tunnel is a few elements in one transaction, never a reload.
 //
-// How a packet is judged, in all three hooks alike:
+// How a packet is judged that passes through this box, and one that the box itself sends into a tunnel or gets as an answer from there:
 //
 //	prerouting  is its source one that this interface or device may send?                 else counted as spoofed
 //	verify      does the connection's mark say that it was judged under the present       accept, the common case
@@ -11,7 +11,8 @@
 //	judge       the pair of places, the addresses with which the connection was opened,   accept, and mark the connection
 //	            protocol and port are looked up in the flows                              else counted as no_flow
 //
-// A place is a zone (its interfaces) or a tunnel device. The connection mark is only a cache of the judgement: 10 bits of the
+// A place is a zone (its interfaces) or a tunnel device; the box itself opens from the zone of its address. What others open to the box
+// itself no flow admits: only tunnel ports, management and probes, each judged packet by packet. The connection mark is only a cache of the judgement: 10 bits of the
 // place it was opened from, 10 bits of the place it goes to, 12 bits of generation. Whatever takes something away begins a new
 // generation, so connections under way are judged again, once each: those still allowed go on, the others end at that moment.
 //

@@ -116,7 +116,7 @@ func TestPortRanges(t *testing.T) {
 				}
 			}
 		}
-		for port := 1; port < 65536; port++ {
+		for port := range 65536 {
 			want := 0
 			if int(first) <= port && port <= int(last) {
 				want = 1

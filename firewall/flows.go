@@ -149,8 +149,6 @@ func (s Service) blocks() ([]ports, error) {
 		return nil, fmt.Errorf("service: protocol %d has no ports", s.Protocol)
 	case s.FirstPort == 0 || s.FirstPort > s.LastPort:
 		return nil, fmt.Errorf("service: %d-%d is not a range of ports", s.FirstPort, s.LastPort)
-	case s.FirstPort == 1 && s.LastPort == 65535:
-		return []ports{{}}, nil
 	}
 	var out []ports
 	for first, last := uint32(s.FirstPort), uint32(s.LastPort); first <= last; {

@@ -10,7 +10,6 @@ import (
 // verify accepts what was judged under the present generation and is where it was judged to be. %s: which place, which side.
 const (
 	bothWays = "ct state established,related ct direction %s ct mark & 0xffc00000 . %s @from_place ct mark & 0x003ff000 . %s @to_place jump verify"
-	fromOnly = "ct state established,related ct direction %s ct mark & 0xffc00000 . %s @from_place jump verify"
 	toOnly   = "ct state established,related ct direction %s ct mark & 0x003ff000 . %s @to_place jump verify"
 )
 
@@ -18,37 +17,24 @@ const (
 	icmpErrors4 = "icmp type { 3, 11, 12 } ct state related accept"    // unreachable (4: fragmentation needed), time exceeded, parameter problem
 	icmpErrors6 = "icmpv6 type { 1, 2, 3, 4 } ct state related accept" // the same, and packet too big
 	echo4, ask6 = "icmp type 8", "icmpv6 type 128"                     // echo request
-	tell4       = "icmp type 0"                                        // echo reply
-	tell6       = "icmpv6 type 129"                                    //
+	tell4, say6 = "icmp type 0", "icmpv6 type 129"                     // echo reply
+	asked, told = " ct direction original", " ct direction reply"      // conntrack's word that it is a request, or answers one
 	pathMTU     = ` comment "path MTU"`                                // RFC 1191, RFC 8201: without these, connections hang
-	probeName   = ` comment "probe"`                                   //
+	probeName   = ` accept comment "probe"`                            //
 	hooked      = "type filter hook %s priority filter; policy %s;"    //
 	// Never for an ICMP error: it would be judged by its own protocol, and its connection marked as allowed that is not.
 	byDirection = "ct state new,established ct direction vmap { original : goto %s, reply : goto %s }"
+	ofDirection = "ct state new,established ct direction %s goto %s"
 )
 
-// judgeChains look up what verify did not accept, in the direction of the opening (open) and of the answer, in all three hooks.
-// A connection of the box itself has the zone of its address for a place.
+// judgeChains look up what verify did not accept, in the direction of the opening (open) and of the answer: through this box, and opened by
+// it into a tunnel. Its own connection has the zone of its address for the first place. Nothing is looked up that others open to this box.
 func (w *writer) judgeChains() {
 	noFlow := drop(NoFlow)
 	w.chain("open_forward", "jump from_iif", "jump to_oif", "jump flows_open", noFlow)
 	w.chain("answer_forward", "jump from_oif", "jump to_iif", "jump flows_answer", noFlow)
-	w.chain("open_input", "jump from_iif", "jump to_address",
-		echo4+" iifname . ip saddr . ip daddr @probe_in4 goto pass"+probeName,
-		ask6+" iifname . ip6 saddr . ip6 daddr @probe_in6 goto pass"+probeName,
-		"jump flows_open", noFlow)
-	w.chain("answer_input", "jump from_address", "jump to_iif",
-		tell4+" iifname . ip saddr @probe_out4 goto pass"+probeName,
-		tell6+" iifname . ip6 saddr @probe_out6 goto pass"+probeName,
-		"jump flows_answer", noFlow)
-	w.chain("open_output", "jump from_address", "jump to_oif",
-		echo4+" oifname . ip daddr @probe_out4 goto pass"+probeName,
-		ask6+" oifname . ip6 daddr @probe_out6 goto pass"+probeName,
-		"jump flows_open", noFlow)
-	w.chain("answer_output", "jump from_oif", "jump to_address",
-		tell4+" oifname . ip daddr . ip saddr @probe_in4 goto pass"+probeName,
-		tell6+" oifname . ip6 daddr . ip6 saddr @probe_in6 goto pass"+probeName,
-		"jump flows_answer", noFlow)
+	w.chain("open_output", "jump from_address", "jump to_oif", "jump flows_open", noFlow)
+	w.chain("answer_input", "jump from_address", "jump to_iif", "jump flows_answer", noFlow)
 }
 
 func (b *Base) forwardChains(w *writer, p Policy) {
@@ -107,14 +93,19 @@ func (b *Base) inputChains(w *writer, p Policy) error {
 	rules = append(rules,
 		// What this box asked a zone for is not marked; anti-spoofing binds the answer to the zone.
 		`ct state established,related ct direction reply ct mark 0x00000000 iifname @zone_links accept comment "answers to this box"`,
-		fmt.Sprintf(fromOnly, "original", "iifname"),
 		fmt.Sprintf(toOnly, "reply", "iifname"),
+		// Probes are judged packet by packet: what no longer asks, or is asked, ends at once.
+		echo4+asked+" iifname . ip saddr . ip daddr @probe_in4"+probeName,
+		ask6+asked+" iifname . ip6 saddr . ip6 daddr @probe_in6"+probeName,
+		tell4+told+" iifname . ip saddr @probe_out4"+probeName,
+		say6+told+" iifname . ip6 saddr @probe_out6"+probeName,
 		icmpErrors4+pathMTU, icmpErrors6+pathMTU,
-		// RFC 4861 6.1, 7.1, 8.1: a hop limit of 255 proves that no router was between.
-		`iifname @zone_links icmpv6 type { 133, 134, 135, 136, 137 } ip6 hoplimit 255 accept comment "neighbour discovery"`,
+		// RFC 4861 6.1, 7.1: a hop limit of 255 proves that no router was between. No redirects: a router takes none (8.2).
+		`iifname @zone_links icmpv6 type { 133, 134, 135, 136 } ip6 hoplimit 255 accept comment "neighbour discovery"`,
 		// RFC 4541: without our answer a switch forgets our solicited-node groups.
 		`iifname @zone_links ip6 saddr fe80::/10 icmpv6 type 130 accept comment "neighbour discovery"`,
-		fmt.Sprintf(byDirection, "open_input", "answer_input"),
+		// Whatever flows say: they end at hosts behind this box, never at the box.
+		fmt.Sprintf(ofDirection, "reply", "answer_input"),
 		drop(NoFlow))
 	w.chain("input", rules...)
 	return nil
@@ -201,9 +192,12 @@ func (b *Base) outputChains(w *writer, p Policy) error {
 	w.chain("into_tunnel",
 		"ct state invalid "+drop(Invalid),
 		fmt.Sprintf(toOnly, "original", "oifname"),
-		fmt.Sprintf(fromOnly, "reply", "oifname"),
+		echo4+asked+" oifname . ip daddr @probe_out4"+probeName,
+		ask6+asked+" oifname . ip6 daddr @probe_out6"+probeName,
+		tell4+told+" oifname . ip daddr . ip saddr @probe_in4"+probeName,
+		say6+told+" oifname . ip6 daddr . ip6 saddr @probe_in6"+probeName,
 		icmpErrors4+pathMTU, icmpErrors6+pathMTU,
-		fmt.Sprintf(byDirection, "open_output", "answer_output"),
+		fmt.Sprintf(ofDirection, "original", "open_output"),
 		drop(NoFlow))
 	return nil
 }

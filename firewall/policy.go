@@ -52,7 +52,9 @@ type Place struct {
 	Zone   string
 }
 
-// Flow lets connections be opened From -> To, from Sources to Destinations, to Services. Answers pass as established.
+// Flow lets connections be opened From -> To, from Sources to Destinations, to Services. Answers pass as established. Sources may be this
+// box's own addresses: then it may open them too. Destinations never stand for the box itself: of what others open only management, probes
+// and tunnel ports end there.
 type Flow struct {
 	Name         string // of the Flow document
 	Tunnel       string // of the Tunnel document, or ""
@@ -73,7 +75,7 @@ const (
 	SCTP   Protocol = 132
 )
 
-// Service is a protocol and, for those that have ports, a range of destination ports (both 0: all ports).
+// Service is a protocol and, for those that have ports, a range of destination ports (both 0: all ports, also port 0; 1 to 65535: without it).
 type Service struct {
 	Protocol  Protocol
 	FirstPort uint16
@@ -92,7 +94,7 @@ func (s Service) String() string {
 	}
 }
 
-// Probe lets echo requests through a tunnel: out from this box, and in to Local from the far end's Remote.
+// Probe lets echo requests through a tunnel: out from this box, whatever its source, and in to Local from the far end's Remote.
 type Probe struct {
 	Tunnel string
 	Device string

@@ -145,10 +145,13 @@ spec:
   owner: {peer: owner-edge, zone: dmz, prefixes: [10.20.0.0/24], probeAddress: 10.20.0.254}
 `
 
-// prefix is around a host: that one, some, or for the internet all. None holds an address of the box itself.
+// prefix is around a host: that one, some, or all of the network, with the address of the box itself.
 func (e *estate) prefix(s stand) string {
 	a := netip.MustParseAddr(s.hosts[e.random.IntN(len(s.hosts))])
-	lengths := []int{32, 30, 28}
+	lengths := []int{32, 30, 28, 24}
+	if s.tunnel != "" {
+		lengths = lengths[:3]
+	}
 	if s.link == "ext0" {
 		lengths = []int{32, 26}
 	}
@@ -171,9 +174,11 @@ func (e *estate) draw(n int) asked {
 	var source, destination string
 	service := pickOf(e, []string{"tcp/443", "tcp/80", "tcp/22", "udp/53", "udp/5005", "udp/5011", "icmp"})
 	for {
-		from, to = pickOf(e, e.stands), pickOf(e, append(e.stands, e.box()))
+		if from, to = pickOf(e, e.stands), pickOf(e, append(e.stands, e.box())); n%10 == 0 {
+			from = e.box()
+		}
 		source, destination = pickOf(e, pickOf(e, e.stands).hosts), pickOf(e, to.hosts)
-		if n%3 != 2 { // a source that is truly there
+		if n%3 != 2 || from.location.Appliance { // a source that is truly there
 			source = pickOf(e, from.hosts)
 		}
 		if source != destination && (from.link != to.link || from.tunnel != to.tunnel) {
@@ -184,7 +189,7 @@ func (e *estate) draw(n int) asked {
 		}
 		service = pickOf(e, []string{"tcp/443", "tcp/80", "tcp/22", "udp/53", "udp/5005", "icmp"})
 	}
-	if n%3 == 1 {
+	if n%3 == 1 && !from.location.Appliance {
 		switch e.random.IntN(4) {
 		case 0:
 			source = pickOf(e, pickOf(e, e.stands).hosts)
@@ -202,7 +207,7 @@ func (e *estate) draw(n int) asked {
 	return e.ask(from, to, source, destination, service)
 }
 
-// box is the appliance itself, where no flow leads.
+// box is the appliance itself, where no flow leads, though there are flows whose prefixes hold its addresses.
 func (e *estate) box() stand {
 	return stand{location: oracle.Location{Peer: "owner-edge", Appliance: true}, link: provisioning.LocalInterface, hosts: []string{"192.168.100.254", "10.20.0.254", "10.30.0.254"}}
 }
@@ -256,6 +261,9 @@ func TestExplainAgreesWithOracle(t *testing.T) {
 // namesWhatAllows: one of the documents named allows the packet by itself.
 func (e *estate) namesWhatAllows(t *testing.T, a asked, x provisioning.Explanation, why string) {
 	t.Helper()
+	if strings.Contains(why, "its own zones") { // by no document
+		return
+	}
 	if len(x.Documents) == 0 {
 		t.Fatalf("%+v passes by no document: %+v", a.question, x)
 	}

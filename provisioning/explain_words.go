@@ -102,10 +102,22 @@ func (v *view) advise(x *Explanation, p firewall.Packet) {
 	case noAllowedPeer:
 		add("add %s to the prefixes of the far end in the Tunnel document that it belongs to", p.Destination)
 	case firewall.NoFlow:
+		if to.Interface == LocalInterface {
+			v.adviseToBox(p, from, add)
+			return
+		}
 		for _, near := range v.nearest(p, from, to) {
 			add("%s", near)
 		}
 		v.suggest(x, p, add)
+	}
+}
+
+// adviseToBox is for what would open something on this box itself.
+func (v *view) adviseToBox(p firewall.Packet, from ExplainedEnd, add func(string, ...any)) {
+	add("no Flow leads to this box itself: only management, probes and the tunnels' peers reach it")
+	if m := v.intent.base.Management; from.Zone == m.Zone && m.Zone != "" {
+		add("if it is to manage this box: add %s to management.allow and %s to management.from of Site %s", serviceText(p), single(p.Source), v.site)
 	}
 }
 
@@ -163,7 +175,7 @@ func (v *view) nearest(p firewall.Packet, from, to ExplainedEnd) []string {
 	return found
 }
 
-// at says whether a place is where a packet enters or leaves. This box is in the zone of its address.
+// at says whether a place is where a packet enters or leaves. What this box sends is from the zone of its address.
 func (v *view) at(place firewall.Place, end ExplainedEnd, a netip.Addr) bool {
 	switch {
 	case place.Device != "":
@@ -200,14 +212,11 @@ func (v *view) suggest(x *Explanation, p firewall.Packet, add func(string, ...an
 	case to.Tunnel != "":
 		flow.Tunnel = to.Tunnel
 	default:
-		flow.FromZone, flow.ToZone = v.zoneAt(from, p.Source), v.zoneAt(to, p.Destination)
+		flow.FromZone, flow.ToZone = v.zoneAt(from, p.Source), to.Zone
 	}
 	if flow.Tunnel == "" && (flow.FromZone == "" || flow.ToZone == "") {
 		add("no zone holds an end of it: write the prefix into a Zone first")
 		return
-	}
-	if m := v.intent.base.Management; to.Interface == LocalInterface && from.Zone == m.Zone && m.Zone != "" {
-		add("or, if it is to manage this box: add %s to management.allow and %s to management.from of Site %s", serviceText(p), single(p.Source), v.site)
 	}
 	name := v.freeName("from-" + p.Source.String() + "-" + serviceText(p))
 	doc, err := document.New(name, flow)

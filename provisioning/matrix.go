@@ -151,12 +151,10 @@ func (v *view) builtIn(name func(firewall.Place) string, put func(from, to strin
 		put(name(firewall.Place{Zone: from}), LocalInterface, v.matrixFlow(document.KindTunnel, tunnel, tunnel, []string{source}, []string{single(d.LocalIP)}, []string{fmt.Sprintf("udp/%d", d.Port)}))
 		if p := t.Probe; p != nil && p.Remote.IsValid() {
 			echo := []string{map[bool]string{true: "icmp", false: "icmpv6"}[p.Remote.Is4()]}
-			own := []string{"this box"}
 			if p.Local.IsValid() {
-				own = []string{single(p.Local)}
-				put(name(firewall.Place{Device: t.Spec.Device}), LocalInterface, v.matrixFlow(document.KindTunnel, tunnel, tunnel, []string{single(p.Remote)}, own, echo))
+				put(name(firewall.Place{Device: t.Spec.Device}), LocalInterface, v.matrixFlow(document.KindTunnel, tunnel, tunnel, []string{single(p.Remote)}, []string{single(p.Local)}, echo))
 			}
-			put(LocalInterface, name(firewall.Place{Device: t.Spec.Device}), v.matrixFlow(document.KindTunnel, tunnel, tunnel, own, []string{single(p.Remote)}, echo))
+			put(LocalInterface, name(firewall.Place{Device: t.Spec.Device}), v.matrixFlow(document.KindTunnel, tunnel, tunnel, []string{"this box"}, []string{single(p.Remote)}, echo))
 		}
 	}
 }

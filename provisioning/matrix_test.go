@@ -24,6 +24,9 @@ func TestMatrixAgreesWithExplain(t *testing.T) {
 		}
 		for n := range 90 {
 			a := e.draw(n)
+			if a.from.location.Appliance {
+				continue // it speaks to its zones by no permission, and into tunnels by those of the zone of its address
+			}
 			x, err := provisioning.ExplainDocuments(e.set, "owner", a.question)
 			if err != nil {
 				t.Fatal(err)

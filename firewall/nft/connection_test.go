@@ -285,6 +285,19 @@ func TestBoxAndTunnels(t *testing.T) {
 			if err := echo(t, far, r.box, f.box, f.far, 8); err == nil {
 				t.Error("no flow from this box to port 8, but it answers")
 			}
+			// A flow to the whole subnet ends at its hosts, not at the box's own address in it.
+			host := r.ends["dmz0"].host
+			inDMZ := map[bool]string{true: r.ends["dmz0"].address, false: r.ends["dmz0"].address6}[ours.Is4()]
+			subnet, _ := ours.Prefix(map[bool]int{true: 24, false: 64}[ours.Is4()])
+			p.Flows = []firewall.Flow{{Name: "in", From: firewall.Place{Device: "sk-a"}, To: firewall.Place{Zone: "gateway-dmz"},
+				Sources: []netip.Prefix{single(f.far)}, Destinations: []netip.Prefix{subnet}, Services: []firewall.Service{{Protocol: firewall.TCP}}}}
+			load(t, in, p)
+			if err := echo(t, host, far, f.far, inDMZ, 7); err != nil {
+				t.Errorf("flow to a host of the subnet: %v", err)
+			}
+			if err := echo(t, r.box, far, f.far, f.box, 7); err == nil {
+				t.Error("no flow leads to the box itself, but it answers")
+			}
 			// Management by its zone, from its prefix only.
 			if err := echo(t, r.box, admin, mine, box, 22); err != nil {
 				t.Errorf("management: %v", err)

@@ -74,12 +74,11 @@ func allowed(p firewall.Policy, k packet) bool {
 				return true
 			}
 		}
+		return false // no flow ends at the box itself
 	}
 	for _, f := range p.Flows {
 		from := f.From.Device == k.arriveOn || f.From.Zone != "" && f.From.Zone == zoneOfLink[k.arriveOn]
-		to := f.To.Device != "" && f.To.Device == k.deliverTo ||
-			f.To.Zone != "" && k.deliverTo != "" && f.To.Zone == zoneOfLink[k.deliverTo] ||
-			f.To.Zone != "" && k.deliverTo == "" && belongs(k.to, f.To.Zone)
+		to := f.To.Device != "" && f.To.Device == k.deliverTo || f.To.Zone != "" && f.To.Zone == zoneOfLink[k.deliverTo]
 		if from && to && inside(k.source, f.Sources) && inside(k.to, f.Destinations) && serves(f.Services) {
 			return true
 		}

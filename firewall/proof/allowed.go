@@ -98,7 +98,7 @@ func (a *allowed) belongs(address vector) map[string]formula {
 	return out
 }
 
-// home is the one zone of an address of this box itself: two zones that claim nothing leave it without.
+// home is the one zone of an address of this box itself, from which it opens connections: two zones that claim nothing leave it without.
 func (a *allowed) home(address vector) map[string]formula {
 	out := a.belongs(address)
 	var open []string
@@ -123,7 +123,7 @@ func (a *allowed) service(s firewall.Service, protocol, port vector) formula {
 		return a.and(not(a.version6), out)
 	case s.Protocol == firewall.ICMPv6:
 		return a.and(a.version6, out)
-	case s.LastPort == 0 || s.FirstPort == 1 && s.LastPort == 65535: // port 0 is nobody's, and not worth a set element
+	case s.LastPort == 0:
 		return out
 	}
 	return a.and(out, a.between(port, small(uint64(s.FirstPort)), small(uint64(s.LastPort))))
@@ -160,16 +160,13 @@ func (a *allowed) addFlows() {
 	}
 }
 
-// connections says which may be opened, by the variables of a connection.
+// connections says which may be opened, by the variables of a connection. No flow ends at this box itself.
 func (a *allowed) connections() {
 	var through, to, from []formula
-	source, target := a.home(a.source), a.home(a.target)
+	source := a.home(a.source)
 	for pair, flows := range a.pairs {
 		opener, other := a.at(a.from, a.links[pair[0]]...), a.at(a.to, a.links[pair[1]]...)
 		through = append(through, a.all(opener, other, flows))
-		if zone := pair[1].Zone; zone != "" {
-			to = append(to, a.all(opener, target[zone], flows))
-		}
 		if zone := pair[0].Zone; zone != "" {
 			from = append(from, a.all(other, source[zone], flows))
 		}
@@ -268,7 +265,7 @@ func (a *allowed) management(v *view) formula {
 
 // neighbours is neighbour discovery on links to zones: RFC 4861 wants a hop limit of 255, RFC 3810 a link-local querier.
 func (a *allowed) neighbours(v *view) formula {
-	discovery := a.and(a.oneOf(v.head[:8], 133, 134, 135, 136, 137), a.equal(a.hops, small(255)))
+	discovery := a.and(a.oneOf(v.head[:8], 133, 134, 135, 136), a.equal(a.hops, small(255)))
 	query := a.and(a.inside(v.source, netip.MustParsePrefix("fe80::/10")), a.equal(v.head[:8], small(130)))
 	return a.all(a.version6, a.at(v.input, a.zoneLinks...), a.equal(v.protocol, small(icmp6)), not(v.headerless), a.or(discovery, query))
 }

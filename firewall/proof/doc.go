@@ -17,7 +17,7 @@
 //	            any of another generation (as rules wrote that are gone)
 //	errors      an ICMP error passes only if its connection might; where the connection was judged, it does pass
 //	sources     nothing passes that arrives from a source which its interface or device cannot have
-//	this box    is reached by registered peers, management, probes, flows, neighbours, answers and path MTU errors alone, and
+//	this box    is reached by registered peers, management, probes, neighbours, answers and path MTU errors alone, and
 //	            seals packets only from a device's own address; it sends into a tunnel only what flows and probes say
 //
 // What is not: routing (it also drops an IPv4 source that is this box's own, so such a witness may not arrive); WireGuard's allowed

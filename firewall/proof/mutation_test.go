@@ -73,7 +73,8 @@ var mutations = []struct {
 	{"management from anywhere in its zone's contour", "replace rule inet shekara input handle <input|jump management> iifname adm0 ct direction original jump management", proof.Violated, "fe80::"},
 	{"two places swapped", `replace rule inet shekara from_iif handle <from_iif|map> meta mark set iifname map { "adm0" : 0x00400000, "dmz0.100" : 0x01000000, "ext0" : 0x00c00000, "sk-agencies" : 0x01400000, "sk-agencies6" : 0x01800000 }`, proof.Violated, "ext0"},
 	{"two ways swapped", `flush chain inet shekara to_oif; add rule inet shekara to_oif oifname vmap { "adm0" : goto to_zone_gateway-dmz, "dmz0.100" : goto to_zone_admin, "ext0" : goto to_zone_internet, "sk-agencies" : goto to_device_sk-agencies, "sk-agencies6" : goto to_device_sk-agencies6 }`, proof.Violated, "out adm0"},
-	{"a wider home of this box", "insert rule inet shekara to_address ip daddr 192.0.2.0/24 goto to_zone_gateway-dmz", proof.Violated, "> 192.0.2."},
+	{"another home of this box", "add rule inet shekara from_address meta mark set 0x00400000", proof.Violated, "out sk-agencies"},
+	{"flows that end at this box", "insert rule inet shekara input ct direction original meta mark set 0x01403000 jump flows_open", proof.Violated, "input, new: in sk-agencies 10.64.1."},
 	{"a chain leads nowhere", "flush chain inet shekara open_forward", proof.Violated, "is stopped"},
 
 	// Elements.

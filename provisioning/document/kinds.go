@@ -134,7 +134,7 @@ type Flow struct {
 	ToZone   string   `yaml:"toZone,omitempty" doc:"between zones: where it ends"`
 	From     []string `yaml:"from" doc:"source prefixes; of one family with to, inside one end's prefixes or the zone's"`
 	To       []string `yaml:"to" doc:"destination prefixes, inside the other end's prefixes or the zone's"`
-	Allow    []string `yaml:"allow" doc:"tcp/443, udp/5000-5010, icmp, icmpv6, tcp (all ports)"`
+	Allow    []string `yaml:"allow" doc:"tcp/443, udp/5000-5010, icmp, icmpv6, tcp (all ports, also 0; write it so rather than tcp/1-65535, which takes 16 set elements)"`
 	Service  string   `yaml:"service,omitempty" doc:"name of the Service that is used, where the contour rules ask for it (GWY-02, GWY-04)"`
 	Waiver   *Waiver  `yaml:"waiver,omitempty" doc:"lets the flow pass though it breaks a contour rule that allows waivers"`
 }

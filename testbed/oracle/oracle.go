@@ -165,6 +165,12 @@ func (o *Oracle) Allowed(p Packet) (bool, string) {
 	if p.To.Appliance {
 		return o.allowedToAppliance(p)
 	}
+	if p.From.Appliance && p.From.Peer == p.To.Peer {
+		return true, "an appliance speaks to its own zones"
+	}
+	if name := o.asked(p); name != "" {
+		return true, "probe of tunnel " + name
+	}
 	refusal := "no flow allows it"
 	for _, name := range sortedNames(o.flows) {
 		f := o.flows[name]
@@ -200,7 +206,7 @@ func (o *Oracle) throughTunnel(f flow, p Packet) string {
 		return "elsewhere"
 	}
 	switch {
-	case !p.From.Appliance && p.From.Zone != near.Zone:
+	case !p.From.Appliance && p.From.Zone != near.Zone: // an appliance sends from its address in that zone
 		return "the sender is not in zone " + near.Zone
 	case p.To.Zone != far.Zone:
 		return "the receiver is not in zone " + far.Zone
@@ -264,6 +270,28 @@ func (o *Oracle) allowedToAppliance(p Packet) (bool, string) {
 		}
 	}
 	return false, "only management and probes reach an appliance"
+}
+
+// asked is the tunnel, if any, whose far probe address an appliance asks and a host has, behind a device that no Site lists: another of our
+// appliances lets only flows pass on to hosts. The asking end may use any of its addresses.
+func (o *Oracle) asked(p Packet) string {
+	if !p.From.Appliance || p.Protocol != "icmp" && p.Protocol != "icmpv6" {
+		return ""
+	}
+	for _, s := range o.sites {
+		if slices.Contains(s.Peers, p.To.Peer) {
+			return ""
+		}
+	}
+	for _, name := range sortedNames(o.tunnels) {
+		t := o.tunnels[name]
+		for _, ends := range [][2]end{{t.Initiator, t.Owner}, {t.Owner, t.Initiator}} {
+			if t.Probe && !t.Inactive && ends[0].Peer == p.From.Peer && ends[1].Peer == p.To.Peer && p.Destination.String() == ends[1].ProbeAddress {
+				return name
+			}
+		}
+	}
+	return ""
 }
 
 // claimed reports whether any zone holds the address.

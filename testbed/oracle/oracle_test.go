@@ -110,6 +110,15 @@ func TestAllowed(t *testing.T) {
 		{"management from elsewhere", internal, edge, "10.30.0.8", "10.30.0.1", "tcp", 22, false, "only management"},
 		{"management through a tunnel", agencyA, edge, "10.30.0.7", "10.30.0.1", "tcp", 22, false, "only management"},
 		{"probe", Location{Peer: "a", Appliance: true}, edge, "10.64.1.1", "10.20.0.1", "icmp", 0, true, "probe"},
+		{"a flow to the appliance's address", internal, edge, "10.30.0.7", "10.20.0.1", "tcp", 443, false, "only management"},
+		{"a flow to the appliance's address through a tunnel", agencyA, edge, "10.64.1.5", "10.20.0.10", "tcp", 443, false, "only management"},
+		{"a flow from the appliance's address through a tunnel", Location{Peer: "a", Appliance: true}, gateway, "10.64.1.5", "10.20.0.10", "tcp", 443, true, "flow a-http"},
+		{"no flow from the appliance's address", Location{Peer: "a", Appliance: true}, gateway, "10.64.1.1", "10.20.0.10", "tcp", 443, false, "from"},
+		{"the appliance to its zone", edge, gateway, "10.20.0.1", "10.20.0.10", "udp", 123, true, "its own zones"},
+		{"port 0 is one of all", internal, gateway, "10.30.0.7", "10.20.0.10", "tcp", 0, true, "flow inside"},
+		{"probe of a host behind a foreign device", edge, agencyA, "10.20.0.1", "10.64.1.1", "icmp", 0, true, "probe of tunnel a"},
+		{"no probe of another host", edge, agencyA, "10.20.0.1", "10.64.1.2", "icmp", 0, false, ""},
+		{"no probe of a host behind an appliance", Location{Peer: "a", Appliance: true}, gateway, "10.64.1.1", "10.20.0.1", "icmp", 0, false, ""},
 		{"probe from another", agencyA, edge, "10.64.1.5", "10.20.0.1", "icmp", 0, false, "only management"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
