@@ -41,6 +41,7 @@ type engine struct {
 	streams   map[string]*packet.Running
 	captures  map[string]*capture
 	outcomes  map[string]report.Outcome // of steps by name, for controlBy
+	matrices  map[string]*sentMatrix    // by the step's name, for controlOf
 	number    int                       // of the step, for progress
 }
 
@@ -55,7 +56,7 @@ func (f failure) Unwrap() error { return f.error }
 func newEngine(s *scenario.Scenario, files fs.FS, programs, self string, progress io.Writer) *engine {
 	e := &engine{scenario: s, files: files, programs: programs, self: self, progress: progress,
 		variables: maps.Clone(s.Variables), running: map[string]*lab.Process{}, streams: map[string]*packet.Running{},
-		captures: map[string]*capture{}, outcomes: map[string]report.Outcome{}}
+		captures: map[string]*capture{}, outcomes: map[string]report.Outcome{}, matrices: map[string]*sentMatrix{}}
 	if e.variables == nil {
 		e.variables = map[string]string{}
 	}

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"shekara/testbed/oracle"
 	"shekara/testbed/packet"
@@ -29,55 +28,111 @@ type shot struct {
 // rounds is how often each packet is sent: the first may go to address resolution or to a handshake.
 const rounds = 4
 
+// sentMatrix is a matrix that was sent, and what the report says of it.
+type sentMatrix struct {
+	scenario.Matrix
+	table *report.Matrix
+	shots []shot
+}
+
 // matrix sends every host's packets to every other's services, looks where they arrive, and compares with the oracle.
 func (e *engine) matrix(ctx context.Context, step *report.Step, name string, m scenario.Matrix) error {
+	if m.ControlOf != "" {
+		return e.matrixControl(ctx, step, m.ControlOf)
+	}
 	judge, err := e.oracle(m.Documents)
 	if err != nil {
-		return err
-	}
-	w, err := e.watch()
-	if err != nil {
-		return err
-	}
-	defer w.Close()
-	if err := e.notDeaf(ctx, w, m.Hosts); err != nil {
 		return err
 	}
 	table, shots, err := e.plan(name, m, judge)
 	if err != nil {
 		return err
 	}
-	var expected []shot
-	for _, p := range shots {
-		if p.allowed {
-			expected = append(expected, p)
+	sent := &sentMatrix{m, table, shots}
+	if !slices.ContainsFunc(shots, func(s shot) bool { return s.allowed }) {
+		return errors.New("the oracle allows nothing: that nothing arrives would prove nothing")
+	}
+	w, err := e.fire(ctx, m.Hosts, shots)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	e.mu.Lock()
+	e.report.Matrices = append(e.report.Matrices, table)
+	e.matrices[name] = sent
+	e.mu.Unlock()
+	return e.verdict(step, sent, w)
+}
+
+// matrixControl sends the packets of an earlier matrix once more. All of them must arrive.
+func (e *engine) matrixControl(ctx context.Context, step *report.Step, name string) error {
+	e.mu.Lock()
+	sent := e.matrices[name]
+	e.mu.Unlock()
+	if sent == nil {
+		return fmt.Errorf("matrix %q was not sent", name)
+	}
+	shots := slices.Clone(sent.shots)
+	for i := range shots {
+		shots[i].marker, shots[i].allowed = packet.NewMarker(), true
+	}
+	w, err := e.fire(ctx, sent.Hosts, shots)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	var problems []error
+	stopped := 0
+	for i, p := range shots {
+		if !arrived(w, p) {
+			problems = append(problems, fmt.Errorf("%s from %s does not arrive at %s though nothing filters: that it was stopped proves nothing", p.packet, p.from, p.to))
+			continue
+		}
+		sent.table.Rows[p.row].Cells[p.cell].Controlled = true
+		if !sent.shots[i].allowed {
+			stopped++
 		}
 	}
-	if len(expected) == 0 {
-		return errors.New("the oracle allows nothing: that nothing arrives would prove nothing")
+	step.Facts = append(step.Facts, report.Fact{Name: "packets that were stopped before, and arrive now", Value: strconv.Itoa(stopped)})
+	return errors.Join(problems...)
+}
+
+// fire sends packets, several times, until all have arrived that should, and a while of quiet is over. The caller closes the watch.
+func (e *engine) fire(ctx context.Context, hosts []string, shots []shot) (*packet.Watch, error) {
+	w, err := e.watch()
+	if err != nil {
+		return nil, err
+	}
+	if err := e.fireAt(ctx, w, hosts, shots); err != nil {
+		w.Close()
+		return nil, err
+	}
+	return w, nil
+}
+
+func (e *engine) fireAt(ctx context.Context, w *packet.Watch, hosts []string, shots []shot) error {
+	if err := e.notDeaf(ctx, w, hosts); err != nil {
+		return err
 	}
 	for range rounds {
 		for _, p := range shots {
-			data, err := p.packet.Build(p.marker)
-			if err != nil {
+			if err := e.transmit(p.from, "", p.packet, p.marker); err != nil {
 				return err
-			}
-			if err := packet.Send(e.network.Host(p.from), "", data); err != nil {
-				return fmt.Errorf("send from %s: %w", p.from, err)
 			}
 		}
 		round, cancel := context.WithTimeout(ctx, resendEvery)
-		for _, p := range expected {
-			w.Wait(round, p.marker, []string{p.to})
+		for _, p := range shots {
+			if p.allowed {
+				w.Wait(round, p.marker, []string{p.to})
+			}
 		}
 		cancel()
 	}
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(quietFor):
-	}
-	return e.verdict(step, table, shots, w)
+	return pause(ctx, quietFor)
+}
+
+func arrived(w *packet.Watch, p shot) bool {
+	return slices.ContainsFunc(w.Seen(p.marker), func(s packet.Sighting) bool { return s.Place == p.to })
 }
 
 func (e *engine) oracle(documents []string) (*oracle.Oracle, error) {
@@ -137,21 +192,20 @@ func (e *engine) neighbour(name string) (host, iface string) {
 func (e *engine) plan(name string, m scenario.Matrix, judge *oracle.Oracle) (*report.Matrix, []shot, error) {
 	table := &report.Matrix{Name: name}
 	type target struct {
-		host     string
-		address  netip.Addr
-		protocol string
-		port     uint16
+		host    string
+		address netip.Addr
+		service
 	}
 	var targets []target
 	for _, host := range m.Hosts {
 		for _, address := range e.addresses(host) {
 			for _, service := range m.Services {
-				protocol, port, err := parseService(service)
+				parsed, err := parseService(service)
 				if err != nil {
 					return nil, nil, err
 				}
-				targets = append(targets, target{host, address, protocol, port})
-				table.Columns = append(table.Columns, fmt.Sprintf("%s %s %s", host, address, service))
+				targets = append(targets, target{host, address, parsed})
+				table.Columns = append(table.Columns, report.Column{Host: host, Address: address.String(), Service: service})
 			}
 		}
 	}
@@ -171,8 +225,8 @@ func (e *engine) plan(name string, m scenario.Matrix, judge *oracle.Oracle) (*re
 					continue
 				}
 				p := shot{from: from, to: t.host, row: len(table.Rows), cell: i, marker: packet.NewMarker(),
-					packet: packet.Packet{Source: sources[0], Destination: t.address, Protocol: t.protocol, Port: t.port, SourcePort: uint16(20000 + len(shots)%40000)}}
-				asked := oracle.Packet{From: e.location(from), To: e.location(t.host), Source: sources[0], Destination: t.address, Protocol: t.protocol, Port: t.port}
+					packet: packet.Packet{Source: sources[0], Destination: t.address, Protocol: t.protocol, Port: t.port, Pieces: t.pieces, SourcePort: uint16(20000 + len(shots)%40000)}}
+				asked := oracle.Packet{From: e.location(from), To: e.location(t.host), Source: sources[0], Destination: t.address, Protocol: t.protocol, Port: t.port, Later: t.pieces == packet.Later}
 				if t.protocol == "icmp" && !is4 {
 					asked.Protocol = "icmpv6"
 				}
@@ -193,12 +247,12 @@ func (e *engine) location(name string) oracle.Location {
 	return oracle.Location{Zone: h.Zone, Peer: h.Peer, Appliance: h.Kind == "edge" || h.Kind == "foreign"}
 }
 
-func (e *engine) verdict(step *report.Step, table *report.Matrix, shots []shot, w *packet.Watch) error {
+func (e *engine) verdict(step *report.Step, sent *sentMatrix, w *packet.Watch) error {
 	var problems []error
-	arrived := 0
-	for _, p := range shots {
-		came := slices.ContainsFunc(w.Seen(p.marker), func(s packet.Sighting) bool { return s.Place == p.to })
-		table.Rows[p.row].Cells[p.cell] = report.Cell{Asked: true, Arrived: came, Allowed: p.allowed, Reason: p.packet.String() + ": " + p.reason}
+	count := 0
+	for _, p := range sent.shots {
+		came := arrived(w, p)
+		sent.table.Rows[p.row].Cells[p.cell] = report.Cell{Asked: true, Arrived: came, Allowed: p.allowed, Reason: p.packet.String() + ": " + p.reason}
 		switch {
 		case came && !p.allowed:
 			problems = append(problems, fmt.Errorf("leaked: %s from %s arrived at %s: %s", p.packet, p.from, p.to, p.reason))
@@ -206,26 +260,33 @@ func (e *engine) verdict(step *report.Step, table *report.Matrix, shots []shot, 
 			problems = append(problems, fmt.Errorf("missing: %s from %s did not arrive at %s, which %s allows", p.packet, p.from, p.to, p.reason))
 		}
 		if came {
-			arrived++
+			count++
 		}
 	}
-	e.mu.Lock()
-	e.report.Matrices = append(e.report.Matrices, *table)
-	e.mu.Unlock()
-	step.Facts = append(step.Facts, report.Fact{Name: "packets sent", Value: strconv.Itoa(len(shots))},
-		report.Fact{Name: "arrived", Value: strconv.Itoa(arrived)}, report.Fact{Name: "stopped", Value: strconv.Itoa(len(shots) - arrived)})
+	step.Facts = append(step.Facts, report.Fact{Name: "packets sent", Value: strconv.Itoa(len(sent.shots))},
+		report.Fact{Name: "arrived", Value: strconv.Itoa(count)}, report.Fact{Name: "stopped", Value: strconv.Itoa(len(sent.shots) - count)})
 	return errors.Join(problems...)
 }
 
-// parseService reads tcp/443 or icmp.
-func parseService(text string) (protocol string, port uint16, err error) {
-	protocol, number, hasPort := strings.Cut(text, "/")
+// service is what a matrix sends.
+type service struct {
+	protocol string
+	port     uint16
+	pieces   packet.Pieces
+}
+
+// parseService reads tcp/443, icmp, gre, 253, "udp/53 fragments" or "udp/53 later".
+func parseService(text string) (service, error) {
+	words, pieces, _ := strings.Cut(text, " ")
+	protocol, number, hasPort := strings.Cut(words, "/")
+	s := service{protocol: protocol, pieces: packet.Pieces(pieces)}
 	if !hasPort {
-		return protocol, 0, nil
+		return s, nil
 	}
 	n, err := strconv.ParseUint(number, 10, 16)
 	if err != nil {
-		return "", 0, fmt.Errorf("service %q: a port is wanted: %w", text, err)
+		return s, fmt.Errorf("service %q: a port is wanted: %w", text, err)
 	}
-	return protocol, uint16(n), nil
+	s.port = uint16(n)
+	return s, nil
 }

@@ -93,15 +93,11 @@ func (e *engine) sendControl(ctx context.Context, w *packet.Watch, s scenario.Se
 
 // sendUntil sends a packet until it was seen at all places, again each second; with no places, once.
 func (e *engine) sendUntil(ctx context.Context, w *packet.Watch, from, iface string, p packet.Packet, marker packet.Marker, places []string) (missing []string, err error) {
-	data, err := p.Build(marker)
-	if err != nil {
-		return nil, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, arriveWithin)
 	defer cancel()
 	for {
-		if err := packet.Send(e.network.Host(from), iface, data); err != nil {
-			return nil, fmt.Errorf("send from %s: %w", from, err)
+		if err := e.transmit(from, iface, p, marker); err != nil {
+			return nil, err
 		}
 		if len(places) == 0 {
 			return nil, nil
@@ -115,9 +111,23 @@ func (e *engine) sendUntil(ctx context.Context, w *packet.Watch, from, iface str
 	}
 }
 
+// transmit sends a packet, or its fragments, once.
+func (e *engine) transmit(from, iface string, p packet.Packet, marker packet.Marker) error {
+	frames, err := p.Frames(marker)
+	if err != nil {
+		return err
+	}
+	for _, data := range frames {
+		if err := packet.Send(e.network.Host(from), iface, data); err != nil {
+			return fmt.Errorf("send from %s: %w", from, err)
+		}
+	}
+	return nil
+}
+
 func craft(p scenario.Packet) packet.Packet {
 	return packet.Packet{Source: p.Source, Destination: p.Destination, Protocol: p.Protocol, SourcePort: p.SourcePort, Port: p.Port,
-		Flags: p.Flags, TTL: p.TTL, Size: p.Size, Options: p.Options}
+		Flags: p.Flags, TTL: p.TTL, Size: p.Size, Options: p.Options, Pieces: packet.Pieces(p.Pieces)}
 }
 
 func placesOf(seen []packet.Sighting) string {

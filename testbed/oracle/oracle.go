@@ -19,8 +19,9 @@ type Packet struct {
 	To          Location
 	Source      netip.Addr // as written in it; may be a lie
 	Destination netip.Addr
-	Protocol    string // tcp, udp, icmp, icmpv6, sctp
+	Protocol    string // tcp, udp, icmp, icmpv6, sctp, or what no document can name
 	Port        uint16 // destination; 0 for ICMP
+	Later       bool   // a fragment without the first one, which alone names ports
 }
 
 // Location is where a host stands: in a zone, and behind a Peer, which is "" for hosts that no appliance protects.
@@ -144,15 +145,15 @@ func keep[T any](into map[string]T, name string, spec yaml.Node) error {
 	return nil
 }
 
-// Judges reports whether an appliance stands between sender and receiver: a Peer that a Site lists. Where only foreign devices do,
-// or nothing at all, documents decide nothing.
+// Judges reports whether an appliance stands between sender and receiver: a Peer that a Site lists, or one to which both have a
+// tunnel. Where only foreign devices do, or nothing at all, documents decide nothing.
 func (o *Oracle) Judges(p Packet) bool {
 	if p.From == p.To && !p.From.Appliance {
 		return false
 	}
 	for _, s := range o.sites {
 		for _, name := range s.Peers {
-			if name == p.From.Peer || name == p.To.Peer {
+			if name == p.From.Peer || name == p.To.Peer || o.joined(name, p.From.Peer) && o.joined(name, p.To.Peer) {
 				return true
 			}
 		}
@@ -160,8 +161,21 @@ func (o *Oracle) Judges(p Packet) bool {
 	return false
 }
 
+// joined reports whether there is a tunnel between two peers.
+func (o *Oracle) joined(a, b string) bool {
+	for _, t := range o.tunnels {
+		if t.Initiator.Peer == a && t.Owner.Peer == b || t.Initiator.Peer == b && t.Owner.Peer == a {
+			return true
+		}
+	}
+	return false
+}
+
 // Allowed says whether the packet should arrive, and by which document or for want of what. It is asked only what Judges accepts.
 func (o *Oracle) Allowed(p Packet) (bool, string) {
+	if p.Later {
+		return false, "a later fragment alone belongs to no connection"
+	}
 	if p.To.Appliance {
 		return o.allowedToAppliance(p)
 	}

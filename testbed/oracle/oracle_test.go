@@ -131,17 +131,34 @@ func TestAllowed(t *testing.T) {
 	}
 }
 
+func TestALaterFragmentAloneNeverPasses(t *testing.T) {
+	o, err := Read([]byte(documents))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := Packet{From: Location{Zone: "agencies", Peer: "a"}, To: Location{Zone: "gateway", Peer: "owner"}, Source: netip.MustParseAddr("10.64.1.5"),
+		Destination: netip.MustParseAddr("10.20.0.10"), Protocol: "udp", Port: 5000}
+	if got, reason := o.Allowed(p); !got {
+		t.Fatalf("the whole packet does not pass: %s", reason)
+	}
+	p.Later = true
+	if got, _ := o.Allowed(p); got {
+		t.Error("its second fragment alone passes")
+	}
+}
+
 func TestJudges(t *testing.T) {
 	o, err := Read([]byte(documents))
 	if err != nil {
 		t.Fatal(err)
 	}
-	agencyB, gateway, internal := Location{Zone: "agencies", Peer: "b"}, Location{Zone: "gateway", Peer: "owner"}, Location{Zone: "internal", Peer: "owner"}
+	agencyA, agencyB := Location{Zone: "agencies", Peer: "a"}, Location{Zone: "agencies", Peer: "b"}
+	gateway, internal := Location{Zone: "gateway", Peer: "owner"}, Location{Zone: "internal", Peer: "owner"}
 	stranger := Location{Zone: "internet"}
 	for _, test := range []struct {
 		from, to Location
 		want     bool
-	}{{agencyB, gateway, true}, {gateway, agencyB, true}, {gateway, internal, true}, {gateway, gateway, false}, {stranger, gateway, true}, {stranger, agencyB, false}, {agencyB, stranger, false}} {
+	}{{agencyB, gateway, true}, {gateway, agencyB, true}, {gateway, internal, true}, {gateway, gateway, false}, {stranger, gateway, true}, {stranger, agencyB, false}, {agencyB, stranger, false}, {agencyA, agencyB, true}} {
 		if got := o.Judges(Packet{From: test.from, To: test.to}); got != test.want {
 			t.Errorf("%+v to %+v: %v, want %v", test.from, test.to, got, test.want)
 		}

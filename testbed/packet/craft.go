@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
@@ -20,19 +21,35 @@ import (
 type Packet struct {
 	Source      netip.Addr
 	Destination netip.Addr
-	Protocol    string // tcp, udp, icmp (of the addresses' family), or sctp
+	Protocol    string // tcp, udp, icmp (of the addresses' family), sctp, gre, or the number of another
 	SourcePort  uint16 // 0: 40000
 	Port        uint16
 	Flags       string // of TCP: "syn" (default), "ack", "synack", "rst", "fin"
 	TTL         uint8  // 0: 64
 	Size        int    // of the payload in bytes, with the marker; less than its length: the marker's
 	Options     bool   // IPv4: with a source route option (RFC 791, 3.1); IPv6: with a destination options header
+	Pieces      Pieces
 }
+
+// Pieces says which fragments of a packet are sent.
+type Pieces string
+
+const (
+	Whole Pieces = ""          // the packet in one piece
+	Both  Pieces = "fragments" // in two, first the one with the ports
+	Later Pieces = "later"     // the second alone: it names no ports, and nothing comes that would
+)
 
 func (p Packet) String() string {
 	text := fmt.Sprintf("%s %s -> %s", p.Protocol, p.Source, p.Destination)
 	if p.Port != 0 {
 		text += fmt.Sprintf(" port %d", p.Port)
+	}
+	switch p.Pieces {
+	case Both:
+		text += " in two fragments"
+	case Later:
+		text += ", its second fragment alone"
 	}
 	return text
 }
@@ -61,7 +78,7 @@ func findMarker(data []byte) (Marker, bool) {
 	return Marker(data[at : at+markerLength]), true
 }
 
-// Build is the packet from its IP header on, checksums filled in.
+// Build is the whole packet from its IP header on, checksums filled in.
 func (p Packet) Build(marker Marker) ([]byte, error) {
 	if p.Source.Is4() != p.Destination.Is4() || !p.Source.IsValid() || !p.Destination.IsValid() {
 		return nil, fmt.Errorf("craft %s: source and destination must be addresses of one family", p)
@@ -76,6 +93,9 @@ func (p Packet) Build(marker Marker) ([]byte, error) {
 	payload := []byte(marker)
 	if p.Size > len(payload) {
 		payload = append(payload, bytes.Repeat([]byte{0x5a}, p.Size-len(payload))...)
+	}
+	if p.Pieces != Whole { // once more where the second fragment ends
+		payload = append(payload, marker...)
 	}
 	transport, protocol, err := p.transport(sourcePort, payload)
 	if err != nil {
@@ -150,6 +170,8 @@ func (p Packet) transport(sourcePort uint16, payload []byte) ([]gopacket.Seriali
 			Parameters: []layers.SCTPInitParameter{{Type: 0x8fff, Value: payload}},
 		}
 		return []gopacket.SerializableLayer{&layers.SCTP{SrcPort: layers.SCTPPort(sourcePort), DstPort: layers.SCTPPort(p.Port)}, init}, layers.IPProtocolSCTP, nil
+	case "gre": // RFC 2784, 2.1: no checksum, version 0, carries Ethernet
+		return []gopacket.SerializableLayer{&layers.GRE{Protocol: layers.EthernetTypeTransparentEthernetBridging}}, layers.IPProtocolGRE, nil
 	case "icmp":
 		if p.Source.Is4() {
 			return []gopacket.SerializableLayer{&layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(layers.ICMPv4TypeEchoRequest, 0), Id: sourcePort, Seq: 1}}, layers.IPProtocolICMPv4, nil
@@ -159,7 +181,10 @@ func (p Packet) transport(sourcePort uint16, payload []byte) ([]gopacket.Seriali
 			&layers.ICMPv6Echo{Identifier: sourcePort, SeqNumber: 1},
 		}, layers.IPProtocolICMPv6, nil
 	}
-	return nil, 0, fmt.Errorf("protocol %q: tcp, udp, icmp and sctp are known", p.Protocol)
+	if number, err := strconv.ParseUint(p.Protocol, 10, 8); err == nil {
+		return nil, layers.IPProtocol(number), nil // the marker stands right behind the IP header
+	}
+	return nil, 0, fmt.Errorf("protocol %q: tcp, udp, icmp, sctp, gre and numbers up to 255 are known", p.Protocol)
 }
 
 // Place is somewhere in the network: inside its namespace functions can be run (lab.Host).

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"html/template"
 	"io"
-	"strings"
 	"time"
 
 	"shekara/drawing"
@@ -24,10 +23,8 @@ func (r *Report) WriteHTML(w io.Writer) error {
 		"sign": func(c Cell) string {
 			return map[string]string{"arrived": "✓", "leaked": "!", "missing": "✗"}[cellClass(c)]
 		},
-		"groups":  groups,
-		"host":    func(d string) string { host, _, _ := strings.Cut(d, " "); return host },
-		"address": func(d string) string { _, address, _ := strings.Cut(d, " "); return address },
-		"share":   func() int { return 100 * r.Passed / max(1, r.Passed+r.Failed) },
+		"groups": groups,
+		"share":  func() int { return 100 * r.Passed / max(1, r.Passed+r.Failed) },
 	}).Parse(page)
 	if err != nil {
 		return fmt.Errorf("parse page: %w", err)
@@ -37,22 +34,18 @@ func (r *Report) WriteHTML(w io.Writer) error {
 
 // group is columns of one destination, side by side.
 type group struct {
-	Destination string
-	Services    []string
+	Host, Address string
+	Services      []string
 }
 
-func groups(m Matrix) []group {
+func groups(m *Matrix) []group {
 	var found []group
-	for _, column := range m.Columns {
-		destination, service := "", column
-		if at := strings.LastIndexByte(column, ' '); at >= 0 {
-			destination, service = column[:at], column[at+1:]
-		}
-		if len(found) == 0 || found[len(found)-1].Destination != destination {
-			found = append(found, group{Destination: destination})
+	for _, c := range m.Columns {
+		if n := len(found); n == 0 || found[n-1].Host != c.Host || found[n-1].Address != c.Address {
+			found = append(found, group{Host: c.Host, Address: c.Address})
 		}
 		last := &found[len(found)-1]
-		last.Services = append(last.Services, service)
+		last.Services = append(last.Services, c.Service)
 	}
 	return found
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -18,7 +19,7 @@ type Report struct {
 	Passed      int           `json:"passed"`
 	Failed      int           `json:"failed"`
 	Steps       []*Step       `json:"steps"`
-	Matrices    []Matrix      `json:"matrices,omitempty"`
+	Matrices    []*Matrix     `json:"matrices,omitempty"`
 	Topology    Topology      `json:"topology"`
 	Machine     string        `json:"machine"` // kernel and processors, for figures mean nothing without
 }
@@ -53,9 +54,18 @@ const (
 // Matrix is who reached whom.
 type Matrix struct {
 	Name    string   `json:"name"`
-	Columns []string `json:"columns"` // destination and service
+	Columns []Column `json:"columns"`
 	Rows    []Row    `json:"rows"`
 }
+
+// Column is one destination and service. Those of one destination stand side by side.
+type Column struct {
+	Host    string `json:"host"`
+	Address string `json:"address"`
+	Service string `json:"service"`
+}
+
+func (c Column) String() string { return c.Host + " " + c.Address + " " + c.Service }
 
 // Row is one sender.
 type Row struct {
@@ -65,10 +75,11 @@ type Row struct {
 
 // Cell is one packet's fate.
 type Cell struct {
-	Asked   bool   `json:"asked"`   // false: nothing was sent (a host to itself)
-	Arrived bool   `json:"arrived"` // what was seen
-	Allowed bool   `json:"allowed"` // what the oracle says
-	Reason  string `json:"reason,omitempty"`
+	Asked      bool   `json:"asked"`                // false: nothing was sent (a host to itself)
+	Arrived    bool   `json:"arrived"`              // what was seen
+	Allowed    bool   `json:"allowed"`              // what the oracle says
+	Controlled bool   `json:"controlled,omitempty"` // the same packet arrived when nothing filtered
+	Reason     string `json:"reason,omitempty"`
 }
 
 // Right reports whether what was seen is what should be.
@@ -134,13 +145,21 @@ func writeSteps(b *strings.Builder, steps []*Step, indent string) {
 	}
 }
 
-// writeMatrix prints a column's number instead of its name, and the names below.
-func writeMatrix(b *strings.Builder, m Matrix) {
+// widestMatrix is how many columns a matrix may have that is printed cell by cell.
+const widestMatrix = 40
+
+// writeMatrix prints a column's number instead of its name, and the names below. A wider matrix has one column for each destination.
+func writeMatrix(b *strings.Builder, m *Matrix) {
 	widest := 0
 	for _, row := range m.Rows {
 		widest = max(widest, len(row.Name))
 	}
-	fmt.Fprintf(b, "\n%s (+ arrived as allowed, . stopped as it must, L leaked, M missing)\n%*s", m.Name, widest, "")
+	fmt.Fprintf(b, "\n%s (+ arrived as allowed, . stopped as it must, L leaked, M missing)\n", m.Name)
+	if len(m.Columns) > widestMatrix {
+		writeWide(b, m, widest)
+		return
+	}
+	fmt.Fprintf(b, "%*s", widest, "")
 	for i := range m.Columns {
 		fmt.Fprintf(b, " %2d", i+1)
 	}
@@ -152,8 +171,50 @@ func writeMatrix(b *strings.Builder, m Matrix) {
 		}
 		b.WriteByte('\n')
 	}
-	for i, name := range m.Columns {
-		fmt.Fprintf(b, "%*s %2d = %s\n", widest, "", i+1, name)
+	for i, column := range m.Columns {
+		fmt.Fprintf(b, "%*s %2d = %s\n", widest, "", i+1, column)
+	}
+	writeControlled(b, m)
+}
+
+// writeWide prints the services of a destination as one word, a sign for each in their order.
+func writeWide(b *strings.Builder, m *Matrix, widest int) {
+	list := groups(m)
+	for _, row := range m.Rows {
+		at, line := 0, ""
+		for _, g := range list {
+			cells := row.Cells[at : at+len(g.Services)]
+			if at += len(g.Services); !slices.ContainsFunc(cells, func(c Cell) bool { return c.Asked }) {
+				continue
+			}
+			line += "  " + g.Host + " "
+			for _, c := range cells {
+				line += strings.TrimSpace(c.sign())
+			}
+		}
+		if line != "" {
+			fmt.Fprintf(b, "%*s%s\n", widest, row.Name, line)
+		}
+	}
+	fmt.Fprintf(b, "%*s  each sign, in this order: %s\n", widest, "", strings.Join(list[0].Services, ", "))
+	writeControlled(b, m)
+}
+
+// writeControlled says whether the same packets arrived when nothing filtered.
+func writeControlled(b *strings.Builder, m *Matrix) {
+	stopped, controlled := 0, 0
+	for _, row := range m.Rows {
+		for _, c := range row.Cells {
+			if c.Asked && !c.Arrived {
+				stopped++
+				if c.Controlled {
+					controlled++
+				}
+			}
+		}
+	}
+	if controlled > 0 {
+		fmt.Fprintf(b, "Of %d packets that were stopped, %d arrived when nothing filtered.\n", stopped, controlled)
 	}
 }
 

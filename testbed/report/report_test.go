@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -21,8 +22,8 @@ func sample() *Report {
 			{Name: "bad", Line: 7, Outcome: Failed, Problem: "it did not", Output: "one\ntwo"},
 			{Name: "both", Outcome: Failed, Steps: []*Step{{Name: "left", Outcome: Passed}, {Name: "right", Outcome: Skipped}}},
 		},
-		Matrices: []Matrix{{Name: "matrix", Columns: []string{"b tcp/1", "b tcp/2", "b tcp/3", "b tcp/4"}, Rows: []Row{{Name: "a", Cells: []Cell{
-			{Asked: true, Arrived: true, Allowed: true}, {Asked: true}, {Asked: true, Arrived: true}, {Asked: true, Allowed: true}}}}}},
+		Matrices: []*Matrix{{Name: "matrix", Columns: []Column{{"b", "::2", "tcp/1"}, {"b", "::2", "tcp/2"}, {"b", "::2", "tcp/3"}, {"b", "::2", "tcp/4"}}, Rows: []Row{{Name: "a", Cells: []Cell{
+			{Asked: true, Arrived: true, Allowed: true}, {Asked: true, Controlled: true}, {Asked: true, Arrived: true}, {Asked: true, Allowed: true}}}}}},
 		Topology: Topology{
 			Hosts: []Host{{Name: "a", Kind: "host", Group: "<G>"}, {Name: "r", Kind: "router"}, {Name: "b", Kind: "edge", Contour: "internal"}, {Name: "c", Kind: "server"}},
 			Links: []Link{
@@ -56,15 +57,32 @@ failed  both (0s)
 matrix (+ arrived as allowed, . stopped as it must, L leaked, M missing)
    1  2  3  4
 a  +  .  L  M
-   1 = b tcp/1
-   2 = b tcp/2
-   3 = b tcp/3
-   4 = b tcp/4
+   1 = b ::2 tcp/1
+   2 = b ::2 tcp/2
+   3 = b ::2 tcp/3
+   4 = b ::2 tcp/4
+Of 2 packets that were stopped, 1 arrived when nothing filtered.
 
 2 passed, 2 failed
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestWideMatrixHasOneWordForEachDestination(t *testing.T) {
+	r := sample()
+	m := r.Matrices[0]
+	for i := range widestMatrix {
+		m.Columns = append(m.Columns, Column{"c", "::3", fmt.Sprintf("tcp/%d", i)})
+		m.Rows[0].Cells = append(m.Rows[0].Cells, Cell{Asked: i < 2, Arrived: i == 1, Allowed: i == 1})
+	}
+	var out bytes.Buffer
+	if err := r.WriteText(&out); err != nil {
+		t.Fatal(err)
+	}
+	if want := "\na  b +.LM  c .+\n"; !strings.Contains(out.String(), want) {
+		t.Errorf("no %q in %s", want, out.String())
 	}
 }
 

@@ -182,6 +182,7 @@ type Packet struct {
 	TTL         uint8      `yaml:"ttl"`
 	Size        int        `yaml:"size"`
 	Options     bool       `yaml:"options"`
+	Pieces      string     `yaml:"pieces"` // empty: whole; fragments: in two; later: the second fragment alone
 }
 
 // Send sends a crafted packet and looks where it arrives. Places are "host" or "host/interface".
@@ -219,8 +220,11 @@ type Reach struct {
 // Matrix sends every host's packets to every other's services and compares with the oracle.
 type Matrix struct {
 	Hosts     []string `yaml:"hosts"`
-	Services  []string `yaml:"services"`  // tcp/80, udp/53, icmp
+	Services  []string `yaml:"services"`  // tcp/80, icmp, gre, 253; "udp/53 fragments" in two pieces, "udp/53 later" the second alone
 	Documents []string `yaml:"documents"` // for the oracle
+	// ControlOf names an earlier matrix whose packets are sent once more, now that nothing filters: each of them must arrive. So it is
+	// shown that those which did not arrive were stopped, and not lost, misrouted or overlooked. The other fields stay empty.
+	ControlOf string `yaml:"controlOf"`
 }
 
 // Impair makes an impairable link bad, or good again.

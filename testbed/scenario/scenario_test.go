@@ -61,6 +61,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"impaired where it cannot be", "impairable: true", "mtu: 1400", "is not impairable"},
 		{"bad expression", `"^$"`, `"("`, "missing closing"},
 		{"bad address", "192.0.2.1/24", "192.0.2.1", "192.0.2.1"},
+		{"matrix that controls none", "  - {name: killed", "  - {name: m, matrix: {controlOf: positive}}\n  - {name: killed", `controlOf "positive" names no earlier matrix`},
 		{"loop without values", "  - {name: killed", "  - forEach: {var: i, steps: []}\n  - {name: killed", "forEach needs"},
 		{"loop too long", "  - {name: killed", "  - forEach: {var: i, range: 6000, steps: [{name: z}]}\n  - {name: killed", "at most"},
 	} {

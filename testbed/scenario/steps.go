@@ -73,7 +73,14 @@ func (v *validator) step(s Step) {
 		v.reach(s)
 	case "matrix":
 		v.on(s, s.Matrix.Hosts...)
-		if len(s.Matrix.Hosts) < 2 || len(s.Matrix.Services) == 0 || len(s.Matrix.Documents) == 0 {
+		if earlier := s.Matrix.ControlOf; earlier != "" {
+			if was, known := v.done[earlier]; !known || was.Matrix == nil || was.Matrix.ControlOf != "" {
+				v.problem(s.Line, "step %q: controlOf %q names no earlier matrix", s.Name, earlier)
+			}
+			if len(s.Matrix.Hosts)+len(s.Matrix.Services)+len(s.Matrix.Documents) > 0 {
+				v.problem(s.Line, "step %q: a matrix with controlOf has the hosts, services and documents of the other", s.Name)
+			}
+		} else if len(s.Matrix.Hosts) < 2 || len(s.Matrix.Services) == 0 || len(s.Matrix.Documents) == 0 {
 			v.problem(s.Line, "step %q: matrix needs two hosts, a service and documents", s.Name)
 		}
 	case "impair":
