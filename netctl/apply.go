@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -91,6 +92,12 @@ func (h *Host) change(ops []Op, known map[string]int) []Failure {
 	requests := make([]request, 0, len(ops))
 	asked := make([]Op, 0, len(ops))
 	for _, op := range ops {
+		if op.Address != nil {
+			if err := h.deleteAddress(op); err != nil {
+				failures = append(failures, Failure{op, err})
+			}
+			continue
+		}
 		m, err := h.request(op, known)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && op.Verb == Delete:
@@ -108,6 +115,57 @@ func (h *Host) change(ops []Op, known map[string]int) []Failure {
 		}
 	}
 	return failures
+}
+
+// deleteAddress takes an address off a link of ours. When the last IPv4 address of a link goes the kernel takes all its IPv4 routes
+// along (fib_inetaddr_event(): "Last address was deleted from this interface. Disable IP."), so ours are put back at once.
+func (h *Host) deleteAddress(op Op) error {
+	fail := func(err error) error {
+		return &Error{Op: op.Verb.String() + " address", Object: op.Address.String(), Err: err}
+	}
+	if op.Verb != Delete || !strings.HasPrefix(op.Address.Link, LinkPrefix) || !op.Address.Prefix.IsValid() {
+		return fail(fs.ErrInvalid)
+	}
+	link, err := h.links.LinkByName(op.Address.Link)
+	var missing netlink.LinkNotFoundError
+	if errors.As(err, &missing) { // its addresses went with it
+		return nil
+	}
+	if err != nil {
+		return fail(err)
+	}
+	list, err := h.links.AddrList(link, netlink.FAMILY_ALL)
+	if err != nil {
+		return fail(err)
+	}
+	index := link.Attrs().Index
+	routes, err := h.rtnl.dumpRoutes(routeFilter{family: unix.AF_INET, link: index}, func(int) string { return op.Address.Link })
+	if err != nil {
+		return fail(err)
+	}
+	for _, address := range list { // as the kernel has it: the far end of a link, its label and its lifetime
+		bits, _ := address.Mask.Size()
+		if ip, ok := netip.AddrFromSlice(address.IP); !ok || netip.PrefixFrom(ip.Unmap(), bits) != op.Address.Prefix {
+			continue
+		}
+		if err := h.links.AddrDel(link, &address); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			return fail(err)
+		}
+	}
+	back := make([]request, 0, len(routes))
+	for _, route := range routes {
+		back = append(back, changeRoute(route, index, unix.NLM_F_CREATE|unix.NLM_F_EXCL))
+	}
+	var failed []error
+	for _, err := range h.rtnl.execute(back) {
+		if err != nil && !errors.Is(err, unix.EEXIST) { // most are still there
+			failed = append(failed, err)
+		}
+	}
+	if err := errors.Join(failed...); err != nil {
+		return fail(err)
+	}
+	return nil
 }
 
 func (h *Host) request(op Op, known map[string]int) (request, error) {

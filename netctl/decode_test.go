@@ -46,6 +46,10 @@ func FuzzDecode(f *testing.F) {
 		if rule, ok := decodeRule(body); ok {
 			_ = rule.describe()
 		}
+		_ = decodeLinkName(body)
+		if address, ok := decodeAddress(body, linkName); ok && !address.Prefix.IsValid() {
+			t.Errorf("address %v", address)
+		}
 		for _, flags := range []uint16{0, unix.NLM_F_ACK_TLVS} {
 			_ = kernelError(unix.NlMsghdr{Flags: flags}, body)
 		}

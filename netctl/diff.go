@@ -18,17 +18,38 @@ import (
 // Two routes of spec with the same table, prefix and metric cannot both be: the one that sorts first counts.
 func Diff(spec Spec, state State) []Op {
 	var adds, deletes []Op
-	addsOfRoutes, deletesOfRoutes := diffRoutes(spec.Routes, state.Routes)
+	addsOfRoutes, deletesOfRoutes := diffRoutes(spec.Routes, state.Routes, state.Strangers)
 	adds = append(adds, addsOfRoutes...)
 	addsOfRules, deletesOfRules := diffRules(spec.Rules, state.Rules)
 	adds = append(adds, addsOfRules...)
 	adds = append(adds, diffSysctls(spec.Sysctls, state.Sysctls)...)
+	deletes = append(deletes, diffAddresses(state.Links)...)
 	deletes = append(deletes, deletesOfRules...)
 	deletes = append(deletes, deletesOfRoutes...)
 	return append(adds, deletes...)
 }
 
-func diffRoutes(want, have []Route) (changes, deletes []Op) {
+// diffAddresses takes away what somebody put on links of ours: it would answer, and be a source, inside the tunnels.
+func diffAddresses(links []Link) []Op {
+	var ops []Op
+	for _, link := range links {
+		if !strings.HasPrefix(link.Name, LinkPrefix) {
+			continue
+		}
+		for _, address := range link.Addresses {
+			if !address.Addr().IsLinkLocalUnicast() || address.Addr().Is4() {
+				ops = append(ops, Op{Verb: Delete, Address: &Address{link.Name, address}})
+			}
+		}
+	}
+	return ops
+}
+
+func diffRoutes(want, have, strangers []Route) (changes, deletes []Op) {
+	taken := make(map[routeKey]bool, len(strangers))
+	for _, route := range strangers {
+		taken[route.key()] = true
+	}
 	there := make(map[routeKey][]Route, len(have))
 	for _, route := range sortedRoutes(have) {
 		there[route.key()] = append(there[route.key()], route)
@@ -41,6 +62,8 @@ func diffRoutes(want, have []Route) (changes, deletes []Op) {
 		}
 		there[key] = nil
 		switch {
+		case !found && taken[key]: // somebody replaced ours
+			changes = append(changes, Op{Verb: Set, Route: &route})
 		case !found:
 			changes = append(changes, Op{Verb: Add, Route: &route})
 		case len(old) > 1:

@@ -86,6 +86,9 @@ func (h *Host) Observe(ctx context.Context, sysctls []string) (State, error) {
 		}
 	}
 	slices.SortFunc(state.Routes, compareRoutes)
+	if err := h.observeStrangers(&state, name); err != nil {
+		return State{}, err
+	}
 	rules, err := h.rtnl.dumpRules()
 	if err != nil {
 		return State{}, &Error{Op: "list rules", Err: err}
@@ -102,6 +105,31 @@ func (h *Host) Observe(ctx context.Context, sysctls []string) (State, error) {
 		err = h.space.Do(func() (err error) { state.Sysctls, err = readSysctls(sysctls); return err })
 	}
 	return state, err
+}
+
+// observeStrangers looks for routes of others in our tables. The kernel filters a dump by one protocol or not at all, so this reads the
+// tables that are ours once more.
+func (h *Host) observeStrangers(state *State, name func(index int) string) error {
+	tables := map[uint32]bool{InnerTable: true}
+	for _, route := range state.Routes {
+		if OwnTable(route.Table) {
+			tables[route.Table] = true
+		}
+	}
+	for table := range tables {
+		for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
+			routes, err := h.rtnl.dumpRoutes(routeFilter{family: family, table: table, strangers: true}, name)
+			if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
+				return &Error{Op: "list routes of others", Object: fmt.Sprintf("table %d, %s", table, familyName(family)), Err: err}
+			}
+			state.Strangers = append(state.Strangers, routes...)
+		}
+	}
+	slices.SortFunc(state.Strangers, compareRoutes)
+	for _, route := range state.Strangers {
+		state.Shadowing = append(state.Shadowing, "route "+route.String())
+	}
+	return nil
 }
 
 func familyName(family byte) string {
@@ -192,7 +220,7 @@ func (h *Host) RouteHeld(route Route) (bool, error) {
 	if route.Kind == Unicast {
 		var taken []Route
 		err := h.rtnl.ask(matchRoute(route, index), func(kind uint16, body []byte) {
-			if kind == unix.RTM_NEWROUTE {
+			if kind == unix.RTM_NEWROUTE && ofProtocol(body) {
 				taken = decodeRoute(nil, body, name)
 			}
 		})

@@ -17,7 +17,7 @@ func world(t *testing.T) (*netctl.Host, *nstest.H, *nstest.H) {
 	h, neighbour := nstest.Host(t, "host"), nstest.Host(t, "neighbour")
 	nstest.Link(t, h, "eth0", []string{"192.0.2.1/24", "2001:db8:1::1/64"}, neighbour, "eth0", []string{"192.0.2.254/24", "2001:db8:1::fe/64"})
 	nstest.Link(t, h, "eth1", []string{"198.51.100.1/24", "2001:db8:2::1/64"}, neighbour, "eth1", []string{"198.51.100.254/24", "2001:db8:2::fe/64"})
-	nstest.Link(t, h, "sk-a", []string{"10.0.0.1/32"}, neighbour, "a", nil)
+	nstest.Link(t, h, "sk-a", nil, neighbour, "a", nil)
 	var host *netctl.Host
 	h.Do(func() {
 		var err error
@@ -62,6 +62,10 @@ func TestHostContract(t *testing.T) {
 			DeleteRoute: func(route netctl.Route) {
 				h.Run("ip", family(route), "route", "delete", route.Prefix.String(), "dev", route.Link, "table", fmt.Sprint(route.Table))
 			},
+			ReplaceRoute: func(route netctl.Route) {
+				h.Run("ip", family(route), "route", "replace", route.Prefix.String(), "dev", route.Link, "table", fmt.Sprint(route.Table))
+			},
+			AddAddress: func(link, address string) { h.Run("ip", "address", "add", address, "dev", link) },
 		}
 	})
 }

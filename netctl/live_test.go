@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -249,10 +250,11 @@ func TestRulesOfOthers(t *testing.T) {
 func TestWatch(t *testing.T) {
 	host, h, _ := world(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	hints, err := host.Watch(ctx)
+	watch, err := host.Watch(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
+	hints := watch.Hints()
 	hint := func(why string) {
 		t.Helper()
 		select {
@@ -311,10 +313,94 @@ func TestWatch(t *testing.T) {
 	must(t, host.Apply(t.Context(), netctl.Diff(netctl.Spec{Routes: routes}, netctl.State{})))
 	hint("a burst")
 	quiet()
+	if heard := watch.Heard(); len(heard.Changes) > 64 || len(heard.Transactions) > 64 {
+		t.Errorf("kept are %d changes of routing and %d of the filter", len(heard.Changes), len(heard.Transactions))
+	}
 	h.Run("ip", "link", "set", "eth0", "mtu", "1500")
 	hint("a change after the burst")
 	cancel()
 	for range hints { // closes, or the test hangs
+	}
+}
+
+// TestWatchNamesWhoAndWhat: what others do to what is ours is heard with its author as far as the kernel tells; what we do, and what is
+// not ours, is not.
+func TestWatchNamesWhoAndWhat(t *testing.T) {
+	host, h, _ := world(t)
+	watch, err := host.Watch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	routes := manyRoutes(10, false)
+	must(t, host.Apply(t.Context(), netctl.Diff(netctl.Spec{Routes: routes, Rules: []netctl.Rule{{Priority: netctl.InnerRulePriority, Table: netctl.InnerTable}}}, netctl.State{})))
+	h.Run("ip", "route", "add", "203.0.113.0/24", "dev", "eth0")
+	h.Run("ip", "address", "add", "192.0.2.77/32", "dev", "eth0")
+	if heard := watch.Heard(); len(heard.Changes) > 0 || len(heard.Transactions) > 0 || heard.More > 0 || heard.Lost > 0 {
+		t.Fatalf("our own and what is not ours: %+v", heard)
+	}
+	table := fmt.Sprint(netctl.InnerTable)
+	for _, c := range []struct{ argv, want string }{
+		{"ip route replace 10.0.0.0/32 dev eth0 metric 1 table " + table, "add route of protocol 3: 10.0.0.0/32 dev eth0 table 21323 metric 1"},
+		{"ip route delete 10.0.0.1/32 dev sk-a metric 1 table " + table, "delete route 10.0.0.1/32 dev sk-a table 21323 metric 1"},
+		{"ip rule add pref 77 lookup 7", "add ipv4 rule 77: lookup 7 (protocol 0)"},
+		{"ip rule delete pref 5210", "delete ipv4 rule 5210: lookup 21323 (protocol 83)"},
+		{"ip address add 192.0.2.99/32 dev sk-a", "add address 192.0.2.99/32 on sk-a"},
+		{"ip link set sk-a down", "change link sk-a"},
+		{"nft add table inet shekara", "add table inet shekara"},
+	} {
+		h.Run(strings.Fields(c.argv)...)
+		heard := watch.Heard()
+		var told []string
+		for _, change := range heard.Changes {
+			told = append(told, change.Text)
+			if !strings.HasPrefix(change.By(), "unknown (netlink port ") && change.Port != 0 {
+				t.Errorf("%s: by %s", c.argv, change.By())
+			}
+		}
+		for _, tx := range heard.Transactions {
+			told = append(told, tx.Objects[0].String())
+			if tx.Command != "nft" || !strings.HasPrefix(tx.By(), "nft (process ") {
+				t.Errorf("%s: by %s", c.argv, tx.By())
+			}
+		}
+		if !slices.Contains(told, c.want) {
+			t.Errorf("%s: heard %q, want %q", c.argv, told, c.want)
+		}
+	}
+}
+
+// TestWhatSomebodyDidToOursIsUndone: the place of a route is taken, and a link of ours has an address.
+func TestWhatSomebodyDidToOursIsUndone(t *testing.T) {
+	host, h, _ := world(t)
+	spec := netctl.Spec{Routes: append(manyRoutes(4, false), manyRoutes(4, true)...)}
+	must(t, host.Apply(t.Context(), netctl.Diff(spec, netctl.State{})))
+	table := fmt.Sprint(netctl.InnerTable)
+	h.Run("ip", "route", "replace", "10.0.0.0/32", "dev", "eth0", "metric", "1", "table", table)
+	h.Run("ip", "-6", "route", "replace", "2001:db8:900::/64", "dev", "eth0", "metric", "1", "table", table)
+	h.Run("ip", "route", "add", "10.0.0.9/32", "dev", "eth0", "table", table)
+	for _, address := range []string{"192.0.2.99/32", "2001:db8:3::1/64", "fe80::99/64"} { // the last one is the kernel's to give
+		h.Run("ip", "address", "add", address, "dev", "sk-a")
+	}
+	state, err := host.Observe(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(state.Strangers) != 3 || !slices.Contains(state.Shadowing, "route 10.0.0.9/32 dev eth0 table 21323 metric 0") {
+		t.Errorf("strangers %v, shadowing %q", state.Strangers, state.Shadowing)
+	}
+	ops := netctl.Diff(spec, state)
+	if len(ops) != 4 {
+		t.Errorf("to do: %v", ops)
+	}
+	must(t, host.Apply(t.Context(), ops))
+	if state, err = host.Observe(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if left := netctl.Diff(spec, state); len(left) > 0 || len(state.Strangers) != 1 {
+		t.Errorf("left to do: %v; strangers %v", left, state.Strangers)
+	}
+	if out := h.Run("ip", "-6", "address", "show", "dev", "sk-a"); !strings.Contains(out, "fe80::99") {
+		t.Errorf("the link-local address is gone:\n%s", out)
 	}
 }
 
@@ -361,7 +447,7 @@ func BenchmarkRoutes(b *testing.B) {
 	probetest.Need(b, probe.Root, probe.Namespaces)
 	for _, ipv6 := range []bool{false, true} {
 		h, neighbour := nstest.Host(b, "h"), nstest.Host(b, "n")
-		nstest.Link(b, h, "sk-a", []string{"10.0.0.1/32"}, neighbour, "a", nil)
+		nstest.Link(b, h, "sk-a", nil, neighbour, "a", nil)
 		var host *netctl.Host
 		h.Do(func() {
 			var err error
@@ -378,7 +464,7 @@ func BenchmarkRoutes(b *testing.B) {
 				b.Fatal(err)
 			}
 			if _, err := h.Netlink.LinkByName("sk-a"); err != nil {
-				nstest.Link(b, h, "sk-a", []string{"10.0.0.1/32"}, neighbour, fmt.Sprint("a", b.Elapsed().Nanoseconds()%1e9), nil)
+				nstest.Link(b, h, "sk-a", nil, neighbour, fmt.Sprint("a", b.Elapsed().Nanoseconds()%1e9), nil)
 			}
 			b.StartTimer()
 		}

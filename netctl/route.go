@@ -101,12 +101,17 @@ type routeFilter struct {
 	table  uint32
 	kind   byte
 	link   int
+	// strangers asks for the routes of others instead of ours. The kernel does not know this filter: all of the table are read.
+	strangers bool
 }
 
-// dumpRoutes returns our routes. name gives the name of a link by its index.
+// dumpRoutes returns our routes, or those of others. name gives the name of a link by its index.
 func (r *rtnl) dumpRoutes(filter routeFilter, name func(index int) string) ([]Route, error) {
 	header := make([]byte, unix.SizeofRtMsg)
 	header[0], header[5], header[7] = filter.family, RouteProtocol, filter.kind
+	if filter.strangers {
+		header[5] = unix.RTPROT_UNSPEC
+	}
 	var routes []Route
 	for attempt := 1; ; attempt++ {
 		m := newRequest(unix.RTM_GETROUTE, 0, header)
@@ -118,7 +123,7 @@ func (r *rtnl) dumpRoutes(filter routeFilter, name func(index int) string) ([]Ro
 		}
 		routes = routes[:0]
 		err := r.dump(m, func(kind uint16, body []byte) {
-			if kind == unix.RTM_NEWROUTE {
+			if kind == unix.RTM_NEWROUTE && ofProtocol(body) != filter.strangers {
 				routes = decodeRoute(routes, body, name)
 			}
 		})
@@ -135,10 +140,13 @@ func (r *rtnl) dumpRoutes(filter routeFilter, name func(index int) string) ([]Ro
 	}
 }
 
+// ofProtocol says whether the route in the body of a message bears our number.
+func ofProtocol(body []byte) bool { return len(body) >= unix.SizeofRtMsg && body[5] == RouteProtocol }
+
 // decodeRoute appends the route in the body of an RTM_NEWROUTE message, or several if it has several next hops; nothing if
-// it is not ours or malformed.
+// it is malformed or only cached.
 func decodeRoute(routes []Route, body []byte, name func(index int) string) []Route {
-	if len(body) < unix.SizeofRtMsg || body[5] != RouteProtocol {
+	if len(body) < unix.SizeofRtMsg {
 		return routes
 	}
 	flags := binary.NativeEndian.Uint32(body[8:])

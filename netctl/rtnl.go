@@ -50,6 +50,15 @@ func openRTNL() (*rtnl, error) {
 	return &rtnl{fd: fd}, nil
 }
 
+// port is by which the kernel tells our requests from others'; 0: it is not known.
+func (r *rtnl) port() uint32 {
+	name, err := unix.Getsockname(r.fd)
+	if own, ok := name.(*unix.SockaddrNetlink); ok && err == nil {
+		return own.Pid
+	}
+	return 0
+}
+
 func (r *rtnl) close() error { return unix.Close(r.fd) }
 
 // request is one netlink message without its sequence number: header, family header and attributes.

@@ -94,9 +94,15 @@ type State struct {
 	Rules   []Rule
 	Sysctls map[string]string // the keys that were asked for; one that the kernel does not have is absent
 
+	// Strangers are routes of others in tables of ours. One in the very place of a route of ours gives way to it; the others are
+	// reported, never repaired.
+	Strangers []Route
 	// Shadowing is rules of others that decide before ours do, as text. They are reported, never repaired.
 	Shadowing []string
 }
+
+// OwnTable says whether a route table is ours alone: InnerTable, and those of local peer IPs, which have the number of a mark.
+func OwnTable(table uint32) bool { return table == InnerTable || table>>16 == InnerTable }
 
 // Link is a network interface as the kernel shows it.
 type Link struct {
@@ -119,14 +125,24 @@ const (
 
 func (v Verb) String() string { return [...]string{"add", "delete", "set"}[v] }
 
-// Op is one step between State and Spec. Exactly one of Route, Rule and Key is set.
+// Address is an address on a link of ours. Comparable.
+type Address struct {
+	Link   string
+	Prefix netip.Prefix // the address, with the length of its network
+}
+
+func (a Address) String() string { return fmt.Sprintf("address %s on %s", a.Prefix, a.Link) }
+
+// Op is one step between State and Spec. Exactly one of Route, Rule, Address and Key is set. Addresses are only ever deleted: links of
+// ours have none but the link-local one that the kernel gives them.
 type Op struct {
-	Verb  Verb
-	Route *Route
-	Rule  *Rule
-	Key   string // sysctl
-	Value string
-	Was   string // value before, of a sysctl; "": not known
+	Verb    Verb
+	Route   *Route
+	Rule    *Rule
+	Address *Address
+	Key     string // sysctl
+	Value   string
+	Was     string // value before, of a sysctl; "": not known
 }
 
 func (o Op) String() string {
@@ -135,6 +151,8 @@ func (o Op) String() string {
 		return fmt.Sprintf("%s route %s", o.Verb, *o.Route)
 	case o.Rule != nil:
 		return fmt.Sprintf("%s %s", o.Verb, *o.Rule)
+	case o.Address != nil:
+		return fmt.Sprintf("%s %s", o.Verb, *o.Address)
 	case o.Was == "": // not looked at yet
 		return fmt.Sprintf("set sysctl %s to %s", o.Key, o.Value)
 	default:

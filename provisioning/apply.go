@@ -295,7 +295,7 @@ func (e *Engine) repairNow(ctx context.Context, prop *proposal, plan Plan) (Resu
 		return Result{Revision: prop.base, Plan: plan}, err
 	}
 	e.mu.Lock()
-	e.repairs.differs = nil
+	e.repairs.differs, e.repairs.by = nil, nil
 	e.mu.Unlock()
 	return Result{Revision: prop.base, Plan: plan, Failed: done.failed}, nil
 }

@@ -71,6 +71,12 @@ type Prober interface {
 	Probe(ctx context.Context, local, remote netip.Addr) (time.Duration, error)
 }
 
+// Witness hears who changes the host: netctl.Watch.
+type Witness interface {
+	// Heard is what was heard since the last call.
+	Heard() netctl.Heard
+}
+
 // Options join the engine to the host. All are needed but those that say what their zero value means.
 type Options struct {
 	Site     string // name of the Site document that this box is
@@ -87,6 +93,7 @@ type Options struct {
 	// Connections is where entries of flows that are revoked are deleted. nil: they stay until they time out, and pass nothing.
 	Connections Connections
 	Hints       <-chan struct{} // something changed on the host: look soon. nil: only the ticks look
+	Witness     Witness         // nil: nobody is named when something changed
 	Boot        Boot            // nil: KernelBoot
 	Log         *slog.Logger    // nil: none
 }
@@ -128,6 +135,8 @@ type Engine struct {
 	repairs    repairs
 	revoked    []conntrack.Pair // that no flow joins any more
 	foreign    []string         // tables of others that could drop what ours lets pass
+	hearing    hearing          // of changes of the host, until a look has judged them
+	others     []string         // what of others stood in the way when it was told last
 	turned     time.Time        // when the loop last turned
 }
 

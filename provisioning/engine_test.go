@@ -41,6 +41,10 @@ type box struct {
 	boot        Boot
 	connections Connections
 
+	heardMu       sync.Mutex
+	heard         netctl.Heard // what the kernel has told and nobody has asked for
+	foreignChains []string
+
 	tracing sync.Mutex
 	trace   func(step string) // called before each step of the host
 
@@ -81,7 +85,7 @@ func (b *box) open() {
 	}
 	host := &tracedHost{b}
 	b.Engine = newEngine(Options{Site: "owner", StateDir: b.dir, Version: "test", Network: host, Tunnels: tracedTunnels{b}, Filter: tracedFilter{b},
-		Secrets: keys, Journal: b.events, Resolver: b.names, Connections: b.connections, Boot: b.boot, Log: discard()}, s)
+		Secrets: keys, Journal: b.events, Resolver: b.names, Connections: b.connections, Witness: b, Boot: b.boot, Log: discard()}, s)
 	b.t.Cleanup(b.kill)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"shekara/firewall/nft"
@@ -15,8 +16,8 @@ import (
 )
 
 const (
-	lookEvery   = 5 * time.Second // for what nobody hints of, as a peer changed by wg(8); beside sampleShare
-	lookRest    = time.Second     // between two whole looks, however many hints come
+	lookEvery   = 5 * time.Second // for what nobody hints of; beside sampleShare
+	lookRest    = time.Second / 2 // between two whole looks, however many hints come; as long as a look takes, if that is longer
 	repairsMost = 3               // within repairsIn; then somebody else keeps changing the box, and fighting him helps nobody
 	repairsIn   = time.Minute
 	reportMost  = 100 // differences that are listed
@@ -28,6 +29,7 @@ type repairs struct {
 	done      []time.Time // repairs of the last minute
 	stopped   bool
 	differs   []string // what differs now and is not repaired
+	by        []string // who made it so, as far as it is known
 	told      string   // the differences that were journaled last
 	observing error    // why the host cannot be looked at
 	journal   error    // why events cannot be written
@@ -41,7 +43,7 @@ func (e *Engine) keepLooking(ctx context.Context) {
 		began := time.Now()
 		e.turn(ctx)
 		tick := time.NewTimer(max(lookEvery, sampleShare*time.Since(began)))
-		rest := time.NewTimer(lookRest)
+		rest := time.NewTimer(max(lookRest, time.Since(began)))
 		select {
 		case <-ctx.Done():
 			tick.Stop()
@@ -108,6 +110,7 @@ func (e *Engine) lookAtHost(ctx context.Context) (sight, error) {
 	}
 	e.mu.Unlock()
 	slices.Sort(keys)
+	e.listen(true)
 	var err error
 	if s.network, err = e.options.Network.Observe(ctx, keys); err != nil {
 		return sight{}, fmt.Errorf("observe the network: %w", err)
@@ -116,6 +119,7 @@ func (e *Engine) lookAtHost(ctx context.Context) (sight, error) {
 		return sight{}, err
 	}
 	seen, err := e.options.Filter.Observe(ctx)
+	e.listen(false) // after the looks: who did what they saw has been told by now
 	switch {
 	case errors.Is(err, nft.ErrNotLoaded): // nothing to compare with yet
 		return s, nil
@@ -127,24 +131,6 @@ func (e *Engine) lookAtHost(ctx context.Context) (sight, error) {
 	}
 	e.lookForForeign(ctx, seen.Looked)
 	return s, nil
-}
-
-// lookForForeign asks whether others filter too, if somebody touched nftables since the last time. It is reported, never repaired.
-func (e *Engine) lookForForeign(ctx context.Context, touched bool) {
-	filter, can := e.options.Filter.(interface {
-		Foreign(context.Context) ([]string, error)
-	})
-	if !can || !touched {
-		return
-	}
-	found, err := filter.Foreign(ctx)
-	if err != nil {
-		e.options.Log.Warn("look for filters of others", "error", err)
-		return
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.foreign = found
 }
 
 // take makes a look the last one. It answers false, and takes nothing, if the host was changed since the look began. Mu is held.
@@ -207,6 +193,7 @@ func (e *Engine) lookAndRepair(ctx context.Context) error {
 
 // judgeDrift says what differs, and repairs it if that is wanted. A step that the host refused is no drift: it is tried at its own time.
 func (e *Engine) judgeDrift(ctx context.Context, prog *program, filter []string) error {
+	who := e.whoChanged(prog, filter)
 	e.mu.Lock()
 	e.lacking = prog.lacking
 	differs, retry := e.differences(prog, filter)
@@ -218,12 +205,17 @@ func (e *Engine) judgeDrift(ctx context.Context, prog *program, filter []string)
 	text := fmt.Sprint(differs)
 	news := count > 0 && text != e.repairs.told
 	e.repairs.told = text
+	if news || count == 0 {
+		e.repairs.by = who.lines
+	}
 	may := e.mayTouch()
 	e.mu.Unlock()
+	e.settleNews(ctx, count > 0)
 	if news {
 		e.record(ctx, journal.Event{Type: journal.DriftFind, Severity: journal.Warning,
-			Message: shorten(fmt.Sprintf("the host differs in %d places, the first: %s", count, differs[0])),
-			Fields:  map[string]string{"count": strconv.Itoa(count)}})
+			Message: shorten(fmt.Sprintf("the host differs in %d places, the first: %s. By %s", count, differs[0], strings.Join(who.lines, "; "))),
+			Fields: fieldsOf("count", strconv.Itoa(count), "what", shorten(strings.Join(differs, "; ")),
+				"by", shorten(strings.Join(who.lines, "; ")), "did", shorten(strings.Join(who.did, "; ")))})
 	}
 	if !may || count == 0 && !retry || count > 0 && !e.mayRepair(ctx) {
 		return e.guardFilter(ctx, prog, filter)
@@ -235,7 +227,7 @@ func (e *Engine) judgeDrift(ctx context.Context, prog *program, filter []string)
 		return nil
 	}
 	e.mu.Lock()
-	e.repairs.differs, e.repairs.told = nil, ""
+	e.repairs.differs, e.repairs.by, e.repairs.told = nil, nil, ""
 	e.mu.Unlock()
 	e.record(ctx, journal.Event{Type: journal.DriftRepair, Severity: journal.Warning,
 		Message: shorten(fmt.Sprintf("repaired %d differences, the first: %s", count, differs[0])),

@@ -65,7 +65,7 @@ func (e *Engine) compare(s scope, p patch) (*program, error) {
 	if prog.filter, err = planFilter(&e.filter, &e.intent, p); err != nil {
 		return nil, err
 	}
-	c := &comparison{keys: map[string]map[tunnels.PublicKey]bool{}, places: map[routePlace]bool{}}
+	c := &comparison{have: netctl.State{Strangers: e.world.strangers}, keys: map[string]map[tunnels.PublicKey]bool{}, places: map[routePlace]bool{}}
 	base, present := e.intent.after(p)
 	if !present {
 		base = compile.Base{}

@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	sampleEvery = 2 * time.Second
+	sampleEvery = 2 * time.Second // each tunnel is judged
+	peersEvery  = time.Second     // the devices are looked at: no notification tells that somebody changed a peer by wg(8)
 	// sampleShare bounds what looking costs: a look that takes 200 ms is repeated every 4 s, not every 2.
 	sampleShare  = 20
 	probesAtOnce = 256
@@ -81,9 +82,9 @@ func timePointer(t time.Time) *time.Time {
 	return &t
 }
 
-// keepSampling looks at all devices every two seconds, cheaply, and judges each tunnel.
+// keepSampling looks at all devices every second, cheaply, for what others changed, and judges each tunnel every two.
 func (e *Engine) keepSampling(ctx context.Context) {
-	wait := sampleEvery
+	wait, judge := peersEvery, time.Now().Add(sampleEvery)
 	for {
 		timer := time.NewTimer(wait)
 		select {
@@ -93,8 +94,12 @@ func (e *Engine) keepSampling(ctx context.Context) {
 		case <-timer.C:
 		}
 		began := time.Now()
-		e.sample(ctx)
-		wait = max(sampleEvery, sampleShare*time.Since(began))
+		due := !began.Before(judge)
+		if due {
+			judge = began.Add(sampleEvery)
+		}
+		e.sample(ctx, due)
+		wait = max(peersEvery, sampleShare*time.Since(began))
 	}
 }
 
@@ -104,7 +109,8 @@ type stuckPeer struct {
 	key            tunnels.PublicKey
 }
 
-func (e *Engine) sample(ctx context.Context) {
+// sample looks at the devices. A change that is not ours makes the loop look at the whole host, which says what and repairs it.
+func (e *Engine) sample(ctx context.Context, judge bool) {
 	e.mu.Lock()
 	writes := e.writes
 	e.mu.Unlock()
@@ -112,14 +118,46 @@ func (e *Engine) sample(ctx context.Context) {
 	if err != nil {
 		return // the loop reports it
 	}
+	e.mu.Lock()
+	if writes == e.writes {
+		if !sameSettings(e.world.devices, states) {
+			e.look.poke()
+		}
+		e.sights++
+		e.world.setDevices(states)
+	}
+	e.mu.Unlock()
+	if judge {
+		e.judgeTunnels(ctx)
+	}
+}
+
+// sameSettings says whether devices and peers are set as before, whatever passed through them and wherever the far ends are now.
+func sameSettings(before map[string]tunnels.DeviceState, after []tunnels.DeviceState) bool {
+	if len(before) != len(after) {
+		return false
+	}
+	for _, d := range after {
+		old, there := before[d.Name]
+		if !there || d.Port != old.Port || d.Mark != old.Mark || d.MTU != old.MTU || d.Up != old.Up || d.PublicKey != old.PublicKey ||
+			(d.Err == nil) != (old.Err == nil) || len(d.Peers) != len(old.Peers) {
+			return false
+		}
+		for key, peer := range d.Peers {
+			was, there := old.Peers[key]
+			if !there || peer.Keepalive != was.Keepalive || !peer.PresharedKey.Equal(was.PresharedKey) || !slices.Equal(peer.AllowedIPs, was.AllowedIPs) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (e *Engine) judgeTunnels(ctx context.Context) {
 	now := time.Now()
 	var events []journal.Event
 	var stuck []stuckPeer
 	e.mu.Lock()
-	if writes == e.writes {
-		e.sights++
-		e.world.setDevices(states)
-	}
 	for name, t := range e.intent.tunnels {
 		v := e.health[name]
 		if v == nil {

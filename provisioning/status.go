@@ -56,7 +56,7 @@ func (e *Engine) Status(context.Context) (Status, error) {
 	s := Status{
 		Site: e.options.Site, Version: e.options.Version, Started: e.started.UTC(),
 		Revision: p.Current, State: p.Phase, Tunnels: map[string]int{}, Engine: e.engineName(),
-		Drift: slices.Clone(e.repairs.differs), Alarms: slices.Clone(p.Alarms), Problems: slices.Clone(e.problems),
+		Drift: slices.Clone(e.repairs.differs), DriftBy: slices.Clone(e.repairs.by), Alarms: slices.Clone(p.Alarms), Problems: slices.Clone(e.problems),
 		LastObserved: e.world.seen.UTC(),
 	}
 	if e.world.seen.IsZero() {
@@ -77,7 +77,7 @@ func (e *Engine) Status(context.Context) (Status, error) {
 		s.Failed = append(s.Failed, Failed{Tunnel: name, Error: err.Error(), Hint: hintOf(err)})
 	}
 	for _, other := range slices.Concat(e.world.shadowing, e.foreign) {
-		s.Drift = append(s.Drift, "not ours, left as it is: "+other)
+		s.Drift = append(s.Drift, notOursSay+other)
 	}
 	if e.repairs.stopped {
 		s.Alarms = append(s.Alarms, "repairs stopped: somebody keeps changing this box. Find who; shekara apply or shekara hold 0s lets repairs go on")

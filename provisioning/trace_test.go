@@ -7,6 +7,8 @@ import (
 
 	"shekara/firewall"
 	"shekara/firewall/nft"
+	"shekara/netctl"
+	"shekara/netctl/nftables"
 )
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -35,4 +37,30 @@ func (f tracedFilter) Observe(ctx context.Context) (nft.Observation, error) {
 func (f tracedFilter) Remove(ctx context.Context) error {
 	f.step("filter: remove")
 	return f.filter.Remove(ctx)
+}
+
+// Own says that process 1 is ours.
+func (f tracedFilter) Own(tx nftables.Transaction) bool { return tx.PID == 1 }
+
+func (f tracedFilter) Foreign(context.Context) ([]string, error) {
+	f.heardMu.Lock()
+	defer f.heardMu.Unlock()
+	return f.foreignChains, nil
+}
+
+// Heard makes the box a witness.
+func (b *box) Heard() netctl.Heard {
+	b.heardMu.Lock()
+	defer b.heardMu.Unlock()
+	heard := b.heard
+	b.heard = netctl.Heard{}
+	return heard
+}
+
+// tell has the kernel tell something, at the next look.
+func (b *box) tell(heard netctl.Heard) {
+	b.heardMu.Lock()
+	b.heard = b.heard.Merge(heard)
+	b.heardMu.Unlock()
+	b.look.poke()
 }

@@ -140,6 +140,7 @@ type Status struct {
 	Tunnels      map[string]int `json:"tunnels"` // state -> how many
 	Failed       []Failed       `json:"failed,omitempty"`
 	Drift        []string       `json:"drift,omitempty"`    // what differs now and is not repaired
+	DriftBy      []string       `json:"driftBy,omitempty"`  // who made it so, as far as the kernel tells: one line for each kind of thing that differs
 	Alarms       []string       `json:"alarms,omitempty"`   // loud things: reverted, repairs stopped, journal cannot write
 	Problems     []string       `json:"problems,omitempty"` // documents that are not in force because they are invalid
 	Engine       string         `json:"engine"`

@@ -12,11 +12,12 @@ import (
 // world is the last look at the host, brought up to date by the steps that were done since. It is a cache and nothing else: each
 // whole look replaces it.
 type world struct {
-	seen    time.Time // of the last whole look
-	links   []netctl.Link
-	routes  map[routePlace][]netctl.Route
-	rules   map[netctl.Rule]struct{}
-	sysctls map[string]string
+	seen      time.Time // of the last whole look
+	links     []netctl.Link
+	routes    map[routePlace][]netctl.Route
+	rules     map[netctl.Rule]struct{}
+	sysctls   map[string]string
+	strangers []netctl.Route // of others, in our tables
 	// shadowing is what others made that goes before ours; it is reported, never touched.
 	shadowing []string
 	devices   map[string]tunnels.DeviceState
@@ -37,7 +38,7 @@ func newWorld() world {
 
 func (w *world) setNetwork(state netctl.State) {
 	w.links = state.Links
-	w.shadowing = state.Shadowing
+	w.strangers, w.shadowing = state.Strangers, state.Shadowing
 	w.routes = make(map[routePlace][]netctl.Route, len(state.Routes))
 	for _, r := range state.Routes {
 		w.routes[placeOf(r)] = append(w.routes[placeOf(r)], r)
@@ -73,7 +74,7 @@ func (w *world) holds(address netip.Addr) bool {
 
 // network is the whole state of routing, in netctl's words.
 func (w *world) network() netctl.State {
-	state := netctl.State{Links: w.links, Sysctls: w.sysctls}
+	state := netctl.State{Links: w.links, Sysctls: w.sysctls, Strangers: w.strangers}
 	for _, routes := range w.routes {
 		state.Routes = append(state.Routes, routes...)
 	}
@@ -86,7 +87,10 @@ func (w *world) network() netctl.State {
 // didNetwork notes a step that the kernel took.
 func (w *world) didNetwork(op netctl.Op) {
 	switch {
+	case op.Address != nil:
+		w.dropAddress(*op.Address)
 	case op.Route != nil:
+		w.dropStranger(*op.Route)
 		w.dropRoutes(placeOf(*op.Route), func(r netctl.Route) bool {
 			return r.Metric == op.Route.Metric && (op.Verb == netctl.Set || r == *op.Route)
 		})
@@ -100,6 +104,22 @@ func (w *world) didNetwork(op netctl.Op) {
 	default:
 		w.sysctls[op.Key] = op.Value
 	}
+}
+
+func (w *world) dropAddress(address netctl.Address) {
+	w.links = slices.Clone(w.links)
+	for i, link := range w.links {
+		if link.Name == address.Link {
+			w.links[i].Addresses = slices.DeleteFunc(slices.Clone(link.Addresses), func(p netip.Prefix) bool { return p == address.Prefix })
+		}
+	}
+}
+
+// dropStranger notes that a route of ours has taken the place of another's.
+func (w *world) dropStranger(route netctl.Route) {
+	w.strangers = slices.DeleteFunc(slices.Clone(w.strangers), func(r netctl.Route) bool {
+		return placeOf(r) == placeOf(route) && r.Metric == route.Metric
+	})
 }
 
 func (w *world) dropRoutes(place routePlace, drop func(netctl.Route) bool) {

@@ -278,8 +278,10 @@ func (s *settings) openEngine(ctx context.Context, h *host, recorder api.Recorde
 		return nil, err
 	}
 	// Without the kernel's hints drift is found by the ticks alone: later, but found.
-	if options.Hints, err = h.network.Watch(ctx); err != nil {
+	if watch, err := h.network.Watch(ctx); err != nil {
 		log.Warn("watch the host's network", "error", err)
+	} else {
+		options.Hints, options.Witness = watch.Hints(), watch
 	}
 	if h.prober != nil {
 		options.Prober = prober{h.prober}

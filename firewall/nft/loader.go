@@ -43,6 +43,7 @@ type Loader struct {
 		listing listing
 	}
 	earlier map[string]Counter // counters of tables that were replaced
+	commits []done             // the last keptCommits
 }
 
 // New proves by a dry run that nft and the kernel take our kind of rules.
@@ -61,16 +62,16 @@ func New(ctx context.Context) (*Loader, error) {
 	set t { type mark . ifname; }
 }
 `
-	if _, err := nft(ctx, sample, "--check"); err != nil {
+	if _, err := nft(sample, "--check").Run(ctx); err != nil {
 		return nil, fmt.Errorf("probe nftables: %w (hint: needs CAP_NET_ADMIN, nft 1.0.6 or newer, and a kernel with nf_tables and nf_conntrack)", err)
 	}
 	return &Loader{earlier: map[string]Counter{}}, nil
 }
 
-// nft runs a script in one transaction.
-func nft(ctx context.Context, script string, options ...string) ([]byte, error) {
+// nft is nft(8) with a script: one transaction.
+func nft(script string, options ...string) run.Command {
 	argv := append(append([]string{"nft"}, options...), "-f", "-")
-	return run.Command{Argv: argv, Stdin: []byte(script), Timeout: patience, MaxOutput: maxListing}.Run(ctx)
+	return run.Command{Argv: argv, Stdin: []byte(script), Timeout: patience, MaxOutput: maxListing}
 }
 
 func query(ctx context.Context, argv ...string) ([]byte, error) {
@@ -118,7 +119,7 @@ func (l *Loader) replace(ctx context.Context, text string) (before, after uint32
 			return 0, 0, err
 		}
 		if ok {
-			if before, after, err = commit(ctx, clear+text); err == nil || ctx.Err() != nil {
+			if before, after, err = l.commit(ctx, clear+text); err == nil || ctx.Err() != nil {
 				return before, after, err
 			}
 		}
@@ -127,7 +128,7 @@ func (l *Loader) replace(ctx context.Context, text string) (before, after uint32
 	if err != nil {
 		return 0, 0, err
 	}
-	before, after, err = commit(ctx, deleteTable(firewall.Table)+text)
+	before, after, err = l.commit(ctx, deleteTable(firewall.Table)+text)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -143,18 +144,6 @@ func deleteTable(table string) string { return "add table " + table + "\ndelete 
 // until the same transaction has deleted it its chains drop what is forwarded (seen on 6.18: packets lost at each start).
 func deleteDormant(table string) string {
 	return "add table " + table + " { flags dormant; }\ndelete table " + table + "\n"
-}
-
-// commit runs a script in one transaction, between two looks at the kernel's generation.
-func commit(ctx context.Context, script string) (before, after uint32, err error) {
-	if before, err = nftables.Generation(); err != nil {
-		return 0, 0, err
-	}
-	if _, err = nft(ctx, script); err != nil {
-		return 0, 0, err
-	}
-	after, err = nftables.Generation()
-	return before, after, err
 }
 
 // remember is called when the table was r, exactly, a moment ago.
@@ -253,7 +242,7 @@ func (l *Loader) Change(ctx context.Context, add, remove firewall.Elements) erro
 	if err != nil {
 		return fmt.Errorf("change ruleset: %w", err)
 	}
-	was, is, err := commit(ctx, text)
+	was, is, err := l.commit(ctx, text)
 	if err != nil {
 		l.seen = 0
 		return fmt.Errorf("change ruleset: %w", err)
@@ -391,11 +380,11 @@ func (l *Loader) normalise(ctx context.Context, r firewall.Ruleset) (listing, er
 		return listing{}, err
 	}
 	if l.canonical.text != text {
-		if _, err := nft(ctx, deleteDormant(checkTable)+text); err != nil {
+		if _, _, err := l.commit(ctx, deleteDormant(checkTable)+text); err != nil {
 			return listing{}, err
 		}
 		table, err := list(ctx, checkTable, false)
-		if _, e := nft(context.WithoutCancel(ctx), deleteDormant(checkTable)); e != nil {
+		if _, _, e := l.commit(context.WithoutCancel(ctx), deleteDormant(checkTable)); e != nil {
 			err = errors.Join(err, e)
 		}
 		if err != nil {
@@ -412,7 +401,7 @@ func (l *Loader) Remove(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.held, l.seen, l.generation = nil, 0, 0
-	if _, err := nft(ctx, deleteTable(firewall.Table)); err != nil {
+	if _, _, err := l.commit(ctx, deleteTable(firewall.Table)); err != nil {
 		return fmt.Errorf("remove ruleset: %w", err)
 	}
 	return nil

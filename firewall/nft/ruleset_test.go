@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"shekara/firewall"
@@ -132,14 +133,30 @@ func TestForeignTables(t *testing.T) {
 	if got := foreign(); len(got) > 0 {
 		t.Errorf("nobody else, but %q", got)
 	}
-	host.Run("nft", "add table ip other; add chain ip other drops { type filter hook forward priority 10; policy drop; }; add chain ip other calm")
-	before := host.Run("nft", "list", "table", "ip", "other")
+	host.RunInput(`
+table ip other {
+	map verdicts { type ipv4_addr : verdict; }
+	chain drops { type filter hook forward priority 10; policy drop; }
+	chain calm { counter drop; }
+	chain jumps { type filter hook forward priority 20; tcp dport 1 jump one; ip daddr vmap @verdicts; }
+	chain one { ip saddr { 192.0.2.1, 192.0.2.2 } goto two; }
+	chain two { meta mark set 1 reject; udp dport vmap { 1 : drop, 2 : accept }; }
+	chain counts { type filter hook output priority 0; counter accept; }
+}
+table inet natted { chain source { type nat hook postrouting priority 100; oifname "ext0" masquerade; }; }
+`, "nft", "-f", "-")
+	before := host.Run("nft", "list", "ruleset")
 	rules := load(t, in, connectionPolicy("10.64.1.1", "10.20.0.10", false))
 	if err := in.Change(t.Context(), nil, rules.Elements); err != nil {
 		t.Fatal(err)
 	}
-	if got := foreign(); len(got) != 1 || got[0] != "table ip other chain drops: type filter hook forward priority 10 policy drop" {
-		t.Errorf("foreign chains: %q", got)
+	want := []string{
+		"table inet natted chain source: type nat hook postrouting priority 100 policy accept: translates addresses",
+		"table ip other chain drops: type filter hook forward priority 10 policy drop: drops by its policy",
+		"table ip other chain jumps: type filter hook forward priority 20 policy accept: changes packets or their way (mangle), drops, may drop by the map verdicts, rejects",
+	}
+	if diff := cmp.Diff(want, foreign()); diff != "" {
+		t.Errorf("foreign chains: %s", diff)
 	}
 	if err := in.Remove(t.Context()); err != nil {
 		t.Fatal(err)

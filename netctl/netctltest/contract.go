@@ -26,7 +26,7 @@ type Host interface {
 }
 
 // World is a host with the links eth0 (192.0.2.1/24, 2001:db8:1::1/64), eth1 (198.51.100.1/24, 2001:db8:2::1/64) and
-// sk-a (10.0.0.1/32), and the hand of somebody else.
+// sk-a (without an address, as links of ours are), and the hand of somebody else.
 type World struct {
 	Host            Host
 	AddLink         func(name string, addresses ...string)
@@ -34,6 +34,8 @@ type World struct {
 	AddForeignRoute func(route netctl.Route)
 	ForeignRoutes   func() int
 	DeleteRoute     func(route netctl.Route) // one of ours, behind our back
+	ReplaceRoute    func(route netctl.Route) // one of ours by one of his
+	AddAddress      func(link, address string)
 }
 
 // Contract examines the hosts that open makes, one for each part.
@@ -44,6 +46,7 @@ func Contract(t *testing.T, open func(t *testing.T) World) {
 		"RefusedAlone":        refusedAlone,
 		"TwiceIsNoFailure":    twiceIsNoFailure,
 		"ForeignIsLeft":       foreignIsLeft,
+		"PlacesAreTakenBack":  placesAreTakenBack,
 		"LinkTakesItsRoutes":  linkTakesItsRoutes,
 		"DriftIsSeen":         driftIsSeen,
 		"Sysctls":             sysctls,
@@ -259,6 +262,38 @@ func twiceIsNoFailure(t *testing.T, w World) {
 				t.Errorf("after %s of %s, held is %v, %v", verb, route, held, err)
 			}
 		}
+	}
+}
+
+func placesAreTakenBack(t *testing.T, w World) {
+	spec := netctl.Spec{Routes: []netctl.Route{
+		unreachable("10.64.0.0/12", netctl.InnerTable), onLink("10.64.0.0/12", "sk-a"), onLink("2001:db8:f::/48", "sk-a"),
+	}}
+	mustApply(t, w.Host, spec)
+	for _, text := range []string{"10.64.0.0/12", "2001:db8:f::/48"} {
+		w.ReplaceRoute(onLink(text, "eth0"))
+	}
+	beside := onLink("10.64.1.0/24", "eth0")
+	w.AddForeignRoute(beside)
+	for _, text := range []string{"192.0.2.99/32", "2001:db8:3::1/128"} {
+		w.AddAddress("sk-a", text)
+	}
+	state := observe(t, w.Host, spec)
+	if len(state.Strangers) != 3 || len(state.Shadowing) != 3 {
+		t.Errorf("strangers are %v, shadowing is %q", state.Strangers, state.Shadowing)
+	}
+	ops := netctl.Diff(spec, state)
+	if len(ops) != 4 {
+		t.Errorf("to do: %v", ops)
+	}
+	mustApply(t, w.Host, spec)
+	wantEmpty(t, w.Host, spec)
+	if state = observe(t, w.Host, spec); len(state.Routes) != 3 || !slices.Equal(state.Strangers, []netctl.Route{beside}) {
+		t.Errorf("routes are %v, strangers %v", state.Routes, state.Strangers)
+	}
+	other := netctl.Address{Link: "eth0", Prefix: prefix("192.0.2.1/24")}
+	if failures := w.Host.Apply(t.Context(), []netctl.Op{{Verb: netctl.Delete, Address: &other}}); len(failures) != 1 {
+		t.Error("an address of a link that is not ours can be taken away")
 	}
 }
 

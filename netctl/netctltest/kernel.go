@@ -94,6 +94,21 @@ func (k *Kernel) ForeignRoutes() []netctl.Route {
 	return slices.Collect(maps.Values(k.foreign))
 }
 
+// ReplaceRoute puts a route of somebody else in the place of ours, as an administrator would by hand.
+func (k *Kernel) ReplaceRoute(route netctl.Route) {
+	k.DeleteRoute(route)
+	k.AddForeignRoute(route)
+}
+
+// AddAddress puts an address on a link.
+func (k *Kernel) AddAddress(link, address string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	l := k.links[link]
+	l.Addresses = append(slices.Clone(l.Addresses), netip.MustParsePrefix(address))
+	k.links[link] = l
+}
+
 // DeleteRoute deletes a route of ours, as an administrator would by hand.
 func (k *Kernel) DeleteRoute(route netctl.Route) {
 	k.mu.Lock()
@@ -129,6 +144,15 @@ func (k *Kernel) Observe(ctx context.Context, sysctls []string) (netctl.State, e
 		state.Routes = append(state.Routes, route)
 	}
 	slices.SortFunc(state.Routes, func(a, b netctl.Route) int { return strings.Compare(a.String(), b.String()) })
+	for _, route := range k.foreign {
+		if netctl.OwnTable(route.Table) {
+			state.Strangers = append(state.Strangers, route)
+		}
+	}
+	slices.SortFunc(state.Strangers, func(a, b netctl.Route) int { return strings.Compare(a.String(), b.String()) })
+	for _, route := range state.Strangers {
+		state.Shadowing = append(state.Shadowing, "route "+route.String())
+	}
 	for rule := range k.rules {
 		state.Rules = append(state.Rules, rule)
 	}
@@ -171,6 +195,15 @@ func (k *Kernel) apply(op netctl.Op) error {
 	case op.Rule != nil:
 		k.rules[*op.Rule] = true
 		return nil
+	case op.Address != nil:
+		if op.Verb != netctl.Delete || !strings.HasPrefix(op.Address.Link, netctl.LinkPrefix) {
+			return fs.ErrInvalid
+		}
+		if link, found := k.links[op.Address.Link]; found {
+			link.Addresses = slices.DeleteFunc(slices.Clone(link.Addresses), func(p netip.Prefix) bool { return p == op.Address.Prefix })
+			k.links[op.Address.Link] = link
+		}
+		return nil
 	}
 	was, found := k.sysctls[op.Key]
 	if !found {
@@ -198,9 +231,10 @@ func (k *Kernel) applyRoute(verb netctl.Verb, route netctl.Route) error {
 			return err
 		}
 	}
-	if _, taken := k.foreign[keyOf(route)]; taken {
+	if _, taken := k.foreign[keyOf(route)]; taken && verb == netctl.Add {
 		return unix.EEXIST
 	}
+	delete(k.foreign, keyOf(route))
 	if old, taken := k.routes[keyOf(route)]; taken && verb == netctl.Add && old != route {
 		return unix.EEXIST
 	}

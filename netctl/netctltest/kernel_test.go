@@ -11,9 +11,10 @@ func TestKernelContract(t *testing.T) {
 		k := netctltest.NewKernel()
 		k.AddLink("eth0", "192.0.2.1/24", "2001:db8:1::1/64")
 		k.AddLink("eth1", "198.51.100.1/24", "2001:db8:2::1/64")
-		k.AddLink("sk-a", "10.0.0.1/32")
+		k.AddLink("sk-a")
 		return netctltest.World{
 			Host: k, AddLink: k.AddLink, DeleteLink: k.DeleteLink, AddForeignRoute: k.AddForeignRoute, DeleteRoute: k.DeleteRoute,
+			ReplaceRoute: k.ReplaceRoute, AddAddress: k.AddAddress,
 			ForeignRoutes: func() int { return len(k.ForeignRoutes()) },
 		}
 	})

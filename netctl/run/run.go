@@ -33,6 +33,8 @@ type Command struct {
 	Stdin     []byte
 	Timeout   time.Duration // 0: 30 s. The context may end earlier
 	MaxOutput int           // bytes of standard output; 0: 16 MiB
+	// Started is told the process ID, before the program is waited for. nil: nobody.
+	Started func(pid int)
 }
 
 // Output runs a program with the default bounds and returns its standard output.
@@ -70,7 +72,12 @@ func (c Command) Run(ctx context.Context) ([]byte, error) {
 	command.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
 	command.Cancel = func() error { return unix.Kill(-command.Process.Pid, unix.SIGKILL) }
 	command.WaitDelay = time.Second // for a grandchild that left the group and holds the pipes
-	err = command.Run()
+	if err = command.Start(); err == nil {
+		if c.Started != nil {
+			c.Started(command.Process.Pid)
+		}
+		err = command.Wait()
+	}
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
 	}
