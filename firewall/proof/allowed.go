@@ -57,7 +57,7 @@ func (a *allowed) inside(address vector, p netip.Prefix) formula {
 }
 
 func (a *allowed) is(address vector, is netip.Addr) formula {
-	return a.inside(address, netip.PrefixFrom(is, is.BitLen()))
+	return a.inside(address, exactly(is))
 }
 
 func (a *allowed) insideAny(address vector, list []netip.Prefix) formula {
@@ -129,34 +129,27 @@ func (a *allowed) service(s firewall.Service, protocol, port vector) formula {
 	return a.and(out, a.between(port, small(uint64(s.FirstPort)), small(uint64(s.LastPort))))
 }
 
-// addFlows joins the flows of each pair of places, sorted by address so that the unions are cheap.
+// addFlows joins the flows of each pair of places.
 func (a *allowed) addFlows() {
-	type permission struct {
-		source, destination netip.Prefix
-		service             firewall.Service
-	}
 	lists := map[[2]firewall.Place][]permission{}
+	services := map[firewall.Service]formula{}
 	for _, f := range a.policy.Flows {
 		pair := [2]firewall.Place{f.From, f.To}
-		for _, source := range f.Sources {
-			for _, destination := range f.Destinations {
-				for _, service := range f.Services {
+		for _, s := range f.Services {
+			if _, known := services[s]; !known {
+				services[s] = a.service(s, a.protocol, a.targetPort)
+			}
+			for _, source := range f.Sources {
+				for _, destination := range f.Destinations {
 					if source.Addr().Is4() == destination.Addr().Is4() {
-						lists[pair] = append(lists[pair], permission{source.Masked(), destination.Masked(), service})
+						lists[pair] = append(lists[pair], permission{source, destination, services[s]})
 					}
 				}
 			}
 		}
 	}
 	for pair, list := range lists {
-		slices.SortFunc(list, func(x, y permission) int {
-			return cmp.Or(x.source.Addr().Compare(y.source.Addr()), x.source.Bits()-y.source.Bits(), x.destination.Addr().Compare(y.destination.Addr()))
-		})
-		any := make([]formula, len(list))
-		for i, p := range list {
-			any[i] = a.all(a.inside(a.source, p.source), a.inside(a.target, p.destination), a.service(p.service, a.protocol, a.targetPort))
-		}
-		a.pairs[pair] = a.any(any...)
+		a.pairs[pair] = a.permitted(a.source, a.target, list)
 	}
 }
 
@@ -174,14 +167,21 @@ func (a *allowed) connections() {
 	echo := a.choose(a.version6,
 		a.and(a.equal(a.protocol, small(icmp6)), a.equal(a.sourcePort[:8], small(firewall.EchoRequest6))),
 		a.and(a.equal(a.protocol, small(icmpNumber)), a.equal(a.sourcePort[:8], small(firewall.EchoRequest))))
+	asked, asking := map[string][]permission{}, map[string][]permission{}
 	for _, p := range a.policy.Probes {
 		if !p.Remote.IsValid() {
 			continue
 		}
-		from = append(from, a.all(a.at(a.to, p.Device), a.is(a.target, p.Remote), echo))
+		asked[p.Device] = append(asked[p.Device], permission{first: exactly(p.Remote), also: echo})
 		if p.Local.IsValid() {
-			to = append(to, a.all(a.at(a.from, p.Device), a.is(a.source, p.Remote), a.is(a.target, p.Local), echo))
+			asking[p.Device] = append(asking[p.Device], permission{exactly(p.Remote), exactly(p.Local), echo})
 		}
+	}
+	for device, list := range asked {
+		from = append(from, a.and(a.at(a.to, device), a.permitted(a.target, nil, list)))
+	}
+	for device, list := range asking {
+		to = append(to, a.and(a.at(a.from, device), a.permitted(a.source, a.target, list)))
 	}
 	a.forward, a.inward, a.onward = a.any(through...), a.any(to...), a.any(from...)
 }
@@ -218,26 +218,26 @@ func (a *allowed) oneOf(v vector, list ...uint64) formula {
 
 // tunnelPorts are the packets to a device's address and port, and those of them that a registered peer may have sent.
 func (a *allowed) tunnelPorts(v *view) (all, registered formula) {
-	at := map[string]formula{}
-	all = never
-	for _, d := range a.policy.Devices {
-		at[d.Name] = a.all(a.is(v.target, d.LocalIP), a.equal(v.protocol, small(17)), a.equal(v.second, small(uint64(d.Port))), not(v.headerless))
-		all = a.or(all, at[d.Name])
-	}
-	long := a.atLeast(a.udpLength, small(40)) // the shortest WireGuard message and the header
-	peers := map[string][]formula{}
-	ports := slices.Clone(a.policy.Ports)
-	slices.SortFunc(ports, func(x, y firewall.TunnelPort) int { return x.From.Compare(y.From) })
-	for _, p := range ports {
-		if from := always; p.From.IsValid() {
-			peers[p.Device] = append(peers[p.Device], a.is(v.source, p.From))
+	peers, open := map[string][]permission{}, map[string]bool{}
+	for _, p := range a.policy.Ports {
+		if p.From.IsValid() {
+			peers[p.Device] = append(peers[p.Device], permission{first: exactly(p.From), also: always})
 		} else {
-			peers[p.Device] = append(peers[p.Device], from)
+			open[p.Device] = true
 		}
 	}
-	registered = never
-	for device, from := range peers {
-		registered = a.or(registered, a.all(a.any(from...), at[device], long))
+	long := a.atLeast(a.udpLength, small(40)) // the shortest WireGuard message and the header
+	all, registered = never, never
+	for _, d := range a.policy.Devices {
+		at := a.all(a.is(v.target, d.LocalIP), a.equal(v.protocol, small(17)), a.equal(v.second, small(uint64(d.Port))), not(v.headerless))
+		if at == never { // this class of packets is not of UDP
+			continue
+		}
+		from := always
+		if !open[d.Name] {
+			from = a.permitted(v.source, nil, peers[d.Name])
+		}
+		all, registered = a.or(all, at), a.or(registered, a.all(from, at, long))
 	}
 	return all, registered
 }
@@ -274,3 +274,6 @@ func (a *allowed) neighbours(v *view) formula {
 func (a *allowed) pathErrors(v *view) formula {
 	return a.choose(a.version6, a.oneOf(v.head[:8], 1, 2, 3, 4), a.oneOf(v.head[:8], 3, 11, 12))
 }
+
+// exactly is the prefix that holds one address.
+func exactly(address netip.Addr) netip.Prefix { return netip.PrefixFrom(address, address.BitLen()) }

@@ -19,7 +19,7 @@ func Decode(listing []byte) (*Ruleset, error) {
 		return nil, fmt.Errorf("listing of %d bytes: at most %d", len(listing), maxListing)
 	}
 	var document struct {
-		Objects []map[string]json.RawMessage `json:"nftables"`
+		Objects []map[string]map[string]any `json:"nftables"`
 	}
 	if err := json.Unmarshal(listing, &document); err != nil {
 		// nft 1.0.6 prints whatever is in memory for the flags of a table, as of one that is dormant.
@@ -30,12 +30,8 @@ func Decode(listing []byte) (*Ruleset, error) {
 	}
 	d := &decoder{ruleset: &Ruleset{names: map[string]bool{}}, chains: map[string]*chain{}, sets: map[string]*set{}}
 	for _, pass := range [](func(string, map[string]any)){d.containers, d.contents, d.rules} {
-		for i, object := range document.Objects {
-			for what, raw := range object {
-				var fields map[string]any
-				if err := json.Unmarshal(raw, &fields); err != nil {
-					return nil, fmt.Errorf("read listing: object %d, %s: %w", i+1, what, err)
-				}
+		for _, object := range document.Objects {
+			for what, fields := range object {
 				pass(what, fields)
 			}
 		}
@@ -136,7 +132,7 @@ func (d *decoder) contents(what string, o map[string]any) {
 	if err != nil {
 		d.unknown("%s: %v", place, err)
 	}
-	d.sets[name] = &set{name: name, leads: text(o["map"]), elements: elements}
+	d.sets[name] = newSet(name, text(o["map"]), elements)
 }
 
 // elements reads those of a set; data is what a map leads to: "mark", "verdict"; "": a set's.

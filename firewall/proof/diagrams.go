@@ -33,7 +33,7 @@ func (e tooLarge) Error() string {
 	return fmt.Sprintf("the proof needs more than %d nodes of decision diagrams", e.nodes)
 }
 
-// diagrams hold all nodes of one proof. Nothing is ever freed: a proof lives a second.
+// diagrams hold all nodes. Nothing is ever freed: a Prover that has too many begins anew.
 type diagrams struct {
 	chunks [][]node
 	count  uint32
@@ -200,63 +200,89 @@ func (d *diagrams) choose(f, g, h formula) formula {
 	return result ^ negated
 }
 
-// exists is f with the variables of some levels forgotten.
-func (d *diagrams) exists(f formula, forget func(level uint32) bool) formula {
-	memo := map[formula]formula{}
-	var visit func(formula) formula
-	visit = func(f formula) formula {
-		if f <= never {
-			return f
-		}
-		if known, ok := memo[f]; ok {
-			return known
-		}
-		level := d.level(f)
-		low, high := d.cofactors(f, level)
-		var out formula
-		if forget(level) {
-			out = d.or(visit(low), visit(high))
-		} else {
-			out = d.make(level, visit(low), visit(high))
-		}
-		memo[f] = out
-		return out
+// Operations on two formulas share the cache with choose, whose third is never one of these.
+const (
+	existsOf formula = ^formula(0) - iota
+	withinOf
+	renamedOf
+)
+
+func (d *diagrams) known(f, g, kind formula) (formula, bool) {
+	c := &d.cache[hash(uint32(f), uint32(g), uint32(kind))&uint32(len(d.cache)-1)]
+	return c.result, c.f == f && c.g == g && c.h == kind
+}
+
+func (d *diagrams) keep(f, g, kind, result formula) formula {
+	d.cache[hash(uint32(f), uint32(g), uint32(kind))&uint32(len(d.cache)-1)] = operation{f, g, kind, result}
+	return result
+}
+
+// exists is f with some variables forgotten: those of a conjunction.
+func (d *diagrams) exists(f, forget formula) formula {
+	if f <= never {
+		return f
 	}
-	return visit(f)
+	level := d.level(f)
+	for d.level(forget) < level {
+		forget = d.at(forget).high
+	}
+	if forget == always {
+		return f
+	}
+	if known, ok := d.known(f, forget, existsOf); ok {
+		return known
+	}
+	low, high := d.cofactors(f, level)
+	var out formula
+	if d.level(forget) == level {
+		rest := d.at(forget).high
+		if out = d.exists(low, rest); out != always {
+			out = d.or(out, d.exists(high, rest))
+		}
+	} else {
+		out = d.make(level, d.exists(low, forget), d.exists(high, forget))
+	}
+	return d.keep(f, forget, existsOf, out)
 }
 
 // within is some function that equals f wherever care holds, and tends to be smaller (the restrict of Coudert and Madre, 1990).
 func (d *diagrams) within(f, care formula) formula {
-	memo := map[[2]formula]formula{}
-	var visit func(f, care formula) formula
-	visit = func(f, care formula) formula {
-		if f <= never || care <= never {
-			return f
-		}
-		key := [2]formula{f, care}
-		if known, ok := memo[key]; ok {
-			return known
-		}
-		level, own := d.level(care), d.level(f)
-		var out formula
-		switch low, high := d.cofactors(care, level); {
-		case level < own:
-			out = visit(f, d.or(low, high))
-		case level == own && low == never:
-			_, f1 := d.cofactors(f, own)
-			out = visit(f1, high)
-		case level == own && high == never:
-			f0, _ := d.cofactors(f, own)
-			out = visit(f0, low)
-		default:
-			c0, c1 := d.cofactors(care, own)
-			f0, f1 := d.cofactors(f, own)
-			out = d.make(own, visit(f0, c0), visit(f1, c1))
-		}
-		memo[key] = out
-		return out
+	if f <= never || care <= never {
+		return f
 	}
-	return visit(f, care)
+	if known, ok := d.known(f, care, withinOf); ok {
+		return known
+	}
+	level, own := d.level(care), d.level(f)
+	var out formula
+	switch low, high := d.cofactors(care, level); {
+	case level < own:
+		out = d.within(f, d.or(low, high))
+	case level == own && low == never:
+		_, f1 := d.cofactors(f, own)
+		out = d.within(f1, high)
+	case level == own && high == never:
+		f0, _ := d.cofactors(f, own)
+		out = d.within(f0, low)
+	default:
+		c0, c1 := d.cofactors(care, own)
+		f0, f1 := d.cofactors(f, own)
+		out = d.make(own, d.within(f0, c0), d.within(f1, c1))
+	}
+	return d.keep(f, care, withinOf, out)
+}
+
+// renamed is f with variables for those of other levels, in the same order. Diagrams have one renaming.
+func (d *diagrams) renamed(f formula, to []uint32) formula {
+	if f <= never {
+		return f
+	}
+	if known, ok := d.known(f, f, renamedOf); ok {
+		return known
+	}
+	level := d.level(f)
+	low, high := d.cofactors(f, level)
+	return d.keep(f, f, renamedOf, d.make(to[level], d.renamed(low, to), d.renamed(high, to)))
 }
 
 // assignment is one value of each variable, by level.

@@ -47,7 +47,7 @@ func TestDiagramsAreFunctions(t *testing.T) {
 		d := newDiagrams(1 << 20)
 		x, y := draw(t, d, 4), draw(t, d, 4)
 		forgotten := uint32(rapid.IntRange(0, 7).Draw(t, "forgotten"))
-		both, exists, within := d.and(x.f, y.f), d.exists(x.f, func(level uint32) bool { return level == forgotten }), d.within(x.f, y.f)
+		both, exists, within := d.and(x.f, y.f), d.exists(x.f, d.variable(int(forgotten))), d.within(x.f, y.f)
 		for i := range x.table {
 			a := assigned(i)
 			if d.holds(x.f, a) != x.table[i] || d.holds(both, a) != (x.table[i] && y.table[i]) || d.holds(d.or(x.f, y.f), a) != (x.table[i] || y.table[i]) {
@@ -115,8 +115,8 @@ func TestRanges(t *testing.T) {
 // bits or the same field twice.
 func TestSetsAreFound(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		d := newDiagrams(1 << 20)
-		e := &engine{diagrams: d, variables: newVariables(d, nil), lower: map[string]formula{}}
+		e := newEngine([]string{noInterface, otherInterface}, 1<<20)
+		d := e.diagrams
 		bits := func(name string) vector {
 			v := make(vector, 4)
 			for i := range v {
@@ -145,10 +145,10 @@ func TestSetsAreFound(t *testing.T) {
 			s.elements = append(s.elements, element{key: []span{{low: small(a), high: small(a)}, {low: small(b), high: small(last)}}})
 			want = d.or(want, d.and(d.equal(key[0], small(a)), d.between(key[1], small(b), small(last))))
 		}
-		if e.find(key, s, "", nil) != want {
+		if e.find(key, s, all) != want {
 			t.Fatal("what is found is not what is in the set")
 		}
-		if e.find(slices.Clone(key), s, "", nil) != want {
+		if e.find(slices.Clone(key), s, all) != want {
 			t.Fatal("found differently the second time")
 		}
 	})
@@ -156,8 +156,8 @@ func TestSetsAreFound(t *testing.T) {
 
 // TestDiagramsAreBounded: over the bound is an error that says so, not a wrong answer.
 func TestDiagramsAreBounded(t *testing.T) {
-	result := prove(readListing(t, "site"), readPolicy(t, "site"), 20_000)
-	if result.Verdict != Indeterminate || len(result.Reasons) != 1 || result.Reasons[0] != "the proof needs more than 20000 nodes of decision diagrams" {
-		t.Errorf("%+v", result)
+	result, err := (&Prover{limit: 20_000}).Prove(t.Context(), readListing(t, "site"), readPolicy(t, "site"))
+	if err != nil || result.Verdict != Indeterminate || len(result.Reasons) != 1 || result.Reasons[0] != "the proof needs more than 20000 nodes of decision diagrams" {
+		t.Errorf("%+v, %v", result, err)
 	}
 }

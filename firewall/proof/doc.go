@@ -4,6 +4,9 @@
 //	loaded, err := proof.Decode(listing)       // of "nft -n -j list ruleset": every table, also those of others
 //	result, err := proof.Prove(loaded, policy) // proved, violated with witnesses, or indeterminate with reasons
 //
+// Who proves again and again keeps a Prover: after a small change it takes a fraction of the time. What it keeps is keyed by all that it
+// was made from, never by what was believed to be unchanged.
+//
 // How. A set of packets is a binary decision diagram over the fields of the packet, its connection and its mark. Each class of packets that
 // conntrack tells apart (new, established and related in both directions, invalid, untracked) walks once through all base chains of each
 // path (prerouting, forward, postrouting; prerouting, input; output, postrouting) in the kernel's order, all its packets together. What

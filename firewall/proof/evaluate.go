@@ -1,25 +1,41 @@
 package proof
 
 import (
+	"context"
 	"fmt"
 	"slices"
 )
 
-// engine holds what all evaluations of one proof share.
+// engine holds what proofs share: diagrams, and those of sets by their content.
 type engine struct {
 	*diagrams
 	*variables
+	found map[string]formula // where keys are in sets, see find
+	lower map[string]formula // parts of sets, see exact
+}
+
+func newEngine(interfaces []string, limit int) *engine {
+	d := newDiagrams(limit)
+	return &engine{diagrams: d, variables: newVariables(d, interfaces), found: map[string]formula{}, lower: map[string]formula{}}
+}
+
+// evaluation of one ruleset.
+type evaluation struct {
+	*engine
+	ctx     context.Context
 	ruleset *Ruleset
-	lower   map[string]formula  // parts of sets that were built, see exact
 	hooks   map[string][]*chain // what hooked found
 }
+
+// ended is thrown where the context has, and caught by Prove.
+type ended struct{ cause error }
 
 // unmodelled is thrown by what turns out to be outside the model only when it is evaluated, and caught by Prove.
 type unmodelled struct{ what string }
 
 // run is one class of packets on its way through the hooks.
 type run struct {
-	*engine
+	*evaluation
 	view   *view
 	hook   string
 	early  bool // before conntrack has looked
@@ -40,7 +56,7 @@ type event struct {
 	chain *chain
 	rule  *rule // nil: the policy
 	kind  verdictKind
-	where formula
+	where []formula // about those that are in all of these sets
 	hook  string
 }
 
@@ -55,6 +71,8 @@ type write struct {
 // that were marked are accepted, and nobody reads their mark again.
 type register struct {
 	first   vector
+	before  *register // in a fork, in place of first: the register before it, of the packets in reach
+	reach   formula
 	updates []update
 	last    vector // what was read last, and holds for all packets of care
 	care    formula
@@ -75,7 +93,7 @@ func (r *register) read(d *diagrams, care formula) vector {
 	if r.last != nil && d.implies(care, r.care) {
 		return r.last
 	}
-	left, value := care, r.first
+	left, value := care, vector(nil)
 	var above []update
 	for _, u := range slices.Backward(r.updates) {
 		here := d.and(left, u.where)
@@ -88,6 +106,13 @@ func (r *register) read(d *diagrams, care formula) vector {
 		}
 		above = append(above, update{d.within(u.where, left), u.value})
 		left = d.without(left, u.where)
+	}
+	switch {
+	case value != nil:
+	case r.before != nil:
+		value = r.before.read(d, r.reach)
+	default:
+		value = r.first
 	}
 	value = slices.Clone(value)
 	for _, u := range slices.Backward(above) {
@@ -113,8 +138,8 @@ const (
 )
 
 // follow lets a class of packets pass all base chains of a path.
-func (e *engine) follow(path string, v *view) *run {
-	r := &run{engine: e, view: v, passes: v.domain, mark: register{first: e.packetMark}, ct: register{first: v.mark}, active: map[*chain]bool{}}
+func (e *evaluation) follow(path string, v *view) *run {
+	r := &run{evaluation: e, view: v, passes: v.domain, mark: register{first: e.packetMark}, ct: register{first: v.mark}, active: map[*chain]bool{}}
 	for _, hook := range hookOrder[path] {
 		r.hook = hook
 		for _, c := range e.hooked(hook) {
@@ -133,7 +158,7 @@ func (e *engine) follow(path string, v *view) *run {
 }
 
 // hooked are the base chains of a hook in the order in which packets meet them.
-func (e *engine) hooked(hook string) []*chain {
+func (e *evaluation) hooked(hook string) []*chain {
 	if list, known := e.hooks[hook]; known {
 		return list
 	}
@@ -178,7 +203,7 @@ func (r *run) base(c *chain, enters formula) formula {
 		kind = accepts
 		*accepted = append(*accepted, rest)
 	}
-	r.events = append(r.events, event{chain: c, kind: kind, where: rest, hook: r.hook})
+	r.events = append(r.events, event{chain: c, kind: kind, where: []formula{rest}, hook: r.hook})
 	return r.any(*accepted...)
 }
 
@@ -196,6 +221,9 @@ func (r *run) chain(c *chain, reach formula, accepted *[]formula) (leaves formul
 	for _, rule := range c.rules {
 		if reach == never {
 			break
+		}
+		if err := r.ctx.Err(); err != nil {
+			panic(ended{err})
 		}
 		if r.steps++; r.steps > maxSteps {
 			panic(unmodelled{fmt.Sprintf("table %s %s, chain %s: following its rules takes more than %d steps", c.family, c.table, c.name, maxSteps)})
@@ -215,12 +243,10 @@ func (r *run) chain(c *chain, reach formula, accepted *[]formula) (leaves formul
 				reach = r.or(r.without(reach, taken), back)
 				matched = never
 			case s.choice != nil:
-				for _, v := range r.choices(s.choice, matched) {
-					taken, back, gone := r.verdict(rule, v.verdict, v.where, accepted)
-					leaves = r.or(leaves, gone)
-					reach = r.or(r.without(reach, taken), back)
-					matched = r.without(matched, v.where)
-				}
+				taken, back, gone := r.choice(rule, s.choice, matched, accepted)
+				leaves = r.or(leaves, gone)
+				reach = r.or(r.without(reach, taken), back)
+				matched = r.without(matched, taken)
 			}
 		}
 	}
@@ -232,7 +258,7 @@ func (r *run) verdict(rule *rule, v *verdict, where formula, accepted *[]formula
 	if v.kind == continues || where == never {
 		return never, never, never
 	}
-	r.events = append(r.events, event{rule.chain, rule, v.kind, where, r.hook})
+	r.events = append(r.events, event{rule.chain, rule, v.kind, []formula{where}, r.hook})
 	switch v.kind {
 	case accepts:
 		*accepted = append(*accepted, where)
@@ -245,25 +271,6 @@ func (r *run) verdict(rule *rule, v *verdict, where formula, accepted *[]formula
 		return where, never, where
 	}
 	return where, never, never // drop
-}
-
-type chosen struct {
-	verdict *verdict
-	where   formula
-}
-
-// choices are the verdicts of a map, and the packets of each.
-func (r *run) choices(c *choice, care formula) (out []chosen) {
-	key, has := r.key(c.key, care)
-	for i := range c.set.elements {
-		v := c.set.elements[i].verdict
-		if slices.ContainsFunc(out, func(o chosen) bool { return *o.verdict == *v }) {
-			continue
-		}
-		found := r.find(key, c.set, v.String(), func(e *element) bool { return *e.verdict == *v })
-		out = append(out, chosen{v, r.all(care, has, found)})
-	}
-	return out
 }
 
 func (r *run) match(m *match, care formula) formula {
@@ -280,7 +287,7 @@ func (r *run) match(m *match, care formula) formula {
 			}
 		}
 	} else {
-		found = r.find(key, m.set, "", nil)
+		found = r.find(key, m.set, all)
 	}
 	if m.negated {
 		found = not(found)
@@ -300,9 +307,9 @@ func (r *run) assign(rule *rule, a *assign, where formula) formula {
 		key, has := r.key(a.key, where)
 		for i := range value {
 			bit := len(value) - 1 - i
-			value[i] = r.find(key, a.set, fmt.Sprint(bit), func(e *element) bool { return e.data.bit(bit) })
+			value[i] = r.find(key, a.set, bit)
 		}
-		where = r.all(where, has, r.find(key, a.set, "", nil))
+		where = r.all(where, has, r.find(key, a.set, all))
 	}
 	switch {
 	case where == never:

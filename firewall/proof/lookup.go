@@ -1,20 +1,37 @@
 package proof
 
 import (
+	"cmp"
+	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
+	"sort"
 	"strings"
 )
 
-// find is where a key is among the elements: of a set of thousands in one pass from the leaves up, not by as many unions. Elements chosen
-// by a filter are found under a name of their own.
-func (e *engine) find(key []vector, s *set, filter string, chosen func(*element) bool) formula {
-	var exact, others []*element
-	for i := range s.elements {
-		if chosen != nil && !chosen(&s.elements[i]) {
-			continue
+// all stands for all elements of a set, where find is asked for some of them.
+const all = -1
+
+// find is where a key is among the elements of a set: all; of a verdict map those of a group; of a map to marks those whose mark has a bit.
+// A set of thousands is found in one pass from the leaves up, not by as many unions.
+func (e *engine) find(key []vector, s *set, part int) formula {
+	name := make([]byte, 0, 256)
+	name = append(append(name, s.id...), byte(part), byte(part>>8))
+	for _, v := range key {
+		for _, bit := range v {
+			name = binary.LittleEndian.AppendUint32(name, uint32(bit))
 		}
-		for _, element := range e.numbered(&s.elements[i]) {
+		name = binary.LittleEndian.AppendUint32(name, 1<<31) // no formula
+	}
+	if known, ok := e.found[string(name)]; ok {
+		return known
+	}
+	var exact, others []*element
+	for _, original := range s.part(part) {
+		for _, element := range e.numbered(original) {
 			if slices.ContainsFunc(element.key, func(s span) bool { return s.low != s.high }) {
 				others = append(others, element)
 			} else {
@@ -35,7 +52,24 @@ func (e *engine) find(key []vector, s *set, filter string, chosen func(*element)
 	for i, element := range others {
 		list[i] = e.oneElement(key, element)
 	}
-	return e.or(e.any(list...), e.exact(key, s, filter, exact))
+	out := e.or(e.any(list...), e.exact(key, s, part, exact))
+	e.found[string(name)] = out
+	return out
+}
+
+// part are some elements of a set, as find says.
+func (s *set) part(part int) []*element {
+	switch {
+	case s.leads == "verdict" && part != all:
+		return s.groups[part].elements
+	}
+	var out []*element
+	for i := range s.elements {
+		if part == all || s.elements[i].data.bit(part) {
+			out = append(out, &s.elements[i])
+		}
+	}
+	return out
 }
 
 // numbered is an element with the numbers of interfaces for their names: as many elements as interfaces match.
@@ -82,7 +116,7 @@ type column struct {
 
 // exact builds the diagram of exact elements. Columns that are functions (a mark that rules wrote) come first; below them, those that are
 // variables, in their order, so that each node is made once. What is below depends on the set alone and is kept for the next class.
-func (e *engine) exact(key []vector, s *set, filter string, elements []*element) formula {
+func (e *engine) exact(key []vector, s *set, part int, elements []*element) formula {
 	var fixed, columns []column
 	for part, v := range key {
 		for i, bit := range v {
@@ -114,17 +148,26 @@ func (e *engine) exact(key []vector, s *set, filter string, elements []*element)
 		layout = append(layout, byte(c.part), byte(c.bit), byte(c.is))
 	}
 	rows := rowsOf(elements, fixed, columns)
-	b := &builder{engine: e, columns: columns, computed: computed, kept: filter + "|" + s.name + "|" + string(layout)}
-	if s.name == "" {
-		b.kept = ""
-	}
+	b := &builder{engine: e, columns: columns, computed: computed, kept: keptAs(s, part, layout)}
 	return b.build(rows, 0)
 }
 
-// rowsOf writes each element as one byte for each column, sorted. Elements that differ from a fixed bit match nothing.
-func rowsOf(elements []*element, fixed, columns []column) []string {
-	rows := make([]string, 0, len(elements))
-	row := make([]byte, len(columns))
+// keptAs is a short name for what the lower parts of a set's diagram depend on.
+func keptAs(s *set, part int, layout []byte) string {
+	sum := sha256.Sum256(fmt.Append(nil, s.id, part, "|", string(layout)))
+	return string(sum[:])
+}
+
+// row is an element with one byte for each column, and what holds where all its bits do.
+type row struct {
+	bits string
+	leaf formula
+}
+
+// rowsOf are the elements as rows, sorted. Elements that differ from a fixed bit match nothing.
+func rowsOf(elements []*element, fixed, columns []column) []row {
+	rows := make([]row, 0, len(elements))
+	bits := make([]byte, len(columns))
 elements:
 	for _, element := range elements {
 		for _, c := range fixed {
@@ -133,14 +176,18 @@ elements:
 			}
 		}
 		for i, c := range columns {
-			if row[i] = '0'; element.key[c.part].low.bit(c.bit) {
-				row[i] = '1'
+			if bits[i] = '0'; element.key[c.part].low.bit(c.bit) {
+				bits[i] = '1'
 			}
 		}
-		rows = append(rows, string(row))
+		rows = append(rows, row{string(bits), always})
 	}
-	slices.Sort(rows)
-	return slices.Compact(rows)
+	sortRows(rows)
+	return rows
+}
+
+func sortRows(rows []row) {
+	slices.SortFunc(rows, func(x, y row) int { return strings.Compare(x.bits, y.bits) })
 }
 
 type builder struct {
@@ -150,31 +197,83 @@ type builder struct {
 	kept     string // under which name lower parts are kept; "": they are not
 }
 
-func (b *builder) build(rows []string, depth int) formula {
+func (b *builder) build(rows []row, depth int) formula {
 	if len(rows) == 0 {
 		return never
 	}
 	if depth == len(b.columns) {
-		return always
+		out := never
+		for _, r := range rows {
+			out = b.engine.or(out, r.leaf)
+		}
+		return out
 	}
 	if depth == b.computed && b.kept != "" {
-		name := b.kept + "|" + rows[0][:depth]
+		name := b.kept + rows[0].bits[:depth]
 		if f, known := b.engine.lower[name]; known {
 			return f
 		}
 		f := b.split(rows, depth)
-		b.engine.lower[strings.Clone(name)] = f
+		b.engine.lower[name] = f
 		return f
 	}
 	return b.split(rows, depth)
 }
 
-func (b *builder) split(rows []string, depth int) formula {
-	ones, _ := slices.BinarySearchFunc(rows, byte('1'), func(row string, one byte) int { return int(row[depth]) - int(one) })
+func (b *builder) split(rows []row, depth int) formula {
+	ones := sort.Search(len(rows), func(i int) bool { return rows[i].bits[depth] == '1' })
 	low, high := b.build(rows[:ones], depth+1), b.build(rows[ones:], depth+1)
 	c, d := b.columns[depth], b.engine.diagrams
 	if c.plain && c.level < d.level(low) && c.level < d.level(high) {
 		return d.make(c.level, low, high)
 	}
 	return d.choose(c.is, high, low)
+}
+
+// permission is a set of addresses, of one vector or of two, and what else must hold there.
+type permission struct {
+	first, second netip.Prefix // of one family; second is not valid where there is one vector
+	also          formula      // of variables below the addresses
+}
+
+// permitted is the union of permissions. Those with prefixes of the same lengths are built in one pass.
+func (e *engine) permitted(first, second vector, list []permission) formula {
+	type shape struct {
+		is4           bool
+		first, second int
+	}
+	groups := map[shape][]permission{}
+	for _, p := range list {
+		s := shape{p.first.Addr().Is4(), p.first.Bits(), max(0, p.second.Bits())}
+		groups[s] = append(groups[s], p)
+	}
+	shapes := slices.SortedFunc(maps.Keys(groups), func(x, y shape) int { return cmp.Or(x.first-y.first, x.second-y.second) })
+	var four, six []formula
+	for _, s := range shapes {
+		list := groups[s]
+		var columns []column
+		for part, v := range []vector{first[:s.first], second[:s.second]} {
+			for i, bit := range v {
+				columns = append(columns, column{part: part, bit: i, is: bit, level: e.level(bit), plain: true})
+			}
+		}
+		slices.SortFunc(columns, func(x, y column) int { return int(x.level) - int(y.level) })
+		rows := make([]row, len(list))
+		bits := make([]byte, len(columns))
+		for i, p := range list {
+			bytes := [2][]byte{p.first.Addr().AsSlice(), p.second.Addr().AsSlice()}
+			for j, c := range columns {
+				bits[j] = '0' + bytes[c.part][c.bit/8]>>(7-c.bit%8)&1
+			}
+			rows[i] = row{string(bits), p.also}
+		}
+		sortRows(rows)
+		b := &builder{engine: e, columns: columns}
+		if f := b.build(rows, 0); s.is4 {
+			four = append(four, f)
+		} else {
+			six = append(six, f)
+		}
+	}
+	return e.choose(e.version6, e.any(six...), e.any(four...))
 }

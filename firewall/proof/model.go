@@ -1,5 +1,11 @@
 package proof
 
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"slices"
+)
+
 // Ruleset is what a kernel's nftables hold, of all tables. Decode makes it.
 type Ruleset struct {
 	chains []*chain // in the order of the listing
@@ -77,8 +83,47 @@ type assign struct {
 // set is a set or map, named or in a rule.
 type set struct {
 	name     string // with its table; "" in a rule
+	id       string // the content: the same only for sets with the same elements, in the same order
 	leads    string // of a map: to "mark" or "verdict"
 	elements []element
+	groups   []group // of a verdict map
+}
+
+// newSet names a set by its elements.
+func newSet(name, leads string, elements []element) *set {
+	s := &set{name: name, leads: leads, elements: elements}
+	h := sha256.New()
+	b := make([]byte, 0, 256)
+	for i := range elements {
+		e := &elements[i]
+		b = append(b[:0], byte(len(e.key)))
+		for _, part := range e.key {
+			b = append(b, byte(part.kind))
+			for _, n := range []uint64{part.low.high, part.low.low, part.high.high, part.high.low, uint64(len(part.name))} {
+				b = binary.LittleEndian.AppendUint64(b, n)
+			}
+			b = append(b, part.name...)
+		}
+		b = binary.LittleEndian.AppendUint64(b, e.data.low)
+		if e.verdict != nil {
+			g := slices.IndexFunc(s.groups, func(g group) bool { return *g.verdict == *e.verdict })
+			if g < 0 {
+				g = len(s.groups)
+				s.groups = append(s.groups, group{verdict: e.verdict})
+			}
+			s.groups[g].elements = append(s.groups[g].elements, e)
+			b = binary.LittleEndian.AppendUint64(b, uint64(g))
+		}
+		h.Write(b)
+	}
+	s.id = string(h.Sum(nil))
+	return s
+}
+
+// group are the elements of a verdict map that lead to one verdict.
+type group struct {
+	verdict  *verdict
+	elements []*element
 }
 
 type element struct {

@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -47,16 +48,50 @@ const (
 // maxNodes bounds the memory: 16 bytes or less for each node and about 20 with the tables beside them.
 const maxNodes = 12 << 20
 
-// Prove decides for all packets whether what the loaded rules let pass is what the policy allows. It is pure: the same arguments give the
-// same result. An error says that the policy is none (firewall.Compile would refuse it as well).
-func Prove(loaded *Ruleset, policy firewall.Policy) (Result, error) {
+// Prover proves again and again, and keeps the diagrams from one proof for the next: what did not change is not built anew. It keeps
+// nothing that is true of one ruleset or policy only: each diagram is known by all that it was made from, so no answer is ever stale.
+// The zero value is ready. Not safe for concurrent use.
+type Prover struct {
+	kept  *engine // nil: nothing
+	limit int     // of nodes; 0: maxNodes
+}
+
+// Prove decides for all packets whether what the loaded rules let pass is what the policy allows. The result depends on the arguments alone.
+// An error says that the policy is none (firewall.Compile would refuse it as well), or that ctx ended.
+func (p *Prover) Prove(ctx context.Context, loaded *Ruleset, policy firewall.Policy) (Result, error) {
 	if err := check(policy); err != nil {
 		return Result{}, err
 	}
 	if len(loaded.unmodelled) > 0 {
 		return Result{Verdict: Indeterminate, Reasons: slices.Clone(loaded.unmodelled)}, nil
 	}
-	return prove(loaded, policy, maxNodes), nil
+	limit := p.limit
+	if limit == 0 {
+		limit = maxNodes
+	}
+	names := interfaces(loaded, policy)
+	reused := p.kept != nil && slices.Equal(p.kept.interfaces, names) && int(p.kept.count) < limit/2
+	if !reused {
+		p.kept = newEngine(names, limit)
+	}
+	result, err := prove(ctx, p.kept, loaded, policy)
+	var large tooLarge
+	if errors.As(err, &large) && reused { // with what earlier proofs left behind
+		p.kept = newEngine(names, limit)
+		result, err = prove(ctx, p.kept, loaded, policy)
+	}
+	if err != nil {
+		p.kept = nil
+	}
+	if errors.As(err, &large) {
+		return Result{Verdict: Indeterminate, Reasons: []string{large.Error()}, Nodes: large.nodes}, nil
+	}
+	return result, err
+}
+
+// Prove proves once, from nothing.
+func Prove(loaded *Ruleset, policy firewall.Policy) (Result, error) {
+	return new(Prover).Prove(context.Background(), loaded, policy)
 }
 
 // check refuses policies whose names lead nowhere: they would silently allow less.
@@ -71,35 +106,40 @@ func check(p firewall.Policy) error {
 	return nil
 }
 
-func prove(loaded *Ruleset, policy firewall.Policy, limit int) (result Result) {
-	p := newProver(loaded, policy, limit)
+// prove throws nothing: what the depths of the evaluation throw ends here.
+func prove(ctx context.Context, e *engine, loaded *Ruleset, policy firewall.Policy) (result Result, err error) {
 	defer func() {
-		result.Nodes = int(p.diagrams.count)
-		var large tooLarge
+		result.Nodes = int(e.count)
 		switch r := recover().(type) {
 		case nil:
 		case unmodelled:
 			result.Verdict, result.Violations, result.Reasons = Indeterminate, nil, []string{r.what}
-		case error:
-			if !errors.As(r, &large) {
-				panic(r)
-			}
-			result.Verdict, result.Violations, result.Reasons = Indeterminate, nil, []string{large.Error()}
+		case tooLarge:
+			result, err = Result{}, r
+		case ended:
+			result, err = Result{}, fmt.Errorf("prove policy: %w", r.cause)
 		default:
 			panic(r)
 		}
 	}()
-	p.allowed = p.newAllowed(policy)
-	p.evaluate()
-	p.compare()
-	result.Verdict, result.Violations = Proved, p.violations
-	if len(p.violations) > 0 {
+	c := newComparison(ctx, e, loaded, policy)
+	c.evaluate()
+	c.compare()
+	result.Verdict, result.Violations = Proved, c.violations
+	if len(c.violations) > 0 {
 		result.Verdict = Violated
 	}
-	return result
+	return result, nil
 }
 
-func newProver(loaded *Ruleset, policy firewall.Policy, limit int) *prover {
+func newComparison(ctx context.Context, e *engine, loaded *Ruleset, policy firewall.Policy) *comparison {
+	c := &comparison{evaluation: &evaluation{engine: e, ctx: ctx, ruleset: loaded, hooks: map[string][]*chain{}}}
+	c.allowed = c.newAllowed(policy)
+	return c
+}
+
+// interfaces are all that the ruleset or the policy names, sorted.
+func interfaces(loaded *Ruleset, policy firewall.Policy) []string {
 	names := []string{"lo"}
 	for name := range loaded.names {
 		names = append(names, name)
@@ -110,6 +150,6 @@ func newProver(loaded *Ruleset, policy firewall.Policy, limit int) *prover {
 	for _, d := range policy.Devices {
 		names = append(names, d.Name)
 	}
-	d := newDiagrams(limit)
-	return &prover{engine: &engine{diagrams: d, variables: newVariables(d, names), ruleset: loaded, lower: map[string]formula{}, hooks: map[string][]*chain{}}}
+	slices.Sort(names)
+	return append([]string{noInterface}, append(slices.Compact(names), otherInterface)...)
 }

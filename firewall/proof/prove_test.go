@@ -100,8 +100,8 @@ func TestEvaluationAgreesWithExplain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := newProver(readListing(t, "site"), policy, maxNodes)
-	p.allowed = p.newAllowed(policy)
+	loaded := readListing(t, "site")
+	p := newComparison(t.Context(), newEngine(interfaces(loaded, policy), maxNodes), loaded, policy)
 	p.evaluate()
 	random := rand.New(rand.NewPCG(1, 2))
 	passed, answered, stopped := 0, 0, 0
@@ -150,7 +150,7 @@ func TestEvaluationAgreesWithExplain(t *testing.T) {
 	}
 }
 
-func (p *prover) put(a assignment, v vector, n uint64) {
+func (p *comparison) put(a assignment, v vector, n uint64) {
 	for i, bit := range v {
 		if at := len(v) - 1 - i; at < 64 {
 			a[p.level(bit)] = n>>at&1 != 0
@@ -158,7 +158,7 @@ func (p *prover) put(a assignment, v vector, n uint64) {
 	}
 }
 
-func (p *prover) putAddress(a assignment, v vector, address netip.Addr) {
+func (p *comparison) putAddress(a assignment, v vector, address netip.Addr) {
 	n := addressNumber(address)
 	for i, bit := range v[:address.BitLen()] {
 		a[p.level(bit)] = n.bit(address.BitLen() - 1 - i)
@@ -166,7 +166,7 @@ func (p *prover) putAddress(a assignment, v vector, address netip.Addr) {
 }
 
 // assign is a packet as values of the variables, of an opening one.
-func (p *prover) assign(k firewall.Packet) assignment {
+func (p *comparison) assign(k firewall.Packet) assignment {
 	a := make(assignment, p.levels)
 	a[p.level(p.version6)] = !k.Source.Is4()
 	p.put(a, p.from, uint64(p.interfaceNumber[k.From]))
@@ -187,7 +187,7 @@ func (p *prover) assign(k firewall.Packet) assignment {
 }
 
 // random draws a packet, half of them near to what the site allows.
-func (p *prover) random(r *rand.Rand) firewall.Packet {
+func (p *comparison) random(r *rand.Rand) firewall.Packet {
 	one := func(list ...string) string { return list[r.IntN(len(list))] }
 	links := []string{"ext0", "dmz0.100", "adm0", "sk-agencies", "sk-agencies6", "lo", ""}
 	k := firewall.Packet{From: one(links...), To: one(links...), Source: sample[r.IntN(len(sample))], Destination: sample[r.IntN(len(sample))],

@@ -126,7 +126,7 @@ func (d *decoder) mapping(v any, data string) (*set, error) {
 		return nil, fmt.Errorf("map %s", compact(v))
 	}
 	elements, err := d.elements(list, data)
-	return &set{leads: data, elements: elements}, err
+	return newSet("", data, elements), err
 }
 
 func (d *decoder) named(name string) (*set, error) {
@@ -230,7 +230,8 @@ func (d *decoder) match(o map[string]any) (*match, string, error) {
 	if err != nil {
 		return nil, compact(o), err
 	}
-	m := &match{key: key, set: &set{}}
+	m := &match{key: key}
+	var elements []element
 	op, right := text(o["op"]), o["right"]
 	inRule := strings.NewReplacer(" == ", " ", " in ", " ").Replace(fmt.Sprintf("%s %s %s", words, op, written(right)))
 	if name, ok := strings.CutPrefix(text(right), "@"); ok {
@@ -238,7 +239,7 @@ func (d *decoder) match(o map[string]any) (*match, string, error) {
 		inRule = words + " @" + name
 	} else if object, ok := right.(map[string]any); ok && object["set"] != nil {
 		list, _ := object["set"].([]any)
-		m.set.elements, err = d.elements(list, "")
+		elements, err = d.elements(list, "")
 	} else if flags, ok := right.([]any); ok {
 		var n uint64
 		for _, flag := range flags {
@@ -247,14 +248,14 @@ func (d *decoder) match(o map[string]any) (*match, string, error) {
 				return nil, inRule, fmt.Errorf("match %s", inRule)
 			}
 		}
-		m.set.elements = []element{{key: []span{{low: small(n), high: small(n)}}}}
+		elements = []element{{key: []span{{low: small(n), high: small(n)}}}}
 	} else {
 		var constant []span
 		constant, err = d.key(right)
-		m.set.elements = []element{{key: constant}}
+		elements = []element{{key: constant}}
 	}
 	if err == nil {
-		err = m.compare(op)
+		err = m.compare(op, elements)
 	}
 	if err == nil {
 		err = fits(key, m.set)
@@ -266,8 +267,12 @@ func (d *decoder) match(o map[string]any) (*match, string, error) {
 }
 
 // compare makes of an operator and one constant a set of ranges.
-func (m *match) compare(op string) error {
+func (m *match) compare(op string, elements []element) error {
 	f := fields[m.key[0].field]
+	listed := m.set != nil
+	if !listed {
+		m.set = newSet("", "", elements)
+	}
 	switch op {
 	case "==":
 		return nil
@@ -275,10 +280,10 @@ func (m *match) compare(op string) error {
 		m.negated = true
 		return nil
 	}
-	if len(m.key) != 1 || len(m.set.elements) != 1 || m.set.name != "" || len(m.set.elements[0].key) != 1 || f.kind == named {
+	if len(m.key) != 1 || listed || len(elements) != 1 || len(elements[0].key) != 1 || f.kind == named {
 		return fmt.Errorf("operator %s", op)
 	}
-	s := &m.set.elements[0].key[0]
+	s := &elements[0].key[0]
 	if s.low != s.high {
 		return fmt.Errorf("operator %s", op)
 	}
@@ -294,6 +299,7 @@ func (m *match) compare(op string) error {
 	default:
 		return fmt.Errorf("operator %s", op)
 	}
+	m.set = newSet("", "", elements)
 	return nil
 }
 

@@ -5,8 +5,10 @@ import (
 	"strings"
 )
 
-// variables are all that a packet and its connection may differ in, in the order of the diagrams. Interfaces stand first, as what rules do
-// depends on them most; then the marks, then the addresses, so that a set of flows is a tree of addresses with the services as leaves.
+// variables are all that a packet and its connection may differ in. Interfaces stand first in the order of the diagrams, as what rules do
+// depends on them most, each followed by the bits of marks in which package firewall writes it (another order would be as true, only
+// slower: hundreds of devices with a mark for each pair); then the addresses, so that a set of flows is a tree of addresses with the
+// services as leaves.
 type variables struct {
 	version6        formula
 	from, to        vector // interface of the side that opened the connection, and of the other; 0: this box
@@ -29,7 +31,12 @@ type variables struct {
 	levels          int      // how many variables there are
 	interfaces      []string // by number; 0 is none
 	interfaceNumber map[string]int
-	markLevel       uint32 // the first of connectionMark
+	toConnection    []uint32 // by level: of writtenMark those of connectionMark, of others themselves
+	ofOnePacket     formula  // conjunctions of variables to forget: all that a connection does not keep, and the mark before
+	notInterfaces   formula
+	ofInterfaces    formula
+	ofService       formula // protocol, ports
+	ofTargetPort    formula
 }
 
 const (
@@ -40,8 +47,7 @@ const (
 // newVariables orders the variables for the interfaces that the ruleset or the policy names. One more stands for all that nobody names; a
 // pattern "eth*" stands for an interface that matches it and no more.
 func newVariables(d *diagrams, names []string) *variables {
-	slices.Sort(names)
-	v := &variables{interfaces: append([]string{noInterface}, append(slices.Compact(names), otherInterface)...), interfaceNumber: map[string]int{}}
+	v := &variables{interfaces: names, interfaceNumber: map[string]int{}}
 	for i, name := range v.interfaces {
 		v.interfaceNumber[name] = i
 	}
@@ -57,11 +63,20 @@ func newVariables(d *diagrams, names []string) *variables {
 		}
 		return out
 	}
+	var writtenAt []int
+	marks := func(n int) {
+		v.connectionMark = append(v.connectionMark, many(n)...)
+		for range n {
+			writtenAt = append(writtenAt, v.levels)
+			v.writtenMark = append(v.writtenMark, one())
+		}
+	}
 	v.version6 = one()
-	v.from, v.to = many(width), many(width)
-	v.markLevel = uint32(v.levels)
-	v.connectionMark = many(32)
-	v.writtenMark = many(32)
+	v.from = many(width)
+	marks(10)
+	v.to = many(width)
+	marks(10)
+	marks(12)
 	v.packetMark = many(32)
 	v.source, v.target = many(128), many(128)
 	v.protocol, v.targetPort, v.sourcePort = many(8), many(16), many(16)
@@ -69,7 +84,31 @@ func newVariables(d *diagrams, names []string) *variables {
 	v.errorHead, v.checksum = many(16), many(16)
 	v.flags, v.length, v.udpLength, v.hops = many(8), many(16), many(16), many(8)
 	v.sourceLocal, v.targetLocal, v.headerless = one(), one(), one()
+
+	v.toConnection = make([]uint32, v.levels)
+	for level := range v.toConnection {
+		v.toConnection[level] = uint32(level)
+	}
+	for i, level := range writtenAt {
+		v.toConnection[level] = d.level(v.connectionMark[i])
+	}
+	v.ofInterfaces = d.all(slices.Concat(v.from, v.to)...)
+	v.ofService = d.all(slices.Concat(v.protocol, v.targetPort, v.sourcePort)...)
+	v.ofTargetPort = d.all(v.targetPort...)
+	v.notInterfaces = d.except(v.levels, slices.Concat(vector{v.version6}, v.from, v.to))
+	v.ofOnePacket = d.except(v.levels, slices.Concat(vector{v.version6}, v.from, v.to, v.writtenMark, v.source, v.target, v.protocol, v.targetPort, v.sourcePort))
 	return v
+}
+
+// except is the conjunction of all variables but some.
+func (d *diagrams) except(levels int, kept vector) formula {
+	out := always
+	for level := levels - 1; level >= 0; level-- {
+		if !slices.ContainsFunc(kept, func(f formula) bool { return d.level(f) == uint32(level) }) {
+			out = d.make(uint32(level), never, out)
+		}
+	}
+	return out
 }
 
 // numbers are the interfaces that a name in a rule matches.

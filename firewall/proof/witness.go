@@ -3,6 +3,7 @@ package proof
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"shekara/firewall"
@@ -98,13 +99,13 @@ func (v Violation) String() string {
 }
 
 // violation picks a packet that people recognise out of all that are wrong, and follows it through the events of the run.
-func (p *prover) violation(path string, r *run, kind Kind, wrong formula) Violation {
+func (p *comparison) violation(path string, r *run, kind Kind, wrong formula) Violation {
 	a := p.pick(p.plainest(r.view, wrong), p.levels)
 	v := Violation{Path: path, Class: r.view.name, Kind: kind, Witness: p.packet(r.view, a)}
 	accepted := -1
 	var events []event
 	for _, e := range r.events {
-		if !p.holds(e.where, a) {
+		if slices.ContainsFunc(e.where, func(f formula) bool { return !p.holds(f, a) }) {
 			continue
 		}
 		if e.kind == accepts && e.chain.hook != "prerouting" && e.hook == path {
@@ -155,7 +156,7 @@ func (e event) loaded() Loaded {
 }
 
 // plainest narrows a set to packets as one meets them, as far as it holds any.
-func (p *prover) plainest(v *view, f formula) formula {
+func (p *comparison) plainest(v *view, f formula) formula {
 	is := func(of vector, list ...uint64) (out []formula) {
 		for _, n := range list {
 			out = append(out, p.equal(of, small(n)))
@@ -184,7 +185,7 @@ func (p *prover) plainest(v *view, f formula) formula {
 
 // hosts are wishes for an address: a documentation address (RFC 5737, RFC 3849), else one that is neither a network's nor, as first
 // addresses often are, a router's.
-func (p *prover) hosts(address vector, four, six string) []formula {
+func (p *comparison) hosts(address vector, four, six string) []formula {
 	odd := p.choose(p.version6, address[127], address[31])
 	return []formula{
 		p.choose(p.version6, p.equal(address, addressNumber(netip.MustParseAddr(six))), p.equal(address[:32], addressNumber(netip.MustParseAddr(four)))),
@@ -193,7 +194,7 @@ func (p *prover) hosts(address vector, four, six string) []formula {
 }
 
 // packet reads the fields of a view.
-func (p *prover) packet(v *view, a assignment) Packet {
+func (p *comparison) packet(v *view, a assignment) Packet {
 	six := p.holds(p.version6, a)
 	address := func(of vector) netip.Addr {
 		if six {

@@ -8,9 +8,9 @@ import (
 // other generations may be on any connection: rules that are no longer loaded wrote them, and nobody knows for what.
 const generationMask = 0xfff
 
-// prover compares each path and class of packets with the policy.
-type prover struct {
-	*engine
+// comparison of each path and class of packets with the policy.
+type comparison struct {
+	*evaluation
 	allowed    *allowed
 	stale      formula // of connectionMark: those of another generation, and none
 	runs       map[[2]string]*run
@@ -18,7 +18,7 @@ type prover struct {
 }
 
 // findStale finds the generations that rules write. A mark that is made from a connection's mark cannot be traced.
-func (p *prover) findStale() {
+func (p *comparison) findStale() {
 	current := never
 	seen := map[uint64]bool{}
 	add := func(n uint64) {
@@ -91,7 +91,7 @@ func visit(c *chain, seen map[*chain]bool, do func(*rule, *assign)) {
 }
 
 // evaluate lets every class of packets pass every path.
-func (p *prover) evaluate() {
+func (p *comparison) evaluate() {
 	p.findStale()
 	p.runs = map[[2]string]*run{}
 	valid := func(v vector) formula {
@@ -115,64 +115,26 @@ func (p *prover) evaluate() {
 }
 
 // written are the marks, with the connections and interfaces, that rules write in some runs.
-func (p *prover) written(runs ...*run) formula {
+func (p *comparison) written(runs ...*run) formula {
 	out := never
 	for _, r := range runs {
 		for _, w := range r.writes {
 			// Only the pairs of interfaces that occur: each has a mark of its own, and all pairs of hundreds of devices would be millions.
-			same := p.exists(w.where, func(level uint32) bool { return level > p.level(p.to[len(p.to)-1]) })
+			same := p.exists(w.where, p.notInterfaces)
 			for i := len(w.value) - 1; i >= 0; i-- {
 				same = p.and(same, p.choose(p.writtenMark[i], w.value[i], not(w.value[i])))
 			}
-			relation := p.exists(p.and(w.where, same), p.notOfConnection)
-			relation = p.rename(relation)
+			relation := p.renamed(p.exists(p.and(w.where, same), p.ofOnePacket), p.toConnection)
 			// The connection of an echo has no checksum.
-			relation = p.choose(p.icmp(p.protocol), p.exists(relation, p.among(p.targetPort)), relation)
+			relation = p.choose(p.icmp(p.protocol), p.exists(relation, p.ofTargetPort), relation)
 			out = p.or(out, relation)
 		}
 	}
 	return out
 }
 
-// notOfConnection are the variables of the one packet, and the mark before.
-func (p *prover) notOfConnection(level uint32) bool {
-	kept := level <= p.level(p.to[len(p.to)-1]) || level >= p.level(p.writtenMark[0]) && level <= p.level(p.writtenMark[31]) ||
-		level >= p.level(p.source[0]) && level <= p.level(p.sourcePort[15])
-	return !kept
-}
-
-// among are the variables of a vector that holds nothing else.
-func (p *prover) among(v vector) func(uint32) bool {
-	return func(level uint32) bool { return level >= p.level(v[0]) && level <= p.level(v[len(v)-1]) }
-}
-
-// rename makes connectionMark of writtenMark in a formula that holds only the latter: the order stays.
-func (p *prover) rename(f formula) formula {
-	memo := map[formula]formula{}
-	first, last := p.level(p.writtenMark[0]), p.level(p.writtenMark[31])
-	var visit func(formula) formula
-	visit = func(f formula) formula {
-		level := p.level(f)
-		if level > last {
-			return f
-		}
-		if known, ok := memo[f]; ok {
-			return known
-		}
-		low, high := p.cofactors(f, level)
-		to := level
-		if level >= first {
-			to = level - first + p.markLevel
-		}
-		out := p.make(to, visit(low), visit(high))
-		memo[f] = out
-		return out
-	}
-	return visit(f)
-}
-
 // compare asks of each path and class whether what passes is what the policy allows: nothing more, and nothing less.
-func (p *prover) compare() {
+func (p *comparison) compare() {
 	of := func(path string, classes ...string) (list []*run) {
 		for _, class := range classes {
 			list = append(list, p.runs[[2]string{path, class}])
@@ -184,9 +146,7 @@ func (p *prover) compare() {
 	inward := p.written(append(of("input", classNew, classOriginal, classErrorOriginal), of("output", classReply, classErrorReply)...)...)
 	onward := p.written(append(of("output", classNew, classOriginal, classErrorOriginal), of("input", classReply, classErrorReply)...)...)
 	interfaces := func(f formula) formula {
-		return p.or(p.stale, p.exists(f, func(level uint32) bool {
-			return level >= p.level(p.from[0]) && level <= p.level(p.to[len(p.to)-1])
-		}))
+		return p.or(p.stale, p.exists(f, p.ofInterfaces))
 	}
 	possible := map[[2]string]formula{}
 	for _, class := range allClasses {
@@ -203,8 +163,7 @@ func (p *prover) compare() {
 			if r.view.tracked {
 				can = p.and(can, possible[[2]string{path, class}])
 			}
-			b := p.bounds(path, r.view, through)
-			p.check(path, r, can, b)
+			p.check(path, r, can, p.bounds(path, r.view, through))
 		}
 	}
 }
@@ -212,7 +171,7 @@ func (p *prover) compare() {
 // bounds are what of a class may pass at most, and what must pass. They differ only in ICMP errors and in answers to this box.
 type bounds struct{ most, least, genuine formula }
 
-func (p *prover) bounds(path string, v *view, through formula) bounds {
+func (p *comparison) bounds(path string, v *view, through formula) bounds {
 	a := p.allowed
 	var b bounds
 	switch path {
@@ -236,11 +195,11 @@ func (p *prover) bounds(path string, v *view, through formula) bounds {
 }
 
 // services forgets protocol and ports: an error is about a connection whatever it carries.
-func (p *prover) services(f formula) formula {
-	return p.exists(f, func(level uint32) bool { return level >= p.level(p.protocol[0]) && level <= p.level(p.sourcePort[15]) })
+func (p *comparison) services(f formula) formula {
+	return p.exists(f, p.ofService)
 }
 
-func (p *prover) forwardBounds(v *view, through formula) bounds {
+func (p *comparison) forwardBounds(v *view, through formula) bounds {
 	switch v.name {
 	case classNew, classOriginal, classReply:
 		return bounds{most: p.allowed.forward, least: p.allowed.forward}
@@ -253,7 +212,7 @@ func (p *prover) forwardBounds(v *view, through formula) bounds {
 	return bounds{never, never, never}
 }
 
-func (p *prover) inputBounds(v *view) bounds {
+func (p *comparison) inputBounds(v *view) bounds {
 	a := p.allowed
 	var b bounds
 	switch v.name {
@@ -284,7 +243,7 @@ func (p *prover) inputBounds(v *view) bounds {
 
 // outputBounds: sealed packets leave from their device's address and not into a tunnel; into a tunnel goes what flows and probes say; to
 // zones this box may speak.
-func (p *prover) outputBounds(v *view) bounds {
+func (p *comparison) outputBounds(v *view) bounds {
 	a := p.allowed
 	b := bounds{most: never, least: never}
 	switch v.name {
@@ -316,16 +275,22 @@ func (p *prover) outputBounds(v *view) bounds {
 }
 
 // check notes one witness for what passes wrongly, one for what passes though spoofed, and one for what is stopped wrongly.
-func (p *prover) check(path string, r *run, can formula, b bounds) {
-	passes := p.and(r.passes, can)
+func (p *comparison) check(path string, r *run, can formula, b bounds) {
 	for _, c := range []struct {
 		kind  Kind
 		wrong formula
 	}{
-		{PassesSpoofed, p.without(passes, b.genuine)},
-		{PassesWrongly, p.without(p.and(passes, b.genuine), b.most)},
-		{IsStopped, p.without(p.and(b.least, can), r.passes)},
+		{PassesSpoofed, p.without(r.passes, b.genuine)},
+		{PassesWrongly, p.and(p.without(r.passes, b.most), b.genuine)},
+		{IsStopped, p.without(p.and(b.least, r.view.domain), r.passes)},
 	} {
+		// Which marks there can be is asked last: it is about the flows of all places, and what is wrong about those of few. None is one
+		// that every connection can have.
+		if unmarked := p.and(c.wrong, p.equal(p.connectionMark, number{})); unmarked != never {
+			c.wrong = unmarked
+		} else {
+			c.wrong = p.and(c.wrong, can)
+		}
 		if c.wrong != never {
 			p.violations = append(p.violations, p.violation(path, r, c.kind, c.wrong))
 		}
