@@ -265,6 +265,7 @@ func starter(h hostView) string {
 	for i, view := range h.interfaces {
 		if i != uplink && len(view.addresses) > 0 {
 			write("---\n# The network at %s.\napiVersion: %s\nkind: Zone\nmetadata: {name: %s}", view.name, document.APIVersion, zones[i])
+			write("# A tunnel from outside never ends in an internal zone (GWY-07, HID-01): where one shall end, write integration and screened-subnet.")
 			write("spec:\n  contour: internal   # CHANGE: internal, external or integration")
 			write("  kind: lan           # CHANGE: ets-go, lan, dedicated-segment, screened-subnet, partners or management")
 			write("  prefixes: [%s]", joined(networks(view.addresses)))

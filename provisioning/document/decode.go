@@ -243,6 +243,9 @@ func written(n *yaml.Node) string {
 	case yaml.SequenceNode:
 		return fmt.Sprintf("a list of %d", len(n.Content))
 	default:
+		if len(n.Content) == 2 {
+			return "1 field"
+		}
 		return fmt.Sprintf("%d fields", len(n.Content)/2)
 	}
 }
