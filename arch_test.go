@@ -50,6 +50,7 @@ var hostDoors = map[string][]string{
 	"golang.zx2c4.com/wireguard/tun":       {"tunnels/wireguard", "testbed", "bench"},
 	"github.com/gopacket/gopacket":         {"testbed"},
 	"github.com/ti-mo/conntrack":           {"netctl"},
+	"github.com/florianl/go-nflog":         {"netctl"},
 	"github.com/prometheus/client_golang/": {"provisioning/api"},
 }
 

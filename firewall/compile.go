@@ -30,7 +30,7 @@ func CompileBase(p Policy) (*Base, error) {
 		return nil, err
 	}
 	w := &writer{}
-	w.counters()
+	w.dropChains()
 	for _, set := range slices.Sorted(maps.Keys(fixedSets)) {
 		w.set(set, fixedSets[set], nil)
 	}
@@ -81,7 +81,7 @@ func quoted(names []string) []string {
 	return out
 }
 
-// The counters of dropped packets, one for each reason.
+// The reasons for which packets are dropped.
 const (
 	Spoofed     = "spoofed"      // arrives from a source that its interface or device cannot have
 	Invalid     = "invalid"      // conntrack makes no sense of it
@@ -92,13 +92,39 @@ const (
 	Loop        = "loop"         // an outer packet that would go into a tunnel
 )
 
-func (w *writer) counters() {
-	for _, name := range []string{Spoofed, Invalid, NoFlow, NoPeer, NoMessage, WrongSource, Loop} {
-		w.WriteString("\tcounter " + name + " {\n\t}\n")
+// dropIDs are those of all that drops: the hook and the reason. Each names a chain in which packets end, the counter that counts them, and
+// the prefix of their records; it says the same across reloads, in records and for Explain.
+var dropIDs = [...]string{
+	"prerouting." + Spoofed,
+	"forward." + Invalid, "forward." + NoFlow,
+	"input." + Invalid, "input." + NoFlow, "input." + NoPeer, "input." + NoMessage,
+	"output." + Invalid, "output." + NoFlow, "output." + WrongSource, "output." + Loop,
+}
+
+// Reason is that of the ID of what drops: "forward.no_flow".
+func Reason(id string) string {
+	_, reason, _ := strings.Cut(id, ".")
+	return reason
+}
+
+// LogGroup is the netlink group to which the kernel sends records of dropped packets (NFLOG).
+const LogGroup = 0x534b
+
+// record is the rule that sends one packet's first bytes (headers, with room for those of IPv6) to LogGroup. Only the record is limited: in a
+// flood it costs next to nothing, while the rule behind it goes on to count and to drop every packet.
+func record(id string) string {
+	return fmt.Sprintf("limit rate 5/second burst 20 packets log prefix %q group %d snaplen 128", id, LogGroup)
+}
+
+func (w *writer) dropChains() {
+	for _, id := range dropIDs {
+		w.WriteString("\tcounter " + id + " {\n\t}\n")
+		w.chain(id, record(id), "counter name "+id+" drop")
 	}
 }
 
-func drop(counter string) string { return "counter name " + counter + " drop" }
+// drop leads to the end of a packet.
+func drop(hook, reason string) string { return "goto " + hook + "." + reason }
 
 // placeSets are the sets by which verify compares a connection's mark with where the packet is.
 func (b *Base) placeSets(w *writer, p Policy) {
@@ -208,7 +234,7 @@ func (b *Base) sourceChains(w *writer) {
 				`ip saddr 0.0.0.0 udp sport 68 udp dport 67 return comment "DHCP"`)
 		}
 		// Our own address comes from nobody else. The kernel sees to that for IPv4 (fib_validate_source), not for IPv6.
-		rules = append(rules, "meta nfproto ipv6 fib saddr type local "+drop(Spoofed))
+		rules = append(rules, "meta nfproto ipv6 fib saddr type local "+drop("prerouting", Spoofed))
 		own := texts(c.prefixes)
 		if inner := b.inside(c.prefixes); len(inner) > 0 {
 			rules = append(rules, longestFirst(c.prefixes, inner)...)
@@ -216,9 +242,9 @@ func (b *Base) sourceChains(w *writer) {
 			rules = append(rules, matchPrefixes("saddr", own, "return")...)
 		}
 		if len(own) == 0 { // the internet: whatever none of our zones claims
-			rules = append(rules, matchPrefixes("saddr", all, drop(Spoofed))...)
+			rules = append(rules, matchPrefixes("saddr", all, drop("prerouting", Spoofed))...)
 		} else {
-			rules = append(rules, drop(Spoofed))
+			rules = append(rules, drop("prerouting", Spoofed))
 		}
 		w.chain("source_"+c.chain, rules...)
 		for _, name := range quoted(c.interfaces) {
@@ -251,7 +277,7 @@ func longestFirst(own, inner []netip.Prefix) []string {
 	for _, side := range []struct {
 		list    []netip.Prefix
 		verdict string
-	}{{own, "return"}, {inner, drop(Spoofed)}} {
+	}{{own, "return"}, {inner, drop("prerouting", Spoofed)}} {
 		for _, prefix := range side.list {
 			verdict[prefix] = side.verdict
 			byLength[prefix.Bits()] = append(byLength[prefix.Bits()], prefix)
@@ -259,7 +285,7 @@ func longestFirst(own, inner []netip.Prefix) []string {
 	}
 	var rules []string
 	for _, length := range slices.Backward(slices.Sorted(maps.Keys(byLength))) {
-		for _, v := range []string{"return", drop(Spoofed)} {
+		for _, v := range []string{"return", drop("prerouting", Spoofed)} {
 			var list []netip.Prefix
 			for _, prefix := range byLength[length] {
 				if verdict[prefix] == v {

@@ -16,6 +16,9 @@
 // place it was opened from, 10 bits of the place it goes to, 12 bits of generation. Whatever takes something away begins a new
 // generation, so connections under way are judged again, once each: those still allowed go on, the others end at that moment.
 //
+// What is dropped ends in one chain for each hook and reason. Its name, as "forward.no_flow", is the ID of what drops: of the counter that
+// counts all of it, and of the records that the kernel sends to LogGroup of a few packets a second.
+//
 // Limits: connection marks are ours alone on this host. A packet that is judged (the first of a connection or of a generation)
 // loses the packet mark that others gave it. An ICMP error about a connection that was not judged since the last removal is
 // dropped; the next packet of the connection cures that. Generations repeat after 4,095 removals (see Generations).

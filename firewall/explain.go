@@ -15,7 +15,8 @@ type Explanation struct {
 	Chain   string `json:"chain,omitempty"`   // of the rule that decided
 	Rule    string `json:"rule,omitempty"`    // the rule that decided, in nft syntax; "": the hook's policy did
 	BuiltIn string `json:"builtIn,omitempty"` // what that rule is for, if it is a built-in one: "probe", "management tcp/22"
-	Reason  string `json:"reason,omitempty"`  // why it is dropped: the counter that counts it, or Martian
+	Reason  string `json:"reason,omitempty"`  // why it is dropped: one of those of the rules, or Martian
+	ID      string `json:"id,omitempty"`      // of what drops it: "forward.no_flow", as records of dropped packets name it
 	Set     string `json:"set,omitempty"`     // in which the rule found Element
 	Element string `json:"element,omitempty"`
 	MSS     int    `json:"mss,omitempty"` // what the option of a SYN is lowered to at most; 0: not touched
@@ -88,7 +89,7 @@ func (e *Explainer) Explain(p Packet) (Explanation, error) {
 			verdict = base.policy
 		}
 		if w.out.Pass = verdict.kind == accepts; !w.out.Pass {
-			w.out.Reason, w.out.MSS = w.counter, 0
+			w.out.ID, w.out.Reason, w.out.MSS = w.counter, Reason(w.counter), 0
 			break
 		}
 		if hook == "prerouting" && e.martian(p) {
@@ -121,7 +122,7 @@ type walk struct {
 	packet     Packet
 	mark       uint32 // the packet's
 	connection Connection
-	counter    string // the last one
+	counter    string // the last one, which bears the ID of what drops
 	set, found string // what the present rule looked up, and found
 	out        Explanation
 }
@@ -151,7 +152,7 @@ func (w *walk) chain(c *chain, purpose string) action {
 		if a.kind == returns {
 			return action{}
 		}
-		if a.kind == accepts || a.kind == drops || a.kind == goes && a.chain == "pass" {
+		if a.kind == accepts || a.kind == drops || a.kind == goes && final(a.chain) {
 			w.decided(c, r, cmp.Or(r.comment, purpose))
 		}
 		if a.kind == jumps || a.kind == goes {
@@ -166,9 +167,12 @@ func (w *walk) chain(c *chain, purpose string) action {
 	return action{}
 }
 
-// decided notes the rule that decides. What leads to chain pass decides more than its accept.
+// final says whether all packets that get into a chain have one fate: what leads there decides it, not the chain's own rules.
+func final(chain string) bool { return chain == "pass" || slices.Contains(dropIDs[:], chain) }
+
+// decided notes the rule that decides.
 func (w *walk) decided(c *chain, r *rule, purpose string) {
-	if c.name == "pass" {
+	if final(c.name) {
 		return
 	}
 	if _, ofFlows := parseShape(w.set); ofFlows {

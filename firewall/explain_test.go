@@ -50,7 +50,8 @@ func TestExplainerRefusesWhatItDoesNotKnow(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, change := range []struct{ old, new string }{
-		{"ct state invalid counter", "ct state invalid limit rate 1/second counter"},
+		{"ct state invalid goto", "ct state invalid limit rate 1/second goto"},
+		{"limit rate 5/second burst 20 packets log", "limit rate 5/second burst 20 packets drop"},
 		{"meta nfproto ipv6 fib saddr type local", "meta nfproto ipv6 fib saddr type blackhole"},
 		{`iifname "lo" accept`, `iifname "lo" queue`},
 		{"policy drop;", "policy queue;"},
@@ -174,6 +175,9 @@ func TestExplain(t *testing.T) {
 				if anew, err := e.Explain(c.packet.Reply(connection)); err != nil || anew.Pass != x.Pass || anew.Chain == "verify" {
 					t.Errorf("judged anew, the reply is explained as %+v, %v", anew, err)
 				}
+			}
+			if id := x.Hook + "." + x.Reason; !x.Pass && x.ID != id && x.Reason != firewall.Martian {
+				t.Errorf("what drops is %s, want %s", x.ID, id)
 			}
 			if x.Pass != c.pass || x.Hook != c.hook || x.Reason != c.reason || x.BuiltIn != c.builtIn && !c.reply || c.set != "" && x.Set != c.set || c.mss != 0 && x.MSS != c.mss {
 				t.Errorf("explained as %+v", x)

@@ -30,21 +30,20 @@ const (
 // judgeChains look up what verify did not accept, in the direction of the opening (open) and of the answer: through this box, and opened by
 // it into a tunnel. Its own connection has the zone of its address for the first place. Nothing is looked up that others open to this box.
 func (w *writer) judgeChains() {
-	noFlow := drop(NoFlow)
-	w.chain("open_forward", "jump from_iif", "jump to_oif", "jump flows_open", noFlow)
-	w.chain("answer_forward", "jump from_oif", "jump to_iif", "jump flows_answer", noFlow)
-	w.chain("open_output", "jump from_address", "jump to_oif", "jump flows_open", noFlow)
-	w.chain("answer_input", "jump from_address", "jump to_iif", "jump flows_answer", noFlow)
+	w.chain("open_forward", "jump from_iif", "jump to_oif", "jump flows_open", drop("forward", NoFlow))
+	w.chain("answer_forward", "jump from_oif", "jump to_iif", "jump flows_answer", drop("forward", NoFlow))
+	w.chain("open_output", "jump from_address", "jump to_oif", "jump flows_open", drop("output", NoFlow))
+	w.chain("answer_input", "jump from_address", "jump to_iif", "jump flows_answer", drop("input", NoFlow))
 }
 
 func (b *Base) forwardChains(w *writer, p Policy) {
 	w.chain("forward", fmt.Sprintf(hooked, "forward", "drop"),
-		"ct state invalid "+drop(Invalid),
+		"ct state invalid "+drop("forward", Invalid),
 		`tcp flags & (syn | rst) == syn jump mss comment "path MTU"`,
 		fmt.Sprintf(bothWays, "original", "iifname", "oifname"),
 		fmt.Sprintf(bothWays, "reply", "oifname", "iifname"),
 		fmt.Sprintf(byDirection, "open_forward", "answer_forward"),
-		drop(NoFlow))
+		drop("forward", NoFlow))
 	byMTU := map[int][]string{}
 	for _, c := range b.places {
 		if c.device && b.device[c.interfaces[0]].MTU != 0 {
@@ -72,18 +71,18 @@ func (b *Base) inputChains(w *writer, p Policy) error {
 	w.chain("tunnel_port",
 		// A WireGuard message has 32 bytes or more after the 8 of UDP. The userspace library stops at an empty datagram and forgets
 		// the others of its batch (splitCoalescedMessages in conn/bind_std.go): one peer's empty datagrams cost other peers' packets.
-		"udp length < 40 "+drop(NoMessage),
+		"udp length < 40 "+drop("input", NoMessage),
 		"ip daddr . udp dport . ip saddr @tunnel_peer4 accept",
 		"ip daddr . udp dport @tunnel_any4 accept",
 		"ip6 daddr . udp dport . ip6 saddr @tunnel_peer6 accept",
 		"ip6 daddr . udp dport @tunnel_any6 accept",
-		drop(NoPeer))
+		drop("input", NoPeer))
 	rules := []string{fmt.Sprintf(hooked, "input", "drop"),
 		`iifname "lo" accept`,
 		// Before conntrack's word: else a peer that was removed would go on as an answer to what we once sent it.
 		`ip daddr . udp dport @tunnel_port4 goto tunnel_port comment "tunnel ports"`,
 		`ip6 daddr . udp dport @tunnel_port6 goto tunnel_port comment "tunnel ports"`,
-		"ct state invalid " + drop(Invalid),
+		"ct state invalid " + drop("input", Invalid),
 	}
 	management, err := b.management(w, p.Management)
 	if err != nil {
@@ -106,7 +105,7 @@ func (b *Base) inputChains(w *writer, p Policy) error {
 		`iifname @zone_links ip6 saddr fe80::/10 icmpv6 type 130 accept comment "neighbour discovery"`,
 		// Whatever flows say: they end at hosts behind this box, never at the box.
 		fmt.Sprintf(ofDirection, "reply", "answer_input"),
-		drop(NoFlow))
+		drop("input", NoFlow))
 	w.chain("input", rules...)
 	return nil
 }
@@ -177,8 +176,8 @@ func (b *Base) outputChains(w *writer, p Policy) error {
 	for _, mark := range slices.Sorted(maps.Keys(sources)) {
 		name := fmt.Sprintf("outer_0x%08x", mark)
 		slices.Sort(sources[mark])
-		w.chain(name, append(append([]string{"oifname @device_links " + drop(Loop)},
-			matchPrefixes("saddr", sources[mark], "accept")...), drop(WrongSource))...)
+		w.chain(name, append(append([]string{"oifname @device_links " + drop("output", Loop)},
+			matchPrefixes("saddr", sources[mark], "accept")...), drop("output", WrongSource))...)
 		verdicts = append(verdicts, fmt.Sprintf("0x%08x : goto %s", mark, name))
 	}
 	if len(verdicts) > 0 {
@@ -190,7 +189,7 @@ func (b *Base) outputChains(w *writer, p Policy) error {
 	}
 	w.chain("output", rules...)
 	w.chain("into_tunnel",
-		"ct state invalid "+drop(Invalid),
+		"ct state invalid "+drop("output", Invalid),
 		fmt.Sprintf(toOnly, "original", "oifname"),
 		echo4+asked+" oifname . ip daddr @probe_out4"+probeName,
 		ask6+asked+" oifname . ip6 daddr @probe_out6"+probeName,
@@ -198,6 +197,6 @@ func (b *Base) outputChains(w *writer, p Policy) error {
 		say6+told+" oifname . ip6 daddr . ip6 saddr @probe_in6"+probeName,
 		icmpErrors4+pathMTU, icmpErrors6+pathMTU,
 		fmt.Sprintf(ofDirection, "original", "open_output"),
-		drop(NoFlow))
+		drop("output", NoFlow))
 	return nil
 }

@@ -157,6 +157,9 @@ func (p *program) addLine(in *chain, line string) error {
 		p.hooks[words[3]] = in
 		return nil
 	}
+	if line == record(in.name) {
+		return nil // whether a packet is recorded is no matter of its fate
+	}
 	c := &cursor{program: p, words: words}
 	r := rule{text: line}
 	for !c.done() {

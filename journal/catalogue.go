@@ -42,6 +42,8 @@ func Catalogue() []Entry {
 		{TunnelRecover, "A tunnel's own error is gone."},
 		{TunnelReset, "A tunnel that was stuck in its handshake was reset alone."},
 		{FlowRevoke, "Connections that were established under a flow no longer declared were cut."},
+		{PacketDrop, "The filter dropped a packet: fields name the rule, as `shekara explain` does, and say what the packet was; or, of the rule's last minute, how many more it dropped (suppressed)."},
+		{PacketMiss, "Records of dropped packets were lost, because they came faster than they were read, or cannot be read any more; the packets are counted all the same."},
 		{SecretMake, "A secret was made on the box; fields name it, never its value."},
 		{SecretImport, "A secret was brought to the box."},
 		{SecretExport, "A secret was sealed to a recipient and handed out."},

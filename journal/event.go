@@ -65,6 +65,8 @@ const (
 	TunnelRecover    Type = "tunnel.recover"
 	TunnelReset      Type = "tunnel.reset"
 	FlowRevoke       Type = "flow.revoke"
+	PacketDrop       Type = "packet.drop"
+	PacketMiss       Type = "packet.miss"
 	SecretMake       Type = "secret.make"
 	SecretImport     Type = "secret.import"
 	SecretExport     Type = "secret.export"

@@ -92,6 +92,8 @@ type Options struct {
 	Prober   Prober // nil: no probes are sent
 	// Connections is where entries of flows that are revoked are deleted. nil: they stay until they time out, and pass nothing.
 	Connections Connections
+	Drops       Drops           // nil: dropped packets are counted and not recorded
+	Counts      Counts          // nil: how many records stand for is not known
 	Hints       <-chan struct{} // something changed on the host: look soon. nil: only the ticks look
 	Witness     Witness         // nil: nobody is named when something changed
 	Boot        Boot            // nil: KernelBoot
@@ -176,7 +178,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	close(e.ready)
 	group, ctx := errgroup.WithContext(ctx)
-	for _, f := range []func(context.Context){e.keepLooking, e.keepRetrying, e.keepWindow, e.keepSampling, e.keepProbing, e.keepResolving, e.keepTidy, e.keepRevoking} {
+	for _, f := range []func(context.Context){e.keepLooking, e.keepRetrying, e.keepWindow, e.keepSampling, e.keepProbing, e.keepResolving, e.keepTidy, e.keepRevoking, e.keepDropped} {
 		group.Go(func() error {
 			f(ctx)
 			return nil

@@ -145,6 +145,7 @@ func (p *program) explanation(x provisioning.Explanation, trace bool) {
 	}
 	field("Hook", x.Verdict.Hook)
 	field("Reason", x.Verdict.Reason)
+	field("Rule ID", x.Verdict.ID)
 	field("Built in", x.Verdict.BuiltIn)
 	switch {
 	case x.Verdict.Rule != "":

@@ -14,11 +14,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"shekara/firewall"
 	"shekara/firewall/nft"
 	"shekara/journal"
 	"shekara/netctl"
 	"shekara/netctl/conntrack"
 	"shekara/netctl/echo"
+	"shekara/netctl/nflog"
 	"shekara/netctl/secret"
 	"shekara/provisioning"
 	"shekara/provisioning/api"
@@ -123,6 +125,7 @@ type host struct {
 	prober  *echo.Prober // nil: no probes can be sent
 	// connections is nil where the kernel's table of connections cannot be opened: revoked entries then stay until they time out.
 	connections *conntrack.Table
+	drops       *nflog.Listener // nil: dropped packets are counted and not recorded
 }
 
 func (s *settings) openHost(ctx context.Context, log *slog.Logger) (*host, error) {
@@ -150,6 +153,9 @@ func (s *settings) openHost(ctx context.Context, log *slog.Logger) (*host, error
 	if h.connections, err = conntrack.Open(); err != nil {
 		log.Warn("open the table of connections", "error", err)
 	}
+	if h.drops, err = nflog.Open(firewall.LogGroup); err != nil {
+		log.Warn("open the records of dropped packets", "error", err)
+	}
 	return h, nil
 }
 
@@ -160,6 +166,9 @@ func (h *host) close() error {
 	}
 	if h.prober != nil {
 		err = errors.Join(err, h.prober.Close())
+	}
+	if h.drops != nil {
+		err = errors.Join(err, h.drops.Close())
 	}
 	if h.tunnels != nil {
 		err = errors.Join(err, h.tunnels.Close())
@@ -264,7 +273,10 @@ func (s *settings) options(h *host, recorder api.Recorder, log *slog.Logger) (pr
 	options := provisioning.Options{
 		Site: site, StateDir: s.stateDir, Version: version,
 		Network: h.network, Tunnels: h.tunnels, Filter: h.filter, Secrets: secrets, Journal: recorder,
-		Resolver: net.DefaultResolver, Log: log,
+		Resolver: net.DefaultResolver, Counts: h.filter, Log: log,
+	}
+	if h.drops != nil {
+		options.Drops = h.drops
 	}
 	if h.connections != nil { // a nil table in the interface would not be nil
 		options.Connections = h.connections

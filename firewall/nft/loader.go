@@ -58,12 +58,13 @@ func New(ctx context.Context) (*Loader, error) {
 		meta mark . ct original ip saddr & 255.255.255.240 . th dport & 65532 @s ct mark set meta mark | 0x00000001
 		ct mark & 0xffc00000 . iifname @t accept
 		tcp option maxseg size set rt mtu
+		limit rate 5/second burst 20 packets log prefix "x" group 21323 snaplen 128
 	}
 	set t { type mark . ifname; }
 }
 `
 	if _, err := nft(sample, "--check").Run(ctx); err != nil {
-		return nil, fmt.Errorf("probe nftables: %w (hint: needs CAP_NET_ADMIN, nft 1.0.6 or newer, and a kernel with nf_tables and nf_conntrack)", err)
+		return nil, fmt.Errorf("probe nftables: %w (hint: needs CAP_NET_ADMIN, nft 1.0.6 or newer, and a kernel with nf_tables, nf_conntrack and nfnetlink_log)", err)
 	}
 	return &Loader{earlier: map[string]Counter{}}, nil
 }
@@ -407,12 +408,12 @@ func (l *Loader) Remove(ctx context.Context) error {
 	return nil
 }
 
-// Counter counts packets that were dropped for one reason.
+// Counter counts packets that were dropped by one hook for one reason.
 type Counter struct{ Packets, Bytes uint64 }
 
 func (c Counter) plus(d Counter) Counter { return Counter{c.Packets + d.Packets, c.Bytes + d.Bytes} }
 
-// Counters are the drops by reason (firewall.Spoofed and so on) since this Loader was made or, if the table is older, since then.
+// Counters are the drops by ID ("forward.no_flow") since this Loader was made or, if the table is older, since then.
 func (l *Loader) Counters(ctx context.Context) (map[string]Counter, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -65,7 +65,7 @@ func TestWitnessesAreReal(t *testing.T) {
 		{`insert rule inet shekara open_forward iifname "lan0" ip daddr 10.64.1.20 oifname "sk-a" meta l4proto 17 th dport 161 accept`, proof.PassesWrongly, "ip daddr 10.64.1.20"},
 		{"add element inet shekara flow4_32_32_16 { 0x%08x . 10.64.1.20 . 10.20.0.10 . 6 . 22 }", proof.PassesWrongly, "@flow4_32_32_16 goto pass"},
 		{"flush chain inet shekara prerouting", proof.PassesSpoofed, "@flow4_0_32_16 goto pass"},
-		{"delete element inet shekara flow4_32_32_16 { 0x%08x . 10.64.1.1 . 10.20.0.10 . 6 . 443 }", proof.IsStopped, "counter no_flow drop"},
+		{"delete element inet shekara flow4_32_32_16 { 0x%08x . 10.64.1.1 . 10.20.0.10 . 6 . 443 }", proof.IsStopped, "counter forward.no_flow drop"},
 		{`add table inet x; add chain inet x f { type filter hook forward priority 10; }; add rule inet x f ip saddr 10.64.1.1 tcp dport 80 drop`, proof.IsStopped, "tcp dport 80 drop"},
 	} {
 		r.box.Run("nft", "flush", "ruleset")

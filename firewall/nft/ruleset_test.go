@@ -166,7 +166,7 @@ table inet natted { chain source { type nat hook postrouting priority 100; oifna
 	}
 }
 
-// TestCounters: a reason is counted under its name, also across loads.
+// TestCounters: what drops is counted under its ID, also across loads.
 func TestCounters(t *testing.T) {
 	r := newRig(t)
 	in := open(t, r.box)
@@ -192,7 +192,7 @@ func TestCounters(t *testing.T) {
 	port.source, port.to, port.dport, port.arriveOn = pool["ext0"][1], p.Devices[0].LocalIP, 51820, "ext0"
 	short.source, short.to, short.dport, short.arriveOn, short.short = pool["ext0"][0], p.Devices[0].LocalIP, 51820, "ext0", true
 	for range 3 {
-		for name, k := range map[string]packet{firewall.NoFlow: udp, firewall.Spoofed: spoof, firewall.NoPeer: port, firewall.NoMessage: short} {
+		for name, k := range map[string]packet{"forward.no_flow": udp, "prerouting.spoofed": spoof, "input.no_peer": port, "input.no_message": short} {
 			before := read()
 			r.send(k)
 			r.arrived()

@@ -218,6 +218,7 @@ func (d *decoder) rules(what string, o map[string]any) {
 		d.unknown("%s: no expressions", place)
 	}
 	var words []string
+	rated := false
 	for _, item := range list {
 		object, ok := item.(map[string]any)
 		if !ok || len(object) != 1 {
@@ -229,6 +230,11 @@ func (d *decoder) rules(what string, o map[string]any) {
 			d.unknown("%s: %v", place, err)
 		}
 		words = append(words, words2)
+		if _, limit := object["limit"]; limit {
+			rated = true // it ends the rule for whom the rate is not
+		} else if rated && (s.verdict != nil || s.choice != nil || s.assign != nil) {
+			d.unknown("%s: %s: a rate decides", place, strings.Join(words, " "))
+		}
 		if s != (statement{}) {
 			r.statements = append(r.statements, s)
 		}

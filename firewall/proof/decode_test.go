@@ -27,7 +27,7 @@ func TestUnknownIsNamed(t *testing.T) {
 		{rules(`{"xt": null}`), in + `statement {"xt":null}`},
 		{rules(`{"flow": {"op": "add", "flowtable": "@ft"}}`), in + `statement {"flow":`},
 		{rules(`{"queue": {"num": 1}}`), in + `statement {"queue":`},
-		{rules(`{"limit": {"rate": 10, "per": "second"}}, {"accept": null}`), in + `statement {"limit":`},
+		{rules(`{"limit": {"rate": 10, "per": "second"}}, {"accept": null}`), in + "limit accept: a rate decides"},
 		{rules(`{"match": {"op": "==", "left": {"numgen": {"mode": "random", "mod": 2}}, "right": 0}}`), in + `expression {"numgen":`},
 		{rules(`{"match": {"op": "==", "left": {"ct": {"key": "status"}}, "right": 32}}`), in + `expression {"ct":{"key":"status"}}`},
 		{rules(`{"match": {"op": "==", "left": {"payload": {"base": "th", "offset": 0, "len": 8}}, "right": 3}}`), in + `expression {"payload":`},

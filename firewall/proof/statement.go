@@ -30,8 +30,8 @@ func (v *verdict) String() string {
 	return words[v.kind] + v.name
 }
 
-// harmless are statements that change no verdict, of this packet or another.
-var harmless = map[string]bool{"counter": true, "log": true, "last": true, "comment": true}
+// harmless are statements that change no verdict, of this packet or another: a limit only where nothing behind it does, see rules.
+var harmless = map[string]bool{"counter": true, "log": true, "last": true, "comment": true, "limit": true}
 
 // statement reads one, and how nft would print it, nearly. The zero statement is one that decides nothing.
 func (d *decoder) statement(o map[string]any) (statement, string, error) {

@@ -1,0 +1,210 @@
+package provisioning
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"shekara/firewall"
+	"shekara/firewall/nft"
+	"shekara/journal"
+	"shekara/netctl/nflog"
+)
+
+// Drops is where records of dropped packets come from: nflog.Listener.
+type Drops interface {
+	// Run hands over each record, and tells when the kernel had to drop records, until the context ends.
+	Run(ctx context.Context, got func(nflog.Record), lost func()) error
+}
+
+// Counts is who counts all dropped packets, recorded or not, by ID of what drops: nft.Loader.
+type Counts interface {
+	Counters(ctx context.Context) (map[string]nft.Counter, error)
+}
+
+const (
+	dropWindow   = time.Minute
+	dropsShown   = 8    // events with packets of their own in a window, for each ID
+	dropsWaiting = 1024 // records that wait to be journaled; rules send 5 a second for each ID
+)
+
+// dropped is what the records of one ID come to within a window: the first packets of each kind are events of their own, at once, and all
+// others are one number at its end.
+type dropped struct {
+	ends  time.Time
+	kinds map[nflog.Record]bool // without what differs from try to try
+	shown uint64                // events
+	more  uint64                // records that are no events
+}
+
+// dropRecords belongs to the one goroutine of keepDropped.
+type dropRecords struct {
+	windows map[string]*dropped
+	counted map[string]uint64 // by ID: what Counts said when its last window ended
+	missed  time.Time         // until when a gap is on record
+}
+
+// keepDropped journals records of dropped packets, boundedly whatever comes.
+func (e *Engine) keepDropped(ctx context.Context) {
+	if e.options.Drops == nil {
+		return
+	}
+	records, gaps, ended := make(chan nflog.Record, dropsWaiting), newTrigger(), make(chan error, 1)
+	go func() {
+		ended <- e.options.Drops.Run(ctx, func(r nflog.Record) {
+			select {
+			case records <- r:
+			default: // the journal is slower than the kernel
+				gaps.poke()
+			}
+		}, gaps.poke)
+	}()
+	d := dropRecords{windows: map[string]*dropped{}, counted: map[string]uint64{}}
+	for id, n := range e.dropCounts(ctx) {
+		d.counted[id] = n.Packets
+	}
+	timer := time.NewTimer(dropWindow)
+	defer timer.Stop()
+	for {
+		timer.Reset(d.next())
+		select {
+		case r := <-records:
+			e.showDrop(ctx, &d, r)
+		case <-gaps:
+			if now := time.Now(); now.After(d.missed) {
+				d.missed = now.Add(dropWindow)
+				e.record(ctx, journal.Event{Type: journal.PacketMiss, Severity: journal.Warning, Object: "filter",
+					Message: "records of dropped packets were lost, as they came faster than they were read; the packets are counted all the same"})
+			}
+		case <-timer.C:
+			e.endDrops(ctx, &d, time.Now())
+		case err := <-ended:
+			if err != nil && ctx.Err() == nil {
+				e.record(ctx, journal.Event{Type: journal.PacketMiss, Severity: journal.Error, Object: "filter",
+					Message: "dropped packets are no longer recorded, only counted, until shekarad is started again: " + err.Error()})
+			}
+			for len(records) > 0 {
+				e.showDrop(ctx, &d, <-records)
+			}
+			e.endDrops(context.WithoutCancel(ctx), &d, time.Now().Add(dropWindow))
+			return
+		}
+	}
+}
+
+// next is the time until the next window ends.
+func (d *dropRecords) next() time.Duration {
+	wait := dropWindow
+	for _, w := range d.windows {
+		wait = min(wait, time.Until(w.ends))
+	}
+	return max(wait, 0)
+}
+
+func (e *Engine) dropCounts(ctx context.Context) map[string]nft.Counter {
+	if e.options.Counts == nil {
+		return nil
+	}
+	limited, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	counts, err := e.options.Counts.Counters(limited)
+	if err != nil {
+		e.options.Log.Warn("count dropped packets", "error", err)
+	}
+	return counts
+}
+
+// showDrop journals the first packets of each kind, and counts the others.
+func (e *Engine) showDrop(ctx context.Context, d *dropRecords, r nflog.Record) {
+	w := d.windows[r.Prefix]
+	if w == nil {
+		w = &dropped{ends: time.Now().Add(dropWindow), kinds: map[nflog.Record]bool{}}
+		d.windows[r.Prefix] = w
+	}
+	kind := r
+	kind.Head.SourcePort, kind.Head.Length = 0, 0
+	if w.kinds[kind] || w.shown >= dropsShown {
+		w.more++
+		return
+	}
+	w.kinds[kind] = true
+	w.shown++
+	e.record(ctx, dropEvent(r))
+}
+
+// endDrops ends the windows that are over, each with how many packets were dropped beside those that are events.
+func (e *Engine) endDrops(ctx context.Context, d *dropRecords, now time.Time) {
+	var counts map[string]nft.Counter
+	for id, w := range d.windows {
+		if now.Before(w.ends) {
+			continue
+		}
+		delete(d.windows, id)
+		if counts == nil {
+			counts = e.dropCounts(ctx)
+		}
+		suppressed := w.more
+		if c, counted := counts[id]; counted {
+			if n := c.Packets - d.counted[id]; c.Packets >= d.counted[id] && n >= w.shown {
+				suppressed = max(suppressed, n-w.shown)
+			}
+			d.counted[id] = c.Packets
+		}
+		if suppressed == 0 {
+			continue
+		}
+		event := journal.Event{Type: journal.PacketDrop, Severity: dropSeverity(id), Object: "rule/" + id,
+			Message: fmt.Sprintf("%d more packets dropped within %s: %s", suppressed, dropWindow, reasons[firewall.Reason(id)]),
+			Fields:  fieldsOf("rule", id, "reason", firewall.Reason(id), "suppressed", strconv.FormatUint(suppressed, 10))}
+		e.record(ctx, event)
+	}
+}
+
+func dropSeverity(id string) journal.Severity {
+	switch firewall.Reason(id) {
+	case firewall.Spoofed, firewall.WrongSource, firewall.Loop:
+		return journal.Warning
+	}
+	return journal.Notice
+}
+
+// dropEvent puts one packet into words and fields.
+func dropEvent(r nflog.Record) journal.Event {
+	h, reason := r.Head, firewall.Reason(r.Prefix)
+	protocol := strconv.Itoa(int(h.Protocol))
+	what := "protocol " + protocol
+	if name, known := protocolNames[firewall.Protocol(h.Protocol)]; known {
+		protocol, what = name, name
+	}
+	event := journal.Event{Type: journal.PacketDrop, Severity: dropSeverity(r.Prefix), Object: "rule/" + r.Prefix,
+		Fields: fieldsOf("rule", r.Prefix, "reason", reason, "in", r.In, "out", r.Out)}
+	if !h.Source.IsValid() {
+		event.Message = "a packet that is none of IP dropped"
+		return event
+	}
+	from, to := h.Source.String(), h.Destination.String()
+	event.Fields["source"], event.Fields["destination"], event.Fields["protocol"], event.Fields["length"] = from, to, protocol, strconv.Itoa(h.Length)
+	switch isICMP := protocol == "icmp" || protocol == "icmpv6"; {
+	case h.Fragment:
+		event.Fields["fragment"] = "true"
+		what += " fragment"
+	case h.Transport && isICMP:
+		event.Fields["type"], event.Fields["code"] = strconv.Itoa(int(h.Type)), strconv.Itoa(int(h.Code))
+		what += fmt.Sprintf(" type %d", h.Type)
+	case h.Transport:
+		event.Fields["sourcePort"], event.Fields["destinationPort"] = strconv.Itoa(int(h.SourcePort)), strconv.Itoa(int(h.DestinationPort))
+		what += fmt.Sprintf("/%d", h.DestinationPort)
+	}
+	way := ""
+	if r.In != "" {
+		way += ", in " + r.In
+	}
+	if r.Out != "" {
+		way += ", out " + r.Out
+	}
+	event.Message = fmt.Sprintf("%s from %s to %s%s, dropped: %s", what, from, to, way, reasons[reason])
+	return event
+}
+
+var protocolNames = map[firewall.Protocol]string{firewall.ICMP: "icmp", firewall.TCP: "tcp", firewall.UDP: "udp", firewall.ICMPv6: "icmpv6", firewall.SCTP: "sctp"}

@@ -1,0 +1,195 @@
+package provisioning
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"shekara/firewall/nft"
+	"shekara/journal"
+	"shekara/netctl/nflog"
+)
+
+// droppedBy is a filter that drops, and a kernel that tells of it.
+type droppedBy struct {
+	records chan nflog.Record
+	lost    chan struct{}
+	broken  chan error
+	packets uint64
+}
+
+func (d *droppedBy) Run(ctx context.Context, got func(nflog.Record), lost func()) error {
+	for {
+		select {
+		case r := <-d.records:
+			got(r)
+		case <-d.lost:
+			lost()
+		case err := <-d.broken:
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (d *droppedBy) Counters(context.Context) (map[string]nft.Counter, error) {
+	return map[string]nft.Counter{"forward.no_flow": {Packets: d.packets}}, nil
+}
+
+// drop is one dropped and recorded packet to a port.
+func (d *droppedBy) drop(port uint16) {
+	d.packets++
+	d.records <- nflog.Record{Prefix: "forward.no_flow", In: "sk-a", Out: "dmz0", Head: nflog.Head{Source: netip.MustParseAddr("10.64.1.5"), Destination: netip.MustParseAddr("10.20.0.10"),
+		Protocol: 6, Length: 40, SourcePort: uint16(40000 + d.packets), DestinationPort: port, Transport: true}}
+}
+
+// recording runs what journals drops, within the test's own time.
+func recording(t *testing.T, test func(d *droppedBy, e *events)) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &droppedBy{records: make(chan nflog.Record), lost: make(chan struct{}), broken: make(chan error), packets: 1000}
+		seen := &events{}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer synctest.Wait()
+		defer cancel()
+		go newEngine(Options{Drops: d, Counts: d, Journal: seen, Log: discard()}, nil).keepDropped(ctx)
+		synctest.Wait()
+		test(d, seen)
+	})
+}
+
+func (e *events) of(kind journal.Type) (out []journal.Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, event := range e.list {
+		if event.Type == kind {
+			out = append(out, event)
+		}
+	}
+	return out
+}
+
+func (e *events) suppressed() (out []string) {
+	for _, event := range e.of(journal.PacketDrop) {
+		if n := event.Fields["suppressed"]; n != "" {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+func TestDroppedPacketIsRecorded(t *testing.T) {
+	recording(t, func(d *droppedBy, seen *events) {
+		d.drop(444)
+		synctest.Wait()
+		got := seen.of(journal.PacketDrop)
+		if len(got) != 1 {
+			t.Fatalf("%+v", got)
+		}
+		got[0].Sequence, got[0].Time = 0, time.Time{}
+		want := journal.Event{Type: journal.PacketDrop, Severity: journal.Notice, Object: "rule/forward.no_flow",
+			Message: "tcp/444 from 10.64.1.5 to 10.20.0.10, in sk-a, out dmz0, dropped: no flow lets it pass",
+			Fields: map[string]string{"rule": "forward.no_flow", "reason": "no_flow", "in": "sk-a", "out": "dmz0", "source": "10.64.1.5", "destination": "10.20.0.10", "protocol": "tcp",
+				"length": "40", "sourcePort": "41001", "destinationPort": "444"}}
+		if diff := cmp.Diff(want, got[0]); diff != "" {
+			t.Errorf("(- want, + got)\n%s", diff)
+		}
+		time.Sleep(2 * dropWindow)
+		synctest.Wait()
+		if got := seen.of(journal.PacketDrop); len(got) != 1 {
+			t.Errorf("one packet, and yet %+v", got[1:])
+		}
+	})
+}
+
+// TestDropsAreBounded: a flood is a few events and a number that counts all of it, and what comes later is shown again.
+func TestDropsAreBounded(t *testing.T) {
+	recording(t, func(d *droppedBy, seen *events) {
+		for range 300 {
+			d.drop(444)
+		}
+		for port := range uint16(300) {
+			d.drop(1000 + port)
+		}
+		d.packets += 49_400 // for which there were no records
+		synctest.Wait()
+		if n := len(seen.of(journal.PacketDrop)); n != dropsShown {
+			t.Errorf("%d events of a flood, want %d", n, dropsShown)
+		}
+		time.Sleep(dropWindow + time.Second)
+		synctest.Wait()
+		if diff := cmp.Diff([]string{fmt.Sprint(50_000 - dropsShown)}, seen.suppressed()); diff != "" {
+			t.Errorf("the rest (- want, + got)\n%s", diff)
+		}
+		d.drop(444)
+		synctest.Wait()
+		if n := len(seen.of(journal.PacketDrop)); n != dropsShown+2 {
+			t.Errorf("%d events, want one more than %d", n, dropsShown+1)
+		}
+	})
+}
+
+// TestDropsAreShownBeforeTheEnd: what was not told when the daemon stops is told then.
+func TestDropsAreShownBeforeTheEnd(t *testing.T) {
+	seen := (*events)(nil)
+	recording(t, func(d *droppedBy, e *events) {
+		seen = e
+		for range 3 {
+			d.drop(444)
+		}
+		synctest.Wait()
+	})
+	if diff := cmp.Diff([]string{"2"}, seen.suppressed()); diff != "" {
+		t.Errorf("(- want, + got)\n%s", diff)
+	}
+}
+
+// TestLostRecords: that records were lost is on record, once in a while; that there will be no more, too.
+func TestLostRecords(t *testing.T) {
+	recording(t, func(d *droppedBy, seen *events) {
+		for range 20 {
+			d.lost <- struct{}{}
+		}
+		synctest.Wait()
+		if n := len(seen.of(journal.PacketMiss)); n != 1 {
+			t.Errorf("%d events of a gap", n)
+		}
+		time.Sleep(dropWindow + time.Second)
+		d.lost <- struct{}{}
+		synctest.Wait()
+		if n := len(seen.of(journal.PacketMiss)); n != 2 {
+			t.Errorf("%d events of two gaps", n)
+		}
+		d.broken <- errors.New("the socket is gone")
+		synctest.Wait()
+		if all := seen.of(journal.PacketMiss); len(all) != 3 || !strings.Contains(all[2].Message, "the socket is gone") {
+			t.Errorf("%+v", all)
+		}
+	})
+}
+
+// TestDropsInWords: each kind of packet has words and fields that fit.
+func TestDropsInWords(t *testing.T) {
+	at := netip.MustParseAddr
+	for _, c := range []struct {
+		head nflog.Head
+		want string
+	}{
+		{nflog.Head{Source: at("192.0.2.1"), Destination: at("192.0.2.2"), Protocol: 1, Type: 8, Transport: true}, "icmp type 8 from 192.0.2.1 to 192.0.2.2, in ext0, dropped: its source cannot come from there"},
+		{nflog.Head{Source: at("2001:db8::1"), Destination: at("2001:db8::2"), Protocol: 17, Fragment: true}, "udp fragment from 2001:db8::1 to 2001:db8::2, in ext0, dropped: its source cannot come from there"},
+		{nflog.Head{Source: at("192.0.2.1"), Destination: at("192.0.2.2"), Protocol: 47}, "protocol 47 from 192.0.2.1 to 192.0.2.2, in ext0, dropped: its source cannot come from there"},
+		{nflog.Head{}, "a packet that is none of IP dropped"},
+	} {
+		event := dropEvent(nflog.Record{Prefix: "prerouting.spoofed", In: "ext0", Head: c.head})
+		if event.Message != c.want || event.Severity != journal.Warning {
+			t.Errorf("%s %q, want %q", event.Severity, event.Message, c.want)
+		}
+	}
+}
