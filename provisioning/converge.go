@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -50,7 +51,7 @@ func (e *Engine) carry(ctx context.Context, s scope, p patch, prog *program) (re
 		return report{program: prog}, err
 	}
 	e.mu.Lock()
-	e.forgetConnections(p)
+	e.forgetConnections(p, run.closed)
 	e.intent.apply(p)
 	if s.whole || s.base {
 		e.lacking = prog.lacking
@@ -78,6 +79,7 @@ func (e *Engine) failures(prog *program) []Failed {
 type run struct {
 	engine  *Engine
 	program *program
+	closed  time.Time        // when the filter allowed no more than what both the old and the new do
 	done    []string         // steps of the site's own that were done, by their text
 	refused map[string]error // and those that were not
 }
@@ -106,6 +108,7 @@ func (r *run) all(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("close the filter: %w", err)
 	}
+	r.closed = time.Now()
 	allow := func() error {
 		if err := p.filter.allow(ctx, e.options.Filter, &e.filter); err != nil {
 			return fmt.Errorf("open the filter: %w", err)

@@ -16,7 +16,6 @@ import (
 	"shekara/firewall/nft"
 	"shekara/journal"
 	"shekara/netctl"
-	"shekara/netctl/conntrack"
 	"shekara/netctl/secret"
 	"shekara/provisioning/document"
 	"shekara/tunnels"
@@ -135,11 +134,11 @@ type Engine struct {
 	health     map[string]*vitals    // by tunnel
 	names      map[string]*lookup    // endpoint names
 	repairs    repairs
-	revoked    []conntrack.Pair // that no flow joins any more
-	foreign    []string         // tables of others that could drop what ours lets pass
-	hearing    hearing          // of changes of the host, until a look has judged them
-	others     []string         // what of others stood in the way when it was told last
-	turned     time.Time        // when the loop last turned
+	revoked    revocation // connections that no flow allows any more
+	foreign    []string   // tables of others that could drop what ours lets pass
+	hearing    hearing    // of changes of the host, until a look has judged them
+	others     []string   // what of others stood in the way when it was told last
+	turned     time.Time  // when the loop last turned
 }
 
 // New opens the state and changes nothing on the host.

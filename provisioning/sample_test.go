@@ -3,14 +3,13 @@ package provisioning
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"shekara/journal"
 	"shekara/netctl/conntrack"
@@ -95,40 +94,69 @@ func TestAPeerThatHangsIsResetAlone(t *testing.T) {
 }
 
 // forgotten is a table of connections that notes what it is asked to forget.
-type forgotten struct{ pairs chan []conntrack.Pair }
-
-func (f forgotten) Delete(_ context.Context, pairs []conntrack.Pair) (int, error) {
-	f.pairs <- pairs
-	return 1, nil
+type forgotten struct {
+	selections chan conntrack.Selection
+	since      int // connections that passed packets after they were cut
 }
 
+func (f forgotten) Delete(_ context.Context, s conntrack.Selection) (conntrack.Cut, error) {
+	f.selections <- s
+	end := netip.MustParseAddrPort("192.0.2.1:443")
+	return conntrack.Cut{Count: 25, Packets: 7, Bytes: 700, LastSeen: time.Now(), Some: []conntrack.Connection{{Protocol: 6, Source: end, Destination: end}}}, nil
+}
+
+func (f forgotten) Count(context.Context, conntrack.Selection) (int, error) { return f.since, nil }
+
 func TestRevokedConnectionsAreForgottenWithinASecond(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *box) {
-		table := forgotten{make(chan []conntrack.Pair, 8)}
-		b.kill()
-		b.connections = table
-		b.run()
-		b.mustApply(request(agency{n: 1, services: "tcp/80"}.yaml() + agency{n: 2}.yaml())) // a narrower service and a new flow join the same ends
-		b.wait(time.Second)
-		if len(table.pairs) != 0 {
-			t.Errorf("forgotten: %v", <-table.pairs)
-		}
-		began := time.Now()
-		r := request(site + agency{n: 1, services: "tcp/80"}.yaml() + agency{n: 2}.yaml())
-		r.Whole = true
-		b.mustApply(r)
-		want := []conntrack.Pair{{A: netip.MustParsePrefix(agency{n: 0}.prefixText()), B: netip.MustParsePrefix("10.20.0.10/32")}}
-		if diff := cmp.Diff(want, <-table.pairs, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
-			t.Error(diff)
-		}
-		if took := time.Since(began); took > time.Second {
-			t.Errorf("after %s", took)
-		}
-		synctest.Wait()
-		if b.events.count(journal.FlowRevoke) != 1 {
-			t.Errorf("events: %v", b.events.types())
-		}
-	})
+	for since := range 2 {
+		inBubble(t, func(t *testing.T, b *box) {
+			table := forgotten{make(chan conntrack.Selection, 8), since}
+			b.kill()
+			b.connections = table
+			b.run()
+			b.mustApply(request(agency{n: 2}.yaml())) // a new flow takes nothing away
+			b.wait(time.Second)
+			if len(table.selections) != 0 {
+				t.Errorf("forgotten: %v", <-table.selections)
+			}
+			began := time.Now()
+			b.mustApply(request(agency{n: 1, services: "tcp/80"}.yaml())) // a narrower service between the same ends
+			asked := <-table.selections
+			tcp := func(n int, port uint16) conntrack.Selector {
+				return conntrack.Selector{Source: netip.MustParsePrefix(agency{n: n}.prefixText()), Destination: netip.MustParsePrefix("10.20.0.10/32"), Protocol: 6, FirstPort: port, LastPort: port}
+			}
+			if !slices.Contains(asked.Revoked, tcp(1, 443)) || slices.Contains(asked.Revoked, tcp(1, 80)) || !slices.Contains(asked.Kept, tcp(0, 443)) ||
+				!slices.Contains(asked.Kept, tcp(1, 80)) || slices.Contains(asked.Kept, tcp(1, 443)) {
+				t.Errorf("asked for %+v", asked)
+			}
+			if took := time.Since(began); took > time.Second {
+				t.Errorf("after %s", took)
+			}
+			b.wait(2 * revokeWatch)
+			event := b.events.last(journal.FlowRevoke)
+			want := map[string]string{"connections": "25", "packets": "7", "bytes": "700", "since": fmt.Sprint(since), "list": "tcp 192.0.2.1:443 to 192.0.2.1:443; and 24 more"}
+			for key, value := range want {
+				if event.Fields[key] != value {
+					t.Errorf("%s is %q, want %q", key, event.Fields[key], value)
+				}
+			}
+			closed, err := time.Parse(time.RFC3339Nano, event.Fields["closed"])
+			checked, err2 := time.Parse(time.RFC3339Nano, event.Fields["checked"])
+			if err != nil || err2 != nil || checked.Sub(closed) < revokeWatch || (event.Severity == journal.Error) != (since > 0) {
+				t.Errorf("event %+v", event)
+			}
+			r := request(site + agency{n: 1, services: "tcp/80"}.yaml() + agency{n: 2}.yaml())
+			r.Whole = true
+			b.mustApply(r)
+			if asked = <-table.selections; !slices.Contains(asked.Revoked, tcp(0, 443)) || slices.ContainsFunc(asked.Revoked, func(s conntrack.Selector) bool { return s.Source != tcp(0, 443).Source }) {
+				t.Errorf("asked for %+v", asked)
+			}
+			b.wait(2 * revokeWatch)
+			if b.events.count(journal.FlowRevoke) != 2 {
+				t.Errorf("events: %v", b.events.types())
+			}
+		})
+	}
 }
 
 // The first revision is unconfirmed like any that names the Site: missed, the host is as it was before, without anything of ours.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"shekara/netctl/conntrack"
 	"shekara/netctl/nstest"
@@ -31,6 +32,7 @@ func connect(t *testing.T) (r *nstest.H, table *conntrack.Table, servers map[str
 	nstest.Link(t, a, "eth0", []string{"192.0.2.2/24", "192.0.2.3/24", "2001:db8:1::2/64", "2001:db8:1::3/64"}, r, "a", []string{"192.0.2.1/24", "2001:db8:1::1/64"})
 	nstest.Link(t, r, "b", []string{"198.51.100.1/24", "2001:db8:2::1/64"}, b, "eth0", []string{"198.51.100.2/24", "2001:db8:2::2/64"})
 	r.Forwarding()
+	r.Sysctl("net.netfilter.nf_conntrack_acct", "1")
 	for _, gateway := range []string{"192.0.2.1", "2001:db8:1::1"} {
 		a.Route("default", gateway)
 	}
@@ -110,15 +112,32 @@ func TestDelete(t *testing.T) {
 		say(t, conns[from], "still")
 		expect(t, servers, server(from), "still")
 	}
-	pairs := []conntrack.Pair{
-		{A: netip.MustParsePrefix("198.51.100.0/24"), B: netip.MustParsePrefix("192.0.2.2/32")}, // the ends in either order
-		{A: netip.MustParsePrefix("2001:db8:1::2/128"), B: netip.MustParsePrefix("2001:db8:2::/64")},
+	// The first of each family is revoked. Something else still allows the last of those that the wide one takes.
+	every := func(source string) conntrack.Selector {
+		return conntrack.Selector{Source: netip.MustParsePrefix(source), Destination: netip.MustParsePrefix(map[bool]string{true: "0.0.0.0/0", false: "::/0"}[strings.Contains(source, ".")])}
 	}
-	if n, err := table.Delete(t.Context(), pairs); n != 2 || err != nil {
-		t.Errorf("%d deleted, %v", n, err)
+	to9000 := func(s conntrack.Selector) conntrack.Selector {
+		s.Protocol, s.FirstPort, s.LastPort = 17, 9000, 9000
+		return s
 	}
-	if n, err := table.Delete(t.Context(), pairs); n != 0 || err != nil {
-		t.Errorf("again: %d deleted, %v", n, err)
+	other := every("0.0.0.0/0")
+	other.Protocol, other.FirstPort, other.LastPort = 17, 9001, 65535
+	gone := conntrack.Selection{
+		Revoked: []conntrack.Selector{every("192.0.2.0/24"), to9000(every("2001:db8:1::2/128")), other},
+		Kept:    []conntrack.Selector{to9000(every("192.0.2.3/32")), {Source: netip.MustParsePrefix("192.0.2.2/32"), Destination: netip.MustParsePrefix("198.51.100.2/32"), Protocol: 6}},
+	}
+	if n, err := table.Count(t.Context(), gone); n != 2 || err != nil {
+		t.Errorf("%d counted, %v", n, err)
+	}
+	cut, err := table.Delete(t.Context(), gone)
+	if cut.Count != 2 || err != nil || len(cut.Some) != 2 || cut.Packets != 6 || cut.Bytes == 0 || time.Since(cut.LastSeen) > time.Minute {
+		t.Errorf("%+v, %v", cut, err)
+	}
+	if text := cut.Some[0].String(); !strings.HasPrefix(text, "udp 192.0.2.2:") || !strings.HasSuffix(text, " to 198.51.100.2:9000") {
+		t.Errorf("the first is %s", text)
+	}
+	if cut, err := table.Delete(t.Context(), gone); cut.Count != 0 || err != nil {
+		t.Errorf("again: %+v, %v", cut, err)
 	}
 	for i, from := range sources() {
 		deleted := i%2 == 0
@@ -127,17 +146,21 @@ func TestDelete(t *testing.T) {
 			expect(t, servers, server(from), fmt.Sprint("after", i))
 		}
 	}
-	if n, err := table.Delete(t.Context(), nil); n != 0 || err != nil {
-		t.Errorf("no pairs: %d deleted, %v", n, err)
+	// What passes no more has no entry again: the kernel forgets a connection whose first packet is dropped.
+	if n, err := table.Count(t.Context(), gone); n != 0 || err != nil {
+		t.Errorf("%d counted after packets that were dropped, %v", n, err)
+	}
+	if cut, err := table.Delete(t.Context(), conntrack.Selection{Kept: gone.Kept}); cut.Count != 0 || err != nil {
+		t.Errorf("nothing revoked: %+v, %v", cut, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	all := []conntrack.Pair{{A: netip.MustParsePrefix("0.0.0.0/0"), B: netip.MustParsePrefix("0.0.0.0/0")}}
-	if n, err := table.Delete(ctx, all); n != 0 || err == nil {
-		t.Errorf("canceled: %d deleted, %v", n, err)
+	all := conntrack.Selection{Revoked: []conntrack.Selector{every("0.0.0.0/0")}}
+	if cut, err := table.Delete(ctx, all); cut.Count != 0 || err == nil {
+		t.Errorf("canceled: %+v, %v", cut, err)
 	}
-	if n, err := table.Delete(t.Context(), all); n != 1 || err != nil {
-		t.Errorf("all of IPv4: %d deleted, %v", n, err)
+	if cut, err := table.Delete(t.Context(), all); cut.Count != 1 || err != nil {
+		t.Errorf("all of IPv4: %+v, %v", cut, err)
 	}
 }
 
