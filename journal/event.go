@@ -64,6 +64,7 @@ const (
 	TunnelFail       Type = "tunnel.fail"
 	TunnelRecover    Type = "tunnel.recover"
 	TunnelReset      Type = "tunnel.reset"
+	FilterClose      Type = "filter.close"
 	FlowRevoke       Type = "flow.revoke"
 	PacketDrop       Type = "packet.drop"
 	PacketMiss       Type = "packet.miss"

@@ -25,7 +25,7 @@ func installed(t *testing.T) (units []string) {
 		t.Fatal(err)
 	}
 	names, err := filepath.Glob("*.service")
-	if err != nil || len(names) != 2 {
+	if err != nil || len(names) != 3 {
 		t.Fatalf("units are %v, %v", names, err)
 	}
 	for _, name := range names {
@@ -85,6 +85,7 @@ func TestFilesSayWhatTheyShould(t *testing.T) {
 	for file, wants := range map[string][]string{
 		"shekarad.service":           {"\nType=notify\n", "\nWatchdogSec=", "\nStateDirectoryMode=0700\n", "\nRuntimeDirectoryPreserve=yes\n", "\nRestart=on-failure\n", "\nCapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW\n", "\nExecReload=/bin/kill -HUP $MAINPID\n"},
 		"shekara-dataplane@.service": {"\nExecStart=/usr/sbin/shekarad dataplane %i\n", "\nCapabilityBoundingSet=CAP_NET_ADMIN\n", "\nRestart=no\n"},
+		"shekara-close.service":      {"\nExecStart=/usr/sbin/shekarad close\n", "\nBefore=network-pre.target shekarad.service ", "\nAfter=local-fs.target nftables.service\n", "\nCapabilityBoundingSet=CAP_NET_ADMIN\n", "\nWantedBy=sysinit.target\n"},
 		"shekara.sysusers":           {"\ng shekara ", "\ng shekara-view "},
 		"shekara.tmpfiles":           {"\nd /run/wireguard 0700 root root"},
 		"networkd-shekara.conf":      {"\nManageForeignRoutes=no\n", "\nManageForeignRoutingPolicyRules=no\n"},

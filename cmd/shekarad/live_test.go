@@ -357,6 +357,7 @@ func TestFromInitToCleanup(t *testing.T) {
 	t.Run("unconfirmed", func(t *testing.T) { n.unconfirmed(t) })
 	t.Run("hangup", func(t *testing.T) { n.hangup(t) })
 	t.Run("stop", func(t *testing.T) { n.stopped(t) })
+	t.Run("boot", func(t *testing.T) { n.boots(t) })
 }
 
 // killed: the data plane does not notice that the daemon is killed and comes back, and a second daemon is refused.

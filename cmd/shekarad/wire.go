@@ -60,7 +60,7 @@ func commands(stdout, stderr io.Writer) *cobra.Command {
 	flags.StringVar(&s.engine, "engine", "auto", "what makes tunnel devices: auto, kernel or userspace")
 	flags.StringVar(&s.logFormat, "log-format", "text", "text or json")
 	flags.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
-	root.AddCommand(s.dataplaneCommand(stderr), s.cleanupCommand(stderr), &cobra.Command{
+	root.AddCommand(s.dataplaneCommand(stderr), s.cleanupCommand(stderr), s.closeCommand(stderr), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintf(stdout, "shekarad %s\n", version)

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"shekara/firewall/nft"
+	"shekara/journal"
+	"shekara/provisioning"
+)
+
+func (s *settings) closeCommand(stderr io.Writer) *cobra.Command {
+	return &cobra.Command{
+		Use:   "close",
+		Short: "Forward nothing until the daemon has loaded its policy; run at boot, before the network",
+		Long: "close loads a table that forwards nothing and lets in who may manage the box by the last confirmed revision, if no table of ours\n" +
+			"is there. The daemon's first ruleset takes its place in one transaction. Where the revision cannot be read the box itself stays\n" +
+			"open, and close says why and answers 1. A box of which nothing was ever asked is left as it is.",
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			log, err := s.logger(stderr)
+			if err != nil {
+				return err
+			}
+			return s.closeBorder(c.Context(), log)
+		},
+	}
+}
+
+// closeBorder closes first: what is missing besides, as a journal that cannot be written, is no reason to leave the border open.
+func (s *settings) closeBorder(ctx context.Context, log *slog.Logger) error {
+	filter, err := nft.New(ctx)
+	if err != nil {
+		return fmt.Errorf("open the packet filter: %w", err)
+	}
+	site, unknown := s.site()
+	options := provisioning.Options{Site: site, StateDir: s.stateDir, Log: log, Journal: lateJournal(filepath.Join(s.stateDir, "journal"))}
+	closed, err := provisioning.Close(ctx, options, filter)
+	if closed {
+		log.Info("nothing is forwarded until shekarad has loaded its policy")
+	}
+	if err = errors.Join(err, unknown); err != nil {
+		return hint(err, "see to what it says, then start shekarad")
+	}
+	return nil
+}
+
+// lateJournal is the journal's folder: it is opened when there is something to record.
+type lateJournal string
+
+// Append writes one event.
+func (l lateJournal) Append(ctx context.Context, e journal.Event) (journal.Event, error) {
+	events, err := journal.Open(string(l))
+	if err != nil {
+		return journal.Event{}, fmt.Errorf("open the journal: %w", err)
+	}
+	written, err := events.Append(ctx, e)
+	return written, errors.Join(err, events.Close())
+}
