@@ -4,6 +4,7 @@ package testbed
 func parts() map[string]partFunction {
 	return map[string]partFunction{
 		"isolation":    isolation,
+		"noticed":      noticed,
 		"revert-delay": revertDelay,
 		"scale":        scale,
 	}
