@@ -23,7 +23,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		f.Add([]byte(body))
 	}
-	rule := Rule{IPv6: true, Priority: 5200, Mark: 3, Table: 70000}
+	rule := Rule{IPv6: true, Priority: 5200, Mark: 3, In: "sk-a", Table: 70000}
 	body := addRule(rule)[unix.SizeofNlMsghdr:]
 	if got, ok := decodeRule(body); !ok || got.Rule != rule || !got.ours() {
 		f.Errorf("%v comes back as %+v", rule, got)

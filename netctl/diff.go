@@ -148,7 +148,7 @@ func compareRules(a, b Rule) int {
 		}
 		return 0
 	}
-	return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(family(a), family(b)), cmp.Compare(a.Mark, b.Mark), cmp.Compare(a.Table, b.Table))
+	return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(family(a), family(b)), cmp.Compare(a.Mark, b.Mark), cmp.Compare(a.In, b.In), cmp.Compare(a.Table, b.Table))
 }
 
 func diffSysctls(want, have map[string]string) []Op {

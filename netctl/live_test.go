@@ -231,7 +231,7 @@ func TestRulesOfOthers(t *testing.T) {
 	h.Run("ip", "rule", "add", "pref", "100", "from", "10.0.0.0/8", "lookup", "7")
 	h.Run("ip", "-6", "rule", "add", "pref", "5210", "lookup", "8")
 	h.Run("ip", "rule", "add", "pref", "6000", "lookup", "9")
-	h.Run("ip", "rule", "add", "pref", "5205", "iif", "eth0", "lookup", "10", "protocol", fmt.Sprint(netctl.RouteProtocol))
+	h.Run("ip", "rule", "add", "pref", "5205", "oif", "eth0", "lookup", "10", "protocol", fmt.Sprint(netctl.RouteProtocol))
 	state, err := host.Observe(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)

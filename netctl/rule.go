@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,6 +25,9 @@ func ruleRequest(kind uint16, flags uint16, rule Rule) request {
 	if rule.Mark != 0 {
 		m.attribute32(unix.FRA_FWMARK, rule.Mark)
 		m.attribute32(unix.FRA_FWMASK, fullMask)
+	}
+	if rule.In != "" {
+		m.attribute(unix.FRA_IIFNAME, append([]byte(rule.In), 0))
 	}
 	return m
 }
@@ -101,6 +105,8 @@ func decodeRule(body []byte) (seenRule, bool) {
 			rule.Mark = number
 		case unix.FRA_FWMASK:
 			rule.more = rule.more || number != fullMask && number != 0
+		case unix.FRA_IIFNAME:
+			rule.In = strings.TrimRight(string(value), "\x00")
 		case unix.FRA_PROTOCOL:
 			if len(value) == 1 {
 				rule.protocol = value[0]

@@ -14,6 +14,16 @@ const (
 	InnerTable uint32 = 0x534b
 	// OuterRulePriority sends marked (already encrypted) packets to the table of their local peer IP.
 	OuterRulePriority = 5200
+	// The four of a tunnel whose far range is mapped. ArrivedRulePriority: what comes from it goes by the main table, whatever range it has.
+	// AnswerRulePriority: what this box answers to it, and the reverse path check, go by the tunnel's table. BackRulePriority: what this box
+	// answers to others about packets that were on their way to it goes by the main table. MappedRulePriority: those themselves go by the
+	// tunnel's table.
+	ArrivedRulePriority = 5202
+	AnswerRulePriority  = 5203
+	BackRulePriority    = 5204
+	MappedRulePriority  = 5205
+	// LocalIn is, to a rule, the incoming interface of what the host itself sends.
+	LocalIn = "lo"
 	// InnerRulePriority sends all other packets through InnerTable, before the main table (32766).
 	InnerRulePriority = 5210
 	// UnreachableMetric keeps the unreachable route under a prefix below any route that works.
@@ -61,10 +71,12 @@ func (r Route) String() string {
 	return fmt.Sprintf("%s table %d metric %d", s, r.Table, r.Metric)
 }
 
-// Rule is one policy routing rule of ours. Comparable.
+// Rule is one policy routing rule of ours. Comparable. Two of which one has no In and that do not differ otherwise need two priorities:
+// the kernel cannot be told which of them to delete.
 type Rule struct {
 	IPv6     bool
 	Priority int
+	In       string // incoming interface, which need not be there; LocalIn; "": any. The reverse path check looks up with the outgoing one
 	Mark     uint32 // zero: any packet
 	Table    uint32
 }
@@ -74,10 +86,14 @@ func (r Rule) String() string {
 	if r.IPv6 {
 		family = "ipv6"
 	}
-	if r.Mark == 0 {
-		return fmt.Sprintf("%s rule %d: lookup %d", family, r.Priority, r.Table)
+	text := fmt.Sprintf("%s rule %d: ", family, r.Priority)
+	if r.In != "" {
+		text += "iif " + r.In + " "
 	}
-	return fmt.Sprintf("%s rule %d: fwmark 0x%x lookup %d", family, r.Priority, r.Mark, r.Table)
+	if r.Mark != 0 {
+		text += fmt.Sprintf("fwmark 0x%x ", r.Mark)
+	}
+	return fmt.Sprintf("%slookup %d", text, r.Table)
 }
 
 // Spec is what the host's network should hold of ours.

@@ -15,6 +15,7 @@ type Selector struct {
 	Source, Destination netip.Prefix
 	Protocol            uint8  // an IP protocol number; 0: any. ICMP and ICMPv6 count as one
 	FirstPort, LastPort uint16 // of the destination; both 0: any
+	Zone                uint16 // conntrack zone; 0: of none
 }
 
 // Selection is the connections that some Revoked takes and no Kept does.
@@ -40,6 +41,9 @@ func (c Connection) String() string {
 
 // takes says whether a connection is the selector's. far is the end that answers, behind any translation of the destination.
 func (s Selector) takes(flow *conntrack.Flow) bool {
+	if s.Zone != flow.Zone {
+		return false
+	}
 	orig, far := flow.TupleOrig, flow.TupleReply.IP.SourceAddress
 	if !s.Source.Contains(orig.IP.SourceAddress) || !s.Destination.Contains(orig.IP.DestinationAddress) && !s.Destination.Contains(far) {
 		return false

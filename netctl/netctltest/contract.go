@@ -131,6 +131,9 @@ func specs() *rapid.Generator[netctl.Spec] {
 			Mark:     rapid.SampledFrom([]uint32{0, 1, 0x534b0001}).Draw(t, "mark"),
 			Table:    rapid.SampledFrom([]uint32{netctl.InnerTable, 100}).Draw(t, "table"),
 		}
+		if r.Priority == 5202 {
+			r.In = rapid.SampledFrom([]string{netctl.LocalIn, "eth0", "absent0"}).Draw(t, "in")
+		}
 		if r.Mark == 0 { // to no table of the routes above: an unreachable default there would cut off their gateways
 			r.Table = 200
 		}
@@ -173,6 +176,7 @@ func allKindsOfRoutes(t *testing.T, w World) {
 		{Table: 100, Prefix: prefix("::/0"), Link: "eth0", Gateway: address("2001:db8:1::fe"), Source: address("2001:db8:1::1"), Metric: 5},
 	}, Rules: []netctl.Rule{
 		{Priority: netctl.OuterRulePriority, Mark: 0x534b0001, Table: 100}, {IPv6: true, Priority: netctl.OuterRulePriority, Mark: 0x534b0002, Table: 100},
+		{Priority: netctl.AnswerRulePriority, Mark: 0x534d0001, In: netctl.LocalIn, Table: 100}, {IPv6: true, Priority: netctl.AnswerRulePriority, Mark: 0x534d0001, In: "sk-a", Table: 100},
 		{Priority: netctl.InnerRulePriority, Table: netctl.InnerTable}, {IPv6: true, Priority: netctl.InnerRulePriority, Table: netctl.InnerTable},
 	}}
 	for _, route := range spec.Routes {
