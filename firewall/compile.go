@@ -42,6 +42,7 @@ func CompileBase(p Policy) (*Base, error) {
 	b.sourceChains(w)
 	w.judgeChains()
 	b.forwardChains(w, p)
+	b.translationChains(w)
 	if err := b.inputChains(w, p); err != nil {
 		return nil, err
 	}
@@ -90,6 +91,7 @@ const (
 	NoPeer      = "no_peer"      // for a tunnel port, from an address that is no registered peer's
 	WrongSource = "wrong_source" // an outer packet that would leave from another address than its device's
 	Loop        = "loop"         // an outer packet that would go into a tunnel
+	Unhidden    = "unhidden"     // would leave by a device with an address that is to be hidden
 )
 
 // dropIDs are those of all that drops: the hook and the reason. Each names a chain in which packets end, the counter that counts them, and
@@ -99,6 +101,7 @@ var dropIDs = [...]string{
 	"forward." + Invalid, "forward." + NoFlow,
 	"input." + Invalid, "input." + NoFlow, "input." + NoPeer, "input." + NoMessage,
 	"output." + Invalid, "output." + NoFlow, "output." + WrongSource, "output." + Loop,
+	"postrouting." + Unhidden,
 }
 
 // Reason is that of the ID of what drops: "forward.no_flow".
@@ -236,7 +239,7 @@ func (b *Base) sourceChains(w *writer) {
 		// Our own address comes from nobody else. The kernel sees to that for IPv4 (fib_validate_source), not for IPv6.
 		rules = append(rules, "meta nfproto ipv6 fib saddr type local "+drop("prerouting", Spoofed))
 		own := texts(c.prefixes)
-		if inner := b.inside(c.prefixes); len(inner) > 0 {
+		if inner := b.inside(c.prefixes); len(inner) > 0 && len(b.device[c.interfaces[0]].Sources) == 0 {
 			rules = append(rules, longestFirst(c.prefixes, inner)...)
 		} else {
 			rules = append(rules, matchPrefixes("saddr", own, "return")...)
@@ -251,7 +254,7 @@ func (b *Base) sourceChains(w *writer) {
 			verdicts = append(verdicts, name+" : goto source_"+c.chain)
 		}
 	}
-	rules := []string{"type filter hook prerouting priority raw; policy accept;"}
+	rules := []string{fmt.Sprintf(filterHook, "prerouting", "raw")}
 	if len(verdicts) > 0 {
 		rules = append(rules, "iifname vmap "+braces(verdicts)+` comment "anti-spoofing"`)
 	}

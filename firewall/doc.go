@@ -19,6 +19,10 @@
 // What is dropped ends in one chain for each hook and reason. Its name, as "forward.no_flow", is the ID of what drops: of the counter that
 // counts all of it, and of the records that the kernel sends to LogGroup of a few packets a second.
 //
+// A device may translate addresses (Translation). Rules judge by conntrack's original addresses, those of the opener, which no translation
+// changes; the Policy is in this side's notation throughout, and flows that the far side opens are compiled into the far side's. Nothing
+// leaves by a device that hides addresses with another source than those that are shown.
+//
 // Limits: connection marks are ours alone on this host. A packet that is judged (the first of a connection or of a generation)
 // loses the packet mark that others gave it. An ICMP error about a connection that was not judged since the last removal is
 // dropped; the next packet of the connection cures that. Generations repeat after 4,095 removals (see Generations).

@@ -21,8 +21,16 @@ type Explanation struct {
 	Element string `json:"element,omitempty"`
 	MSS     int    `json:"mss,omitempty"` // what the option of a SYN is lowered to at most; 0: not touched
 	Trace   []Hit  `json:"trace"`         // every rule that matched, in order
+	// Becomes is set if addresses are translated: how they stand in the packet when it leaves or is delivered.
+	Becomes *Addresses `json:"becomes,omitempty"`
 
 	Connection Connection `json:"-"` // as conntrack has it afterwards: for Packet.Reply
+}
+
+// Addresses of one packet.
+type Addresses struct {
+	Source      netip.Addr `json:"source"`
+	Destination netip.Addr `json:"destination"`
 }
 
 // Hit is a rule that matched.
@@ -73,23 +81,15 @@ func (e *Explainer) Explain(p Packet) (Explanation, error) {
 	if w.connection.State == "" {
 		w.connection = p.first()
 	}
-	hooks := []string{"prerouting", "forward"}
+	hooks := []string{"prerouting", "forward", "postrouting"}
 	switch {
 	case p.From == "":
-		hooks = []string{"output"}
+		hooks = []string{"output", "postrouting"}
 	case p.To == "":
-		hooks[1] = "input"
+		hooks = []string{"prerouting", "input"}
 	}
 	for _, hook := range hooks {
-		w.out.Hook = hook
-		base := w.program.hooks[hook]
-		w.out.Chain, w.out.Rule, w.out.BuiltIn = base.name, "", ""
-		verdict := w.chain(base, "")
-		if verdict.kind != accepts && verdict.kind != drops {
-			verdict = base.policy
-		}
-		if w.out.Pass = verdict.kind == accepts; !w.out.Pass {
-			w.out.ID, w.out.Reason, w.out.MSS = w.counter, Reason(w.counter), 0
+		if !w.hook(hook) {
 			break
 		}
 		if hook == "prerouting" && e.martian(p) {
@@ -97,8 +97,64 @@ func (e *Explainer) Explain(p Packet) (Explanation, error) {
 			break
 		}
 	}
+	if became := (Addresses{w.packet.Source, w.packet.Destination}); became != (Addresses{p.Source, p.Destination}) {
+		w.out.Becomes = &became
+	}
 	w.out.Connection = w.connection
 	return w.out, nil
+}
+
+// hook asks the base chains of a hook in order. What decided at a hook is told of the last one that drops, or that judges connections.
+func (w *walk) hook(name string) bool {
+	for _, base := range w.program.hooks[name] {
+		before := w.out
+		w.out.Hook, w.out.Chain, w.out.Rule, w.out.BuiltIn = name, base.name, "", ""
+		if base.nat {
+			w.nat(base, name)
+		} else {
+			verdict := w.chain(base, "")
+			if verdict.kind != accepts && verdict.kind != drops {
+				verdict = base.policy
+			}
+			if w.out.Pass = verdict.kind == accepts; !w.out.Pass {
+				w.out.ID, w.out.Reason, w.out.MSS = w.counter, Reason(w.counter), 0
+				return false
+			}
+		}
+		if judging := base.priority == priorities["filter"] || name == "prerouting" && !base.nat; !judging {
+			before.Trace, before.MSS, before.Pass = w.out.Trace, w.out.MSS, true
+			w.out = before
+		}
+	}
+	return true
+}
+
+// nat asks a chain about the first packet of a connection, and does with every other what was done with that.
+func (w *walk) nat(base *chain, hook string) {
+	c := &w.connection
+	switch {
+	case !w.tracked():
+	case c.State == StateNew && !c.Reply:
+		w.chain(base, "")
+	case hook == "postrouting" && c.Reply:
+		w.packet.Source = c.Destination
+	case hook == "postrouting":
+		w.packet.Source = or(c.ToSource, c.Source)
+	case c.Reply:
+		w.packet.Destination = c.Source
+	default:
+		w.packet.Destination = or(c.ToDestination, c.Destination)
+	}
+}
+
+// translate changes one address of the packet and of its connection.
+func (w *walk) translate(destination bool, to netip.Addr) action {
+	if destination {
+		w.packet.Destination, w.connection.ToDestination = to, to
+	} else {
+		w.packet.Source, w.connection.ToSource = to, to
+	}
+	return action{kind: accepts}
 }
 
 // Martian is the reason of a packet that the kernel's routing drops before any rule of a filter hook sees it.

@@ -60,7 +60,8 @@ func (b *Base) addPort(out Elements, port TunnelPort) error {
 }
 
 func (b *Base) addProbe(out Elements, probe Probe) error {
-	if _, ok := b.device[probe.Device]; !ok {
+	device, ok := b.device[probe.Device]
+	if !ok {
 		return fmt.Errorf("no device %q", probe.Device)
 	}
 	if (probe.Remote == netip.Addr{}) {
@@ -68,6 +69,10 @@ func (b *Base) addProbe(out Elements, probe Probe) error {
 	}
 	if !plain(probe.Remote) {
 		return fmt.Errorf("address %s cannot be filtered on", probe.Remote)
+	}
+	if t := device.Translation; t != nil { // the filter sees it as it stands on the device, both ways
+		out, _ := Out(t.Far, netip.PrefixFrom(probe.Remote, probe.Remote.BitLen()))
+		probe.Remote = out.Addr()
 	}
 	v := family(probe.Remote.Is4())
 	out.put("probe_out"+v, fmt.Sprintf("%q . %s", probe.Device, probe.Remote))
@@ -97,6 +102,10 @@ func (b *Base) addFlow(out Elements, flow Flow) error {
 		if err := checkPrefix(prefix); err != nil {
 			return err
 		}
+	}
+	// Rules look at the addresses with which a connection was opened: its opener's.
+	if flow.Sources, flow.Destinations, err = b.device[flow.From.Device].Opened(flow); err != nil {
+		return err
 	}
 	key := element{mark: from<<fromShift | to<<toShift}
 	count := 0

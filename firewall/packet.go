@@ -24,6 +24,16 @@ type Connection struct {
 	Reply               bool   // the packet goes against the direction of the opening
 	Mark                uint32 // as rules left it
 	Source, Destination netip.Addr
+	// What the opening's source and destination were translated to; zero: nothing else.
+	ToSource, ToDestination netip.Addr
+}
+
+// or is a translated address, or the other one where there is none.
+func or(translated, other netip.Addr) netip.Addr {
+	if translated.IsValid() {
+		return translated
+	}
+	return other
 }
 
 // ConnectionState is a ct state as nft(8) names it.
@@ -74,7 +84,7 @@ func (p Packet) flags() uint8 {
 // Reply is the first answer to a packet whose connection was left as in c: the other way, with ports and types turned round.
 func (p Packet) Reply(c Connection) Packet {
 	r := p
-	r.From, r.To, r.Source, r.Destination = p.To, p.From, p.Destination, p.Source
+	r.From, r.To, r.Source, r.Destination = p.To, p.From, or(c.ToDestination, p.Destination), or(c.ToSource, p.Source)
 	r.SourcePort, r.DestinationPort = p.DestinationPort, p.SourcePort
 	r.Mark, r.Flags = 0, flagSYN|flagACK
 	switch {

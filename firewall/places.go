@@ -126,6 +126,7 @@ func (b *Base) placeDevices(p Policy) error {
 	devices := slices.Clone(p.Devices)
 	slices.SortFunc(devices, func(x, y Device) int { return strings.Compare(x.Name, y.Name) })
 	ports, links := map[netip.AddrPort]string{}, map[string]bool{}
+	taken := &takenByTranslations{zones: map[uint16]bool{}, marks: map[uint32]bool{}}
 	for _, iface := range p.Interfaces {
 		links[iface.Name] = true
 	}
@@ -148,12 +149,18 @@ func (b *Base) placeDevices(p Policy) error {
 			return fmt.Errorf("device %q: MTU %d is not between 576 and 65535", name, device.MTU)
 		}
 		ports[port] = name
+		if err := checkTranslation(device, taken); err != nil {
+			return fmt.Errorf("device %q: %w", name, err)
+		}
 		zone := b.number[Place{Zone: device.FarZone}]
 		if zone == 0 {
 			return fmt.Errorf("device %q: no zone %q", name, device.FarZone)
 		}
-		err = b.addPlace(Place{Device: name}, place{label: "device " + name, chain: "device_" + name, interfaces: []string{name},
-			prefixes: b.places[zone-1].prefixes, device: true})
+		sources := b.places[zone-1].prefixes
+		if len(device.Sources) > 0 {
+			sources = sortedPrefixes(device.Sources)
+		}
+		err = b.addPlace(Place{Device: name}, place{label: "device " + name, chain: "device_" + name, interfaces: []string{name}, prefixes: sources, device: true})
 		if err != nil {
 			return err
 		}

@@ -5,7 +5,8 @@ import (
 	"net/netip"
 )
 
-// Policy is who may reach what on this box. Nothing else passes.
+// Policy is who may reach what on this box. Nothing else passes. Its addresses are those that hosts on this box's side of the tunnels use;
+// a device's Translation says how they stand in packets on the device.
 type Policy struct {
 	Zones      []Zone
 	Interfaces []Interface
@@ -37,6 +38,10 @@ type Device struct {
 	Port    uint16
 	Mark    uint32
 	MTU     int // TCP MSS is clamped to it
+	// Sources may arrive, in the notation of packets on the device; none: what FarZone holds.
+	Sources []netip.Prefix
+	// Translation of addresses, of the one tunnel that the device then serves; nil: they pass as they are.
+	Translation *Translation
 }
 
 // TunnelPort lets one registered peer address talk to a device's port, at its LocalIP only.

@@ -12,7 +12,7 @@ import (
 // writes and no others: any other is an error, never a guess.
 type program struct {
 	chains map[string]*chain
-	hooks  map[string]*chain // base chains, by hook
+	hooks  map[string][]*chain // base chains, by hook, in the order of their priorities
 	sets   map[string]map[string]bool
 	held   Elements // what tunnels and flows put into sets
 	// named are the chains and sets that rules lead to.
@@ -20,9 +20,11 @@ type program struct {
 }
 
 type chain struct {
-	name   string
-	policy action // of a base chain: what becomes of a packet that no rule decides
-	rules  []rule
+	name     string
+	policy   action // of a base chain: what becomes of a packet that no rule decides
+	priority int
+	nat      bool // a base chain that sees the first packet of a connection alone
+	rules    []rule
 }
 
 // rule is one line. Its steps are done in order until one does not match or decides.
@@ -78,7 +80,7 @@ type expression func(*walk) (value, bool)
 
 // parseProgram reads the one table of a ruleset's text.
 func parseProgram(text string, held Elements) (*program, error) {
-	p := &program{chains: map[string]*chain{}, hooks: map[string]*chain{}, sets: map[string]map[string]bool{}, held: held}
+	p := &program{chains: map[string]*chain{}, hooks: map[string][]*chain{}, sets: map[string]map[string]bool{}, held: held}
 	var in *chain
 	var set string
 	for number, line := range strings.Split(text, "\n") {
@@ -109,13 +111,16 @@ func parseProgram(text string, held Elements) (*program, error) {
 			return nil, fmt.Errorf("rules, line %d: %q: %w", number+1, line, err)
 		}
 	}
+	for _, list := range p.hooks {
+		slices.SortStableFunc(list, func(a, b *chain) int { return a.priority - b.priority })
+	}
 	return p, p.complete()
 }
 
 // complete reports jumps and lookups that lead nowhere.
 func (p *program) complete() error {
 	for _, hook := range []string{"prerouting", "forward", "input", "output"} {
-		if p.hooks[hook] == nil {
+		if len(p.hooks[hook]) == 0 {
 			return fmt.Errorf("rules have no chain at hook %s", hook)
 		}
 	}
@@ -150,12 +155,7 @@ func (p *program) addToSet(set, line string) error {
 func (p *program) addLine(in *chain, line string) error {
 	words := split(line)
 	if words[0] == "type" && len(words) >= 10 && words[2] == "hook" { // type filter hook X priority Y ; policy Z ;
-		in.policy = action{kind: map[string]actionKind{"accept": accepts, "drop": drops}[words[8]]}
-		if in.policy.kind == proceed {
-			return fmt.Errorf("unknown policy %q", words[8])
-		}
-		p.hooks[words[3]] = in
-		return nil
+		return p.addBase(in, words)
 	}
 	if line == record(in.name) {
 		return nil // whether a packet is recorded is no matter of its fate
@@ -174,6 +174,26 @@ func (p *program) addLine(in *chain, line string) error {
 		r.steps = append(r.steps, s)
 	}
 	in.rules = append(in.rules, r)
+	return nil
+}
+
+// priorities are the names of nft(8), CHAINS.
+var priorities = map[string]int{"raw": -300, "dstnat": -100, "filter": 0, "srcnat": 100}
+
+func (p *program) addBase(in *chain, words []string) error {
+	in.policy = action{kind: map[string]actionKind{"accept": accepts, "drop": drops}[words[8]]}
+	if in.policy.kind == proceed {
+		return fmt.Errorf("unknown policy %q", words[8])
+	}
+	var named bool
+	if in.priority, named = priorities[words[5]]; !named {
+		var err error
+		if in.priority, err = strconv.Atoi(words[5]); err != nil {
+			return fmt.Errorf("unknown priority %q", words[5])
+		}
+	}
+	in.nat = words[1] == "nat"
+	p.hooks[words[3]] = append(p.hooks[words[3]], in)
 	return nil
 }
 
@@ -278,6 +298,11 @@ func (c *cursor) step() (step, error) {
 	case c.take("tcp", "option", "maxseg", "size", "set"):
 		size, err := strconv.Atoi(c.next())
 		return func(w *walk) action { w.clamp(size); return action{} }, err
+	case c.take("ct", "zone", "set"): // keeps equal addresses apart, and changes no verdict
+		e, err := c.assigned()
+		return func(w *walk) action { var zone uint32; return assign(w, e, &zone) }, err
+	case c.take("dnat"), c.take("snat"):
+		return c.translation(c.words[c.at-1] == "dnat")
 	case c.take("meta", "mark", "set"):
 		e, err := c.assigned()
 		return func(w *walk) action { return assign(w, e, &w.mark) }, err
@@ -286,6 +311,47 @@ func (c *cursor) step() (step, error) {
 		return func(w *walk) action { return assign(w, e, &w.connection.Mark) }, err
 	}
 	return c.match()
+}
+
+// translation reads what a destination or source becomes: ip to ADDRESS, or ip prefix to EXPRESSION map { PREFIX : PREFIX, ... }.
+func (c *cursor) translation(destination bool) (step, error) {
+	c.next() // the family, which the expression or the rule's match has too
+	if c.take("to") {
+		to, err := netip.ParseAddr(c.next())
+		return func(w *walk) action { return w.translate(destination, to) }, err
+	}
+	if !c.take("prefix", "to") {
+		return nil, c.unknown("translation")
+	}
+	e, err := c.term()
+	if err != nil {
+		return nil, err
+	}
+	var mappings []Mapping
+	for more := c.take("map", "{"); more; more = c.take(",") {
+		inside, err := netip.ParsePrefix(c.next())
+		if err != nil || !c.take(":") {
+			return nil, c.unknown("map")
+		}
+		outside, err := netip.ParsePrefix(c.next())
+		if err != nil {
+			return nil, err
+		}
+		mappings = append(mappings, Mapping{inside, outside})
+	}
+	if !c.take("}") {
+		return nil, c.unknown("map")
+	}
+	return func(w *walk) action {
+		v, ok := e(w)
+		for _, m := range mappings {
+			if ok && m.Inside.Contains(v.address) {
+				out, _ := Out(mappings, netip.PrefixFrom(v.address, v.address.BitLen()))
+				return w.translate(destination, out.Addr())
+			}
+		}
+		return action{kind: mismatch}
+	}, nil
 }
 
 // assign sets a mark, or ends the rule where the expression has no value: no entry of a map.

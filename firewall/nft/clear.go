@@ -23,11 +23,25 @@ func hooked() map[string]hookedChain {
 	}
 }
 
+// hookedWhereTranslated are there only if a device translates addresses.
+func hookedWhereTranslated() map[string]hookedChain {
+	return map[string]hookedChain{
+		"zones_prerouting": {"filter", "prerouting", -450},
+		"zones_input":      {"filter", "input", 10},
+		"zones_forward":    {"filter", "forward", 10},
+		"zones_output":     {"filter", "output", -450},
+		"nat_prerouting":   {"nat", "prerouting", -100},
+		"nat_output":       {"nat", "output", -100},
+		"nat_postrouting":  {"nat", "postrouting", 100},
+		"postrouting":      {"filter", "postrouting", 150},
+	}
+}
+
 var ordinary = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_.-]{0,120}$`)
 
-// clearing is the script that empties our table but for its hooked chains and its counters. ok is false if the table is not
-// there, or is not such that this would do.
-func clearing(ctx context.Context) (script string, ok bool, err error) {
+// clearing is the script that empties our table but for its counters and for those of its hooked chains that the text to come has too. ok
+// is false if the table is not there, or is not such that this would do.
+func clearing(ctx context.Context, text string) (script string, ok bool, err error) {
 	var answer struct {
 		NFTables []struct {
 			Chain *struct {
@@ -44,7 +58,7 @@ func clearing(ctx context.Context) (script string, ok bool, err error) {
 	if err := decode(out, &answer); err != nil {
 		return "", false, err
 	}
-	keep, kept := hooked(), 0
+	keep, kept, optional := hooked(), 0, hookedWhereTranslated()
 	var chains, sets []string
 	for _, item := range answer.NFTables {
 		c := item.Chain
@@ -56,6 +70,8 @@ func clearing(ctx context.Context) (script string, ok bool, err error) {
 				return "", false, nil
 			}
 			kept++
+		} else if want, ours := optional[c.Name]; ours && c.hookedChain == want && strings.Contains(text, "\tchain "+c.Name+" {\n") {
+			continue
 		} else {
 			chains = append(chains, c.Name)
 		}

@@ -115,7 +115,7 @@ func (l *Loader) Load(ctx context.Context, r firewall.Ruleset) error {
 // deleted whole.
 func (l *Loader) replace(ctx context.Context, text string) (before, after uint32, err error) {
 	if !l.drifted {
-		clear, ok, err := clearing(ctx)
+		clear, ok, err := clearing(ctx, text)
 		if err != nil {
 			return 0, 0, err
 		}
