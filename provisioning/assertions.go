@@ -262,7 +262,7 @@ func (v *view) placesOf() []netip.Prefix {
 		found = append(found, z.Prefixes...)
 	}
 	for _, t := range v.intent.tunnels {
-		found = append(found, t.Spec.AllowedIPs...)
+		found = append(found, t.Known...)
 	}
 	for _, networks := range v.connected {
 		found = append(found, networks...)
@@ -347,6 +347,7 @@ func (a assertion) ask(rules *firewall.Explainer, p firewall.Packet) (firewall.E
 	if p.From == "" && p.To == "" {
 		p.From = "lo"
 	}
+	a.view.outside(&p, from.Interface) // an assertion is written in this side's notation
 	verdict, err := a.view.judge(rules, a.view.sealed(p, &x), way)
 	return verdict, way, err
 }

@@ -35,7 +35,10 @@ func (v *view) explain(q Question) (Explanation, error) {
 	if x.Packet.From, err = v.arrives(q, p.Source, &x); err != nil {
 		return Explanation{}, err
 	}
-	if x.Packet.To, err = v.leaves(q, p.Destination, &x); err != nil {
+	// A packet that comes through a translating tunnel has the far side's addresses, whichever the question has.
+	inside := v.outside(&p, x.Packet.From.Interface)
+	x.Packet.Source, x.Packet.Destination = p.Source.String(), p.Destination.String()
+	if x.Packet.To, err = v.leaves(q, inside.Destination, &x); err != nil {
 		return Explanation{}, err
 	}
 	p.From, p.To = x.Packet.From.link(), x.Packet.To.link()
@@ -56,10 +59,10 @@ func (v *view) explain(q Question) (Explanation, error) {
 	x.Pass = x.Verdict.Pass
 	v.through(&x)
 	if opening.Pass {
-		x.Documents = v.documents(p, opening, x.Packet)
+		x.Documents = v.documents(inside, opening, x.Packet)
 		v.waivers(&x)
 	}
-	v.say(&x, p, opening)
+	v.say(&x, p, inside, opening)
 	return x, nil
 }
 
@@ -85,8 +88,10 @@ func (v *view) reply(rules *firewall.Explainer, p firewall.Packet, opening firew
 	if !opening.Pass {
 		return nil
 	}
+	reply := p.Reply(opening.Connection)
+	x.Packet.Source, x.Packet.Destination = reply.Source.String(), reply.Destination.String()
 	var err error
-	x.Verdict, err = rules.Explain(p.Reply(opening.Connection))
+	x.Verdict, err = rules.Explain(reply)
 	return err
 }
 
@@ -101,6 +106,13 @@ func (v *view) arrives(q Question, source netip.Addr, x *Explanation) (Explained
 		return ExplainedEnd{Interface: t.Spec.Device, Zone: v.zoneOf(t.Spec.Device), Tunnel: q.FromTunnel}, nil
 	case q.FromInterface != "":
 		return v.named(q.FromInterface, source)
+	}
+	if behind := v.behind(source); len(behind) > 1 || len(behind) == 1 && v.mapped(behind[0]) {
+		if len(behind) > 1 {
+			return ExplainedEnd{}, mistaken("name the tunnel with --from-tunnel, or the address by which it is known here", "%s is behind tunnels %s", source, strings.Join(behind, ", "))
+		}
+		device := v.intent.tunnels[behind[0]].Spec.Device
+		return ExplainedEnd{Interface: device, Zone: v.zoneOf(device), Tunnel: behind[0]}, nil
 	}
 	return v.end(source, x, "comes from")
 }
@@ -245,7 +257,11 @@ func (v *view) tunnelOf(a netip.Addr, device string) (name, link string) {
 		if device != "" && t.Spec.Device != device {
 			continue
 		}
-		if l := holds(t.Spec.AllowedIPs, a); l > length || l == length && l >= 0 && n < name {
+		l := holds(t.Known, a)
+		if device != "" {
+			l = max(l, holds(t.Spec.AllowedIPs, a))
+		}
+		if l > length || l == length && l >= 0 && n < name {
 			name, link, length = n, t.Spec.Device, l
 		}
 	}

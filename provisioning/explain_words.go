@@ -30,14 +30,19 @@ var reasons = map[string]string{
 	firewall.NoPeer:      "no registered peer has its source",
 	firewall.WrongSource: "an encrypted packet leaves from its tunnel's own address or not at all",
 	firewall.Loop:        "an encrypted packet may not go into a tunnel",
+	firewall.Unhidden:    "its source is to be hidden, and nothing else leaves by that tunnel",
 	firewall.Martian:     "the kernel takes no such source from outside",
 	notAllowedSource:     "the tunnel's far end may not send from that source",
 	noAllowedPeer:        "no tunnel of that device leads to the destination",
 }
 
 // say puts verdict and advice into words.
-func (v *view) say(x *Explanation, p firewall.Packet, opening firewall.Explanation) {
-	what := fmt.Sprintf("%s from %s, %s, to %s, %s,", x.Packet.Service, x.Packet.Source, x.Packet.From, x.Packet.Destination, x.Packet.To)
+func (v *view) say(x *Explanation, p, inside firewall.Packet, opening firewall.Explanation) {
+	source, destination := x.Packet.Source, x.Packet.Destination
+	if !x.Packet.Reply {
+		source, destination = onThisSide(source, inside.Source), onThisSide(destination, inside.Destination)
+	}
+	what := fmt.Sprintf("%s from %s, %s, to %s, %s,", x.Packet.Service, source, x.Packet.From, destination, x.Packet.To)
 	if x.Packet.Reply {
 		what = "the reply to " + what
 	}
@@ -45,14 +50,14 @@ func (v *view) say(x *Explanation, p firewall.Packet, opening firewall.Explanati
 	case x.Packet.Reply && !opening.Pass:
 		x.Summary = fmt.Sprintf("%s has nothing to answer: the opening is dropped, %s", what, reasons[opening.Reason])
 	case x.Packet.Reply && x.Pass:
-		x.Summary = what + " passes, as the opening did" + v.by(x)
+		x.Summary = what + " passes, as the opening did" + v.by(x) + translated(x.Verdict)
 	case x.Pass:
-		x.Summary = what + " passes" + v.by(x)
+		x.Summary = what + " passes" + v.by(x) + translated(x.Verdict)
 	default:
 		x.Summary = fmt.Sprintf("%s is dropped at %s (%s): %s", what, x.Verdict.Hook, x.Verdict.Reason, reasons[x.Verdict.Reason])
 	}
 	if !x.Pass {
-		v.advise(x, p)
+		v.advise(x, p, inside)
 	}
 }
 
@@ -75,7 +80,7 @@ func (v *view) by(x *Explanation) string {
 }
 
 // advise says what to do for the packet to pass.
-func (v *view) advise(x *Explanation, p firewall.Packet) {
+func (v *view) advise(x *Explanation, p, inside firewall.Packet) {
 	add := func(format string, args ...any) { x.Advice = append(x.Advice, fmt.Sprintf(format, args...)) }
 	from, to := x.Packet.From, x.Packet.To
 	switch x.Verdict.Reason {
@@ -91,6 +96,8 @@ func (v *view) advise(x *Explanation, p firewall.Packet) {
 		v.adviseNoPeer(p, add)
 	case firewall.WrongSource:
 		add("the outer table of the device routes from its own address: shekara status shows what differs on the host")
+	case firewall.Unhidden:
+		add("%s is none of the addresses behind this end of the tunnel: add it to prefixes, and hide it", p.Source)
 	case firewall.Loop:
 		add("the far peer's publicIP lies within a tunnel's prefixes: make the prefixes narrower")
 	case notAllowedSource:
@@ -106,10 +113,10 @@ func (v *view) advise(x *Explanation, p firewall.Packet) {
 			v.adviseToBox(p, from, add)
 			return
 		}
-		for _, near := range v.nearest(p, from, to) {
+		for _, near := range v.nearest(inside, from, to) {
 			add("%s", near)
 		}
-		v.suggest(x, p, add)
+		v.suggest(x, p, inside, add)
 	}
 }
 
@@ -200,9 +207,9 @@ func placeText(p firewall.Place) string {
 }
 
 // suggest gives the narrowest Flow document that would let the packet pass, if the documents' own rules admit it.
-func (v *view) suggest(x *Explanation, p firewall.Packet, add func(string, ...any)) {
+func (v *view) suggest(x *Explanation, p, inside firewall.Packet, add func(string, ...any)) {
 	from, to := x.Packet.From, x.Packet.To
-	flow := &document.Flow{From: []string{single(p.Source)}, To: []string{single(p.Destination)}, Allow: []string{serviceText(p)}}
+	flow := &document.Flow{From: []string{single(p.Source)}, To: []string{single(v.written(inside.Destination, to))}, Allow: []string{serviceText(p)}}
 	switch {
 	case from.Tunnel != "" && to.Tunnel != "":
 		add("no document lets traffic pass from tunnel %s into tunnel %s: a Flow goes through one tunnel", from.Tunnel, to.Tunnel)

@@ -198,6 +198,8 @@ func (v *view) places() []MatrixPlace {
 		d := v.intent.base.Devices[link].Spec
 		p := v.matrixPlace(d.FarZone, link)
 		switch _, touched := byZone[p.Zone]; {
+		case d.Tunnel != "":
+			p.Name = fmt.Sprintf("%s (%s)", p.Zone, d.Tunnel)
 		case same[d.FarZone+" "+d.Environment] > 1:
 			p.Name = fmt.Sprintf("%s (%s, %s)", p.Zone, d.Environment, d.LocalPeer) // which is what makes a device
 		case touched || same[p.Zone] > 1:

@@ -214,6 +214,12 @@ func (e *Engine) touchesBase(next *document.Set, changes []document.Change, affe
 		switch c.Ref.Kind {
 		case document.KindSite, document.KindZone:
 			return true
+		case document.KindTunnel: // of a translated one the device has a part
+			for _, d := range []*document.Document{c.Before, c.After} {
+				if d != nil && d.Spec.(*document.Tunnel).Translated() {
+					return true
+				}
+			}
 		case document.KindPeer:
 			if slices.Contains(site.Peers, c.Ref.Name) {
 				return true

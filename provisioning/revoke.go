@@ -1,6 +1,7 @@
 package provisioning
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"shekara/firewall"
 	"shekara/journal"
 	"shekara/netctl/conntrack"
+	"shekara/provisioning/compile"
 )
 
 const (
@@ -33,17 +35,26 @@ type revocation struct {
 	closed    time.Time // when the filter had closed the last of it
 }
 
-// selectorsOf are the connections that a flow allows.
-func selectorsOf(flow firewall.Flow) []conntrack.Selector {
+// selectorsOf are the connections that a flow allows, as conntrack has them: behind two devices may be the same addresses.
+func selectorsOf(base *compile.Base, flow firewall.Flow) []conntrack.Selector {
+	device := base.Devices[cmp.Or(flow.From.Device, flow.To.Device)].Filter
+	sources, destinations, err := device.Opened(flow)
+	if err != nil {
+		return nil // it was never in the filter
+	}
+	zone := uint16(0)
+	if device.Translation != nil {
+		zone = device.Translation.Zone
+	}
 	var selectors []conntrack.Selector
-	for _, from := range flow.Sources {
-		for _, to := range flow.Destinations {
+	for _, from := range sources {
+		for _, to := range destinations {
 			if from.Addr().Is4() != to.Addr().Is4() {
 				continue
 			}
 			for _, service := range flow.Services {
 				selectors = append(selectors, conntrack.Selector{Source: from, Destination: to,
-					Protocol: uint8(service.Protocol), FirstPort: service.FirstPort, LastPort: service.LastPort})
+					Protocol: uint8(service.Protocol), FirstPort: service.FirstPort, LastPort: service.LastPort, Zone: zone})
 			}
 		}
 	}
@@ -58,12 +69,13 @@ func (e *Engine) forgetConnections(p patch, closed time.Time) {
 	}
 	gone := map[conntrack.Selector]bool{}
 	mark := func(flow firewall.Flow) {
-		for _, s := range selectorsOf(flow) {
+		for _, s := range selectorsOf(&e.intent.base, flow) {
 			gone[s] = true
 		}
 	}
+	base, _ := e.intent.after(p)
 	unmark := func(flow firewall.Flow) {
-		for _, s := range selectorsOf(flow) {
+		for _, s := range selectorsOf(&base, flow) {
 			delete(gone, s)
 		}
 	}
@@ -103,11 +115,11 @@ func (e *Engine) allowed() []conntrack.Selector {
 	var selectors []conntrack.Selector
 	for _, t := range e.intent.tunnels {
 		for _, f := range t.Flows {
-			selectors = append(selectors, selectorsOf(f)...)
+			selectors = append(selectors, selectorsOf(&e.intent.base, f)...)
 		}
 	}
 	for _, f := range e.intent.flows {
-		selectors = append(selectors, selectorsOf(f.Flow)...)
+		selectors = append(selectors, selectorsOf(&e.intent.base, f.Flow)...)
 	}
 	return selectors
 }

@@ -103,7 +103,7 @@ func (e *Engine) PeerExport(context.Context) ([]byte, error) {
 		for i := range out.WireGuard {
 			port := &out.WireGuard[i]
 			for _, d := range base.Devices {
-				if d.Spec.LocalPeer != name || d.Spec.FarZone != port.FarZone || d.Spec.Environment != string(port.Environment) {
+				if d.Spec.LocalPeer != name || d.Spec.FarZone != port.FarZone || d.Spec.Environment != string(port.Environment) || d.Spec.Tunnel != port.Tunnel {
 					continue
 				}
 				private, err := e.options.Secrets.GetOrNew(d.KeyName)

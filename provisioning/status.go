@@ -172,6 +172,13 @@ func (e *Engine) fromDocument(s *TunnelStatus, d *document.Tunnel) {
 	}
 	s.Environment, s.Protocol, s.LocalPeer, s.RemotePeer = string(d.Environment), d.Protocol, local.Peer, far.Peer
 	s.LocalPrefixes, s.RemotePrefixes = slices.Clone(local.Prefixes), slices.Clone(far.Prefixes)
+	s.LocalShown = slices.Clone(local.Hide)
+	if len(far.Mapped)+len(far.Hide) > 0 {
+		s.RemoteKnown = slices.Clone(far.Known())
+	}
+	if t := e.intent.base.Devices[s.Device].Filter.Translation; t != nil {
+		s.ConntrackZone = t.Zone
+	}
 }
 
 func addressText(valid bool, text string) string {
@@ -185,5 +192,5 @@ func routeTable(t compile.Tunnel) uint32 {
 	if len(t.Routes) == 0 {
 		return 0
 	}
-	return t.Routes[0].Table
+	return t.Routes[len(t.Routes)-1].Table // of a mapped far side that of its own range
 }

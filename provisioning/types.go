@@ -110,6 +110,9 @@ type TunnelStatus struct {
 	Endpoint       string       `json:"endpoint,omitempty"`
 	LocalPrefixes  []string     `json:"localPrefixes"`
 	RemotePrefixes []string     `json:"remotePrefixes"`
+	LocalShown     []string     `json:"localShown,omitempty"`    // what stands in the tunnel instead of LocalPrefixes
+	RemoteKnown    []string     `json:"remoteKnown,omitempty"`   // how this side writes RemotePrefixes, where differently
+	ConntrackZone  uint16       `json:"conntrackZone,omitempty"` // of a far side that is mapped
 	RouteTable     uint32       `json:"routeTable"`
 	LastHandshake  *time.Time   `json:"lastHandshake,omitempty"`
 	ReceivedBytes  uint64       `json:"receivedBytes"`

@@ -27,13 +27,15 @@ func ParsePublicKey(s string) (PublicKey, error) {
 
 func (k PublicKey) String() string { return base64.StdEncoding.EncodeToString(k[:]) }
 
-// DeviceSpec is a WireGuard device as it should be: one for each (far zone, environment, local peer), with its own key and port.
+// DeviceSpec is a WireGuard device as it should be: one for each (far zone, environment, local peer), and for each tunnel
+// whose addresses are translated, with its own key and port.
 // It serves one local peer IP and so one address family outside.
 type DeviceSpec struct {
 	Name        string // link name, "sk-" and at most 15 bytes
 	LocalPeer   string // name of the Peer document
 	FarZone     string
 	Environment string
+	Tunnel      string     // the only one that it serves, by its document; "": any
 	LocalIP     netip.Addr // the address that outer packets leave from; inside the NAT for a peer behind one
 	Port        uint16
 	Mark        uint32 // fwmark of outer packets; selects the outer route table

@@ -140,9 +140,12 @@ func (p *program) tunnel(t provisioning.TunnelStatus, now time.Time) {
 	field("Remote peer", t.RemotePeer)
 	field("Public key", t.PublicKey)
 	field("Endpoint", orNone(t.Endpoint))
-	field("Local prefixes", strings.Join(t.LocalPrefixes, ", "))
-	field("Remote prefixes", strings.Join(t.RemotePrefixes, ", "))
+	field("Local prefixes", notations(t.LocalPrefixes, "shown as", t.LocalShown))
+	field("Remote prefixes", notations(t.RemotePrefixes, "known here as", t.RemoteKnown))
 	field("Route table", fmt.Sprint(t.RouteTable))
+	if t.ConntrackZone != 0 {
+		field("Conntrack zone", fmt.Sprint(t.ConntrackZone))
+	}
 	handshake := "never"
 	if t.LastHandshake != nil {
 		handshake = ago(t.LastHandshake, now) + " ago"
@@ -158,6 +161,15 @@ func (p *program) tunnel(t provisioning.TunnelStatus, now time.Time) {
 		field("Probe", fmt.Sprintf("%s: %s; %s", t.Probe.Target, echoes(t.Probe), answered))
 		field("Probe error", t.Probe.Error)
 	}
+}
+
+// notations are prefixes and what they are translated to.
+func notations(prefixes []string, verb string, others []string) string {
+	text := strings.Join(prefixes, ", ")
+	if len(others) > 0 {
+		text += ", " + verb + " " + strings.Join(others, ", ")
+	}
+	return text
 }
 
 func (p *program) completeTunnels(c *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {

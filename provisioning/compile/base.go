@@ -32,7 +32,7 @@ func (r *Resolver) Base() (Base, error) {
 			return Base{}, fmt.Errorf("compile peer %q: %w", name, err)
 		}
 	}
-	if b.Network, err = r.network(slices.Sorted(maps.Keys(b.Devices))); err != nil {
+	if b.Network, err = r.network(b.Devices); err != nil {
 		return Base{}, fmt.Errorf("compile site %q: %w", r.name, err)
 	}
 	for d := range r.set.Of(document.KindZone) {
@@ -75,16 +75,24 @@ func (r *Resolver) devices(into map[string]Device, name string, p *document.Peer
 		if local.Is6() {
 			standard = mtuOverIPv6
 		}
-		link := r.links[deviceKey{name, w.FarZone, w.Environment}]
+		link := r.links[deviceKey{name, w.FarZone, w.Environment, w.Tunnel}]
 		d := Device{
-			Spec: tunnels.DeviceSpec{Name: link, LocalPeer: name, FarZone: w.FarZone, Environment: string(w.Environment), LocalIP: local,
+			Spec: tunnels.DeviceSpec{Name: link, LocalPeer: name, FarZone: w.FarZone, Environment: string(w.Environment), Tunnel: w.Tunnel, LocalIP: local,
 				Port: uint16(w.Port), Mark: r.uplinks[local], MTU: cmp.Or(w.MTU, standard), Engine: r.engine()},
 			KeyName: fmt.Sprintf("wireguard/%s.%s.%s", name, w.FarZone, w.Environment),
+		}
+		if w.Tunnel != "" {
+			d.KeyName += "." + w.Tunnel
 		}
 		d.Filter = firewall.Device{Name: link, FarZone: w.FarZone, LocalIP: local, Port: d.Spec.Port, Mark: d.Spec.Mark, MTU: d.Spec.MTU}
 		if w.PublicKey != "" {
 			if d.PublicKey, err = tunnels.ParsePublicKey(w.PublicKey); err != nil {
 				return err
+			}
+		}
+		if w.Tunnel != "" {
+			if err := r.translate(&d, w.Tunnel); err != nil {
+				return fmt.Errorf("tunnel %q: %w", w.Tunnel, err)
 			}
 		}
 		into[link] = d
@@ -93,8 +101,8 @@ func (r *Resolver) devices(into map[string]Device, name string, p *document.Peer
 }
 
 // network is the outer routing of every own address, the rules, and the sysctls.
-func (r *Resolver) network(links []string) (netctl.Spec, error) {
-	spec := netctl.Spec{Sysctls: r.sysctls(links)}
+func (r *Resolver) network(devices map[string]Device) (netctl.Spec, error) {
+	spec := netctl.Spec{Sysctls: r.sysctls(slices.Sorted(maps.Keys(devices)))}
 	for _, outer := range slices.SortedFunc(maps.Keys(r.uplinks), netip.Addr.Compare) {
 		mark := r.uplinks[outer]
 		uplink := r.uplink(outer)
@@ -117,6 +125,7 @@ func (r *Resolver) network(links []string) (netctl.Spec, error) {
 	for _, ipv6 := range []bool{false, true} {
 		spec.Rules = append(spec.Rules, netctl.Rule{IPv6: ipv6, Priority: netctl.InnerRulePriority, Table: netctl.InnerTable})
 	}
+	mappedRules(&spec, devices)
 	return spec, nil
 }
 

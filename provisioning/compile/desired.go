@@ -33,7 +33,7 @@ type Base struct {
 // Device is a tunnel device without its private key, which the secret KeyName holds; PublicKey is what the documents say, if they do.
 type Device struct {
 	Spec      tunnels.DeviceSpec // PrivateKey zero
-	KeyName   string             // "wireguard/<peer>.<far zone>.<environment>"
+	KeyName   string             // "wireguard/<peer>.<far zone>.<environment>", and ".<tunnel>" where it serves that one alone
 	PublicKey tunnels.PublicKey  // zero: the document leaves it to the box
 	Filter    firewall.Device
 }
@@ -46,7 +46,8 @@ type Tunnel struct {
 	PresharedKey string       // name of the secret, "" for none
 	EndpointHost string       // host name or address; "" for a far end behind NAT
 	EndpointPort uint16
-	ExpectIP     netip.Addr // what EndpointHost must resolve to
+	ExpectIP     netip.Addr     // what EndpointHost must resolve to
+	Known        []netip.Prefix // what is behind the far end, as this side writes it
 	Routes       []netctl.Route
 	Port         firewall.TunnelPort
 	Flows        []firewall.Flow

@@ -2,7 +2,6 @@ package compile
 
 import (
 	"fmt"
-	"net/netip"
 	"strings"
 
 	"shekara/firewall"
@@ -61,18 +60,27 @@ func (r *Resolver) zoneOf(p firewall.Place) string {
 	return ""
 }
 
-// lawfulTunnel judges the two ends of a tunnel: the far one as it was compiled, where it was (IPsec is not yet).
+// lawfulTunnel judges the two ends of a tunnel: the far one as it was compiled, where it was (IPsec is not yet), and what of this side
+// stands in the tunnel by the translation that was compiled.
 func (r *Resolver) lawfulTunnel(name string, t *document.Tunnel, e ends, made *Tunnel) error {
-	far, farZone := []netip.Prefix(nil), e.far.Zone
+	far, err := prefixes(e.far.Prefixes)
+	if err != nil {
+		return fmt.Errorf("compile tunnel %q: %w", name, err)
+	}
+	near := contour.Side{Zone: e.local.Zone, Prefixes: e.inside, Shown: e.inside, Path: "spec.prefixes"}
+	other := contour.Side{Zone: e.far.Zone, Prefixes: far, Shown: far, Path: "spec.prefixes"}
 	if made != nil {
-		far, farZone = made.Spec.AllowedIPs, r.zoneOf(firewall.Place{Device: made.Spec.Device})
-	} else {
-		var err error
-		if far, err = prefixes(e.far.Prefixes); err != nil {
+		other.Zone, other.Shown = r.zoneOf(firewall.Place{Device: made.Spec.Device}), made.Spec.AllowedIPs
+		hidden, err := mappings(e.local.Prefixes, e.local.Hide)
+		if err != nil {
 			return fmt.Errorf("compile tunnel %q: %w", name, err)
 		}
+		near.Shown = nil
+		for _, p := range e.inside {
+			out, _ := firewall.Out(hidden, p)
+			near.Shown = append(near.Shown, out)
+		}
 	}
-	judged := contour.Tunnel{Initiator: contour.Side{Zone: e.local.Zone, Prefixes: e.inside, Path: "spec.prefixes"},
-		Owner: contour.Side{Zone: farZone, Prefixes: far, Path: "spec.prefixes"}, CryptoModule: t.CryptoModule, IPsec: t.IPsec}
+	judged := contour.Tunnel{Initiator: near, Owner: other, CryptoModule: t.CryptoModule, IPsec: t.IPsec}
 	return lawful(document.KindTunnel, name, r.judge.Tunnel(&judged))
 }

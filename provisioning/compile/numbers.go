@@ -16,20 +16,36 @@ import (
 // outer route table that it selects.
 const markBase uint32 = 0x534b0000
 
+// A device whose far side is mapped has a conntrack zone; its mark and the number of its route table, and the mark of what arrives by it,
+// are the zone's number under these.
+const (
+	mappedBase  uint32 = 0x534c0000
+	arrivedBase uint32 = 0x534d0000
+)
+
 // marks gives each outer address a mark that follows from the address alone. Of two addresses whose hashes meet (one chance in 65,536
 // for each pair) the higher takes the next free number; only then can a number depend on another address.
 func marks(addresses []netip.Addr) map[netip.Addr]uint32 {
-	sorted := slices.Clone(addresses)
-	slices.SortFunc(sorted, netip.Addr.Compare)
-	made, taken := map[netip.Addr]uint32{}, map[uint16]bool{}
-	for _, a := range slices.Compact(sorted) {
-		sum := sha256.Sum256([]byte(a.String()))
+	made := map[netip.Addr]uint32{}
+	for a, n := range numbers(addresses, netip.Addr.Compare, netip.Addr.String) {
+		made[a] = markBase | uint32(n)
+	}
+	return made
+}
+
+// numbers gives each thing a number other than 0 that follows from its text.
+func numbers[T comparable](things []T, compare func(a, b T) int, text func(T) string) map[T]uint16 {
+	sorted := slices.Clone(things)
+	slices.SortFunc(sorted, compare)
+	made, taken := map[T]uint16{}, map[uint16]bool{0: true}
+	for _, t := range slices.Compact(sorted) {
+		sum := sha256.Sum256([]byte(text(t)))
 		n := binary.BigEndian.Uint16(sum[:])
 		for taken[n] {
 			n++
 		}
 		taken[n] = true
-		made[a] = markBase | uint32(n)
+		made[t] = n
 	}
 	return made
 }
@@ -60,6 +76,9 @@ func linkNames(keys []deviceKey) map[deviceKey]string {
 
 func linkName(k deviceKey, again int) string {
 	text := k.farZone + "/" + string(k.environment) + "/" + k.peer
+	if k.tunnel != "" {
+		text += "/" + k.tunnel
+	}
 	if again > 0 {
 		text += "/" + strconv.Itoa(again)
 	}

@@ -19,7 +19,8 @@ func TestLinkNames(t *testing.T) {
 		var keys []deviceKey
 		for range rapid.IntRange(1, 20).Draw(t, "devices") {
 			keys = append(keys, deviceKey{rapid.StringMatching("[a-z]{1,3}").Draw(t, "peer"), rapid.StringMatching("[a-z]([a-z-]{0,8}[a-z])?").Draw(t, "zone"),
-				rapid.SampledFrom([]document.Environment{document.Test, document.Production}).Draw(t, "environment")})
+				rapid.SampledFrom([]document.Environment{document.Test, document.Production}).Draw(t, "environment"),
+				rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "tunnel")})
 		}
 		names, seen := linkNames(keys), map[string]deviceKey{}
 		for key, name := range names {

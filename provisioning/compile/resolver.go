@@ -20,6 +20,7 @@ type Resolver struct {
 	peers   map[string]*document.Peer // own and active
 	uplinks map[netip.Addr]uint32     // mark of each outer address
 	links   map[deviceKey]string
+	zones   map[string]uint16   // number of each link that serves one tunnel alone
 	holds   map[netip.Addr]bool // addresses that the box has
 	judge   *contour.Judge
 }
@@ -28,10 +29,11 @@ type Resolver struct {
 type deviceKey struct {
 	peer, farZone string
 	environment   document.Environment
+	tunnel        string // the only one that it serves, or ""
 }
 
 func (a deviceKey) compare(b deviceKey) int {
-	return cmp.Or(cmp.Compare(a.farZone, b.farZone), cmp.Compare(a.environment, b.environment), cmp.Compare(a.peer, b.peer))
+	return cmp.Or(cmp.Compare(a.farZone, b.farZone), cmp.Compare(a.environment, b.environment), cmp.Compare(a.peer, b.peer), cmp.Compare(a.tunnel, b.tunnel))
 }
 
 // For makes a Resolver. The set must be valid for the site.
@@ -64,10 +66,17 @@ func For(set *document.Set, site string) (*Resolver, error) {
 		r.peers[name] = p
 		outer = append(outer, a)
 		for _, w := range p.WireGuard {
-			keys = append(keys, deviceKey{name, w.FarZone, w.Environment})
+			keys = append(keys, deviceKey{name, w.FarZone, w.Environment, w.Tunnel})
 		}
 	}
 	r.uplinks, r.links = marks(outer), linkNames(keys)
+	var alone []string
+	for key, link := range r.links {
+		if key.tunnel != "" {
+			alone = append(alone, link)
+		}
+	}
+	r.zones = numbers(alone, cmp.Compare[string], func(s string) string { return s })
 	return r, nil
 }
 

@@ -3,6 +3,7 @@ package compile
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -31,12 +32,11 @@ func (r *Resolver) Tunnel(name string) (Tunnel, bool, error) {
 	if t == nil || t.Inactive {
 		return Tunnel{}, false, nil
 	}
-	e := ends{local: t.Initiator, far: t.Owner}
-	if _, own := r.peers[t.Owner.Peer]; own {
-		e = ends{local: t.Owner, far: t.Initiator}
-	} else if _, own := r.peers[t.Initiator.Peer]; !own {
+	here := r.endsOf(t)
+	if here == nil {
 		return Tunnel{}, false, nil
 	}
+	e := *here
 	e.peer = r.set.Peer(e.far.Peer)
 	if e.peer == nil {
 		return Tunnel{}, false, fmt.Errorf("compile tunnel %q: there is no Peer %q", name, e.far.Peer)
@@ -65,11 +65,12 @@ func (r *Resolver) Tunnel(name string) (Tunnel, bool, error) {
 }
 
 func (r *Resolver) wireguard(name string, t *document.Tunnel, e ends) (Tunnel, error) {
-	device, ok := r.links[deviceKey{e.local.Peer, e.far.Zone, t.Environment}]
+	alone := t.DeviceFor(name, &e.local, &e.far)
+	device, ok := r.links[deviceKey{e.local.Peer, e.far.Zone, t.Environment, alone}]
 	if !ok {
 		return Tunnel{}, fmt.Errorf("peer %q has no wireguard entry for zone %q, %s", e.local.Peer, e.far.Zone, t.Environment)
 	}
-	far := entry(e.peer, e.local.Zone, t.Environment)
+	far := e.peer.Port(e.local.Zone, t.Environment, t.DeviceFor(name, &e.far, &e.local))
 	if far == nil {
 		return Tunnel{}, fmt.Errorf("peer %q has no wireguard entry for zone %q, %s", e.far.Peer, e.local.Zone, t.Environment)
 	}
@@ -81,7 +82,7 @@ func (r *Resolver) wireguard(name string, t *document.Tunnel, e ends) (Tunnel, e
 	if err != nil {
 		return Tunnel{}, fmt.Errorf("peer %q: %w", e.far.Peer, err)
 	}
-	remote, err := prefixes(e.far.Prefixes)
+	remote, err := prefixes(e.far.Shown())
 	if err != nil {
 		return Tunnel{}, err
 	}
@@ -92,6 +93,7 @@ func (r *Resolver) wireguard(name string, t *document.Tunnel, e ends) (Tunnel, e
 	made := Tunnel{
 		Name:         name,
 		Spec:         tunnels.Spec{Tunnel: name, Device: device, LocalIP: local, PublicKey: key, AllowedIPs: remote},
+		Known:        remote,
 		PresharedKey: t.PresharedKey,
 		ExpectIP:     public,
 		Port:         firewall.TunnelPort{Tunnel: name, Device: device, From: public},
@@ -113,26 +115,24 @@ func (r *Resolver) wireguard(name string, t *document.Tunnel, e ends) (Tunnel, e
 	}
 	if t.Probe {
 		made.Probe = &firewall.Probe{Tunnel: name, Device: device, Local: own, Remote: asked}
+		if e.local.Hides() {
+			made.Probe.Local = netip.Addr{} // nobody can ask it
+		}
 		if asked.IsValid() {
 			made.ProbeEvery = probeEvery
 		}
 	}
-	r.routes(&made, own)
+	if alone != "" && !r.holds[own] {
+		own = r.heldIn(e.inside)
+	}
+	if err := r.routes(&made, e, own); err != nil {
+		return Tunnel{}, err
+	}
 	made.Flows, err = r.flows(name, device, t.Environment, e)
 	return made, err
 }
 
-// entry is the WireGuard device of a peer that serves the zone in the environment, nil if it has none.
-func entry(p *document.Peer, zone string, environment document.Environment) *document.WireGuardPort {
-	for i, w := range p.WireGuard {
-		if w.FarZone == zone && w.Environment == environment {
-			return &p.WireGuard[i]
-		}
-	}
-	return nil
-}
-
-// probeAddresses are those of the two ends, zero where an end has none.
+// probeAddresses are those of the two ends as this side writes them, zero where an end has none or hides it.
 func probeAddresses(e ends) (own, asked netip.Addr, err error) {
 	for _, x := range []struct {
 		written string
@@ -145,20 +145,50 @@ func probeAddresses(e ends) (own, asked netip.Addr, err error) {
 			return own, asked, fmt.Errorf("probe address %q: %w", x.written, err)
 		}
 	}
+	if asked.IsValid() {
+		there, err := known(&e.far, []netip.Prefix{netip.PrefixFrom(asked, asked.BitLen())})
+		if err != nil || e.far.Hides() {
+			return own, netip.Addr{}, err
+		}
+		asked = there[0].Addr()
+	}
 	return own, asked, nil
 }
 
-// routes lead to the remote prefixes through the device, with an unreachable twin under each: nothing leaves in the clear when the
-// device is gone. What the box itself sends comes from its probe address if it holds that, so that the far side takes it.
-func (r *Resolver) routes(made *Tunnel, own netip.Addr) {
-	for _, p := range made.Spec.AllowedIPs {
-		through := netctl.Route{Table: netctl.InnerTable, Prefix: p, Link: made.Spec.Device}
-		if r.holds[own] && own.Is6() == p.Addr().Is6() {
-			through.Source = own
+// heldIn is an address that the box has within the prefixes, zero if it has none.
+func (r *Resolver) heldIn(list []netip.Prefix) netip.Addr {
+	for _, a := range slices.SortedFunc(maps.Keys(r.holds), netip.Addr.Compare) {
+		if slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(a) }) {
+			return a
 		}
-		made.Routes = append(made.Routes, through,
-			netctl.Route{Table: netctl.InnerTable, Prefix: p, Kind: netctl.Unreachable, Metric: netctl.UnreachableMetric})
 	}
+	return netip.Addr{}
+}
+
+// routes lead to the remote prefixes through the device, with an unreachable twin under each: nothing leaves in the clear when the
+// device is gone. What the box itself sends comes from its probe address if it holds that, so that the far side takes it. Where the far
+// side is mapped, its own range stands in the table of the device alone: others may have the same.
+func (r *Resolver) routes(made *Tunnel, e ends, own netip.Addr) error {
+	through := func(table uint32, list []netip.Prefix) {
+		for _, p := range list {
+			route := netctl.Route{Table: table, Prefix: p, Link: made.Spec.Device}
+			if r.holds[own] && own.Is6() == p.Addr().Is6() {
+				route.Source = own
+			}
+			made.Routes = append(made.Routes, route, netctl.Route{Table: table, Prefix: p, Kind: netctl.Unreachable, Metric: netctl.UnreachableMetric})
+		}
+	}
+	if len(e.far.Mapped) == 0 {
+		through(netctl.InnerTable, made.Spec.AllowedIPs)
+		return nil
+	}
+	var err error
+	if made.Known, err = prefixes(e.far.Mapped); err != nil {
+		return err
+	}
+	through(netctl.InnerTable, made.Known)
+	through(mappedBase|uint32(r.zones[made.Spec.Device]), made.Spec.AllowedIPs)
+	return nil
 }
 
 // flows are those that name the tunnel. Which way one goes follows from whose prefixes its sources lie in.
@@ -176,6 +206,14 @@ func (r *Resolver) flows(name, device string, environment document.Environment, 
 			f.From, f.To = zone, tunnel
 		}
 		if err := r.lawfulFlow(f, environment, written); err != nil {
+			return nil, err
+		}
+		// The filter knows the far side as this side does.
+		far := &f.Sources
+		if f.To == tunnel {
+			far = &f.Destinations
+		}
+		if *far, err = known(&e.far, *far); err != nil {
 			return nil, err
 		}
 		made = append(made, f)

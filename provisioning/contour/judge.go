@@ -15,7 +15,8 @@ import (
 type Side struct {
 	Zone     string
 	Prefixes []netip.Prefix
-	Path     string // field of the document that holds the prefixes, as spec.from
+	Shown    []netip.Prefix // of a tunnel's end: what stands in the tunnel for Prefixes
+	Path     string         // field of the document that holds the prefixes, as spec.from
 
 	zone    *document.Zone
 	all     bool    // every prefix is of one party, the only one in parties

@@ -121,11 +121,20 @@ func joinsInternet(a, b *Side) *breach {
 
 func tunnelJoinsInternet(_ *Judge, t *Tunnel) *breach { return joinsInternet(&t.Initiator, &t.Owner) }
 
-// internalSelector is HID-01 as far as selectors show addresses: what stands in them the far side knows.
-func internalSelector(_ *Judge, t *Tunnel) *breach {
+// internalSelector is HID-01 as far as selectors show addresses: what stands in them the far side knows. None may be of a zone of the
+// internal contour.
+func internalSelector(j *Judge, t *Tunnel) *breach {
 	for _, x := range [][2]*Side{{&t.Initiator, &t.Owner}, {&t.Owner, &t.Initiator}} {
-		if inside, outside := x[0], x[1]; inside.zone.Contour == "internal" && outside.zone.Contour == "external" {
-			return inside.at("zone %s is internal, and the other end, in zone %s, is external", inside.Zone, outside.Zone)
+		inside, outside := x[0], x[1]
+		if inside.zone.Contour != "internal" || outside.zone.Contour != "external" {
+			continue
+		}
+		for _, p := range inside.Shown {
+			for _, h := range j.set.Zones(p) {
+				if z := j.zone(h.Name); z != nil && z.Contour == "internal" {
+					return inside.at("zone %s is internal, the other end, in zone %s, is external, and %s of zone %s would stand in the tunnel", inside.Zone, outside.Zone, p, h.Name)
+				}
+			}
 		}
 	}
 	return nil

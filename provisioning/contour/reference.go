@@ -82,7 +82,7 @@ flows, and nothing where there is none.
 
 ## What is not judged yet
 
-- HID-01 sees selectors alone. Translation of addresses is not built, so a tunnel between an internal and an external zone is refused whatever it carries.
+- HID-01 is judged at the ends of tunnels. A flow between zones by an interface shows its addresses there; nothing translates them.
 - The level of an IPsec tunnel is not read from its proposals: it too is its module's. Applying IPsec answers "not yet".
 - GWY-04 asks for the entry of the register; the application by paragraphs 45-1 to 45-7 itself is no document.
 `

@@ -90,5 +90,5 @@ var Rules = []Rule{
 	{ID: "CRY-04", Act: order653, Paragraph: "2(8)", What: "restricted information leaves without a tunnel",
 		Mend: "lead the flow through a tunnel", flow: restrictedInTheClear},
 	{ID: "HID-01", Act: order653, Paragraph: "6(14)f", What: "internal addresses shown outside",
-		Mend: "end the tunnel in a zone of the integration contour: an internal prefix may not stand in a selector that goes outside", tunnel: internalSelector},
+		Mend: "write hide: at that end, with addresses of no internal zone, or end the tunnel in a zone of the integration contour", tunnel: internalSelector},
 }

@@ -138,6 +138,9 @@ func (c *collector) site(s *Site) {
 func (c *collector) peer(p *Peer) {
 	for i, w := range p.WireGuard {
 		c.reference(KindZone, w.FarZone, Index("spec.wireguard", i)+".farZone")
+		if w.Tunnel != "" {
+			c.reference(KindTunnel, w.Tunnel, Index("spec.wireguard", i)+".tunnel")
+		}
 	}
 	if p.Inactive {
 		return
@@ -164,12 +167,25 @@ func (c *collector) tunnel(t *Tunnel) {
 	if t.PresharedKey != "" {
 		c.add(keyPresharedKey(t.PresharedKey), "spec.presharedKey")
 	}
-	c.prefixes(scopeRemote+t.Initiator.Peer, "spec.owner.prefixes", t.Owner.Prefixes)
-	c.prefixes(scopeRemote+t.Owner.Peer, "spec.initiator.prefixes", t.Initiator.Prefixes)
+	c.remotes(t.Initiator.Peer, "spec.owner", &t.Owner)
+	c.remotes(t.Owner.Peer, "spec.initiator", &t.Initiator)
 	if t.Protocol == "ipsec" {
 		c.prefixes(scopeIPsec, "spec.initiator.prefixes", t.Initiator.Prefixes)
 		c.prefixes(scopeIPsec, "spec.owner.prefixes", t.Owner.Prefixes)
 	}
+}
+
+// remotes are what the peer's side writes for the other end.
+func (c *collector) remotes(peer, path string, far *End) {
+	switch {
+	case len(far.Mapped) > 0:
+		path += ".mapped"
+	case len(far.Hide) > 0:
+		path += ".hide"
+	default:
+		path += ".prefixes"
+	}
+	c.prefixes(scopeRemote+peer, path, far.Known())
 }
 
 // insert and erase keep the indexes with the documents.

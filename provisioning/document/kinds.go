@@ -86,6 +86,7 @@ type Peer struct {
 type WireGuardPort struct {
 	FarZone     string      `yaml:"farZone" doc:"the zone of the far ends that it serves"`
 	Environment Environment `yaml:"environment" doc:"test or production"`
+	Tunnel      string      `yaml:"tunnel,omitempty" doc:"the one Tunnel that the device serves: where this end hides its addresses, or the other is mapped or hides"`
 	Port        int         `yaml:"port" doc:"UDP port, 1 to 65535; unique on one appliance"`
 	PublicKey   string      `yaml:"publicKey,omitempty" doc:"base64; may be absent only for this appliance's own peers: the key is made on the box, and shekara peer export prints it"`
 	MTU         int         `yaml:"mtu,omitempty" doc:"of the device, 576 to 65443, at least 1280 where IPv6 passes inside; the default fits a path of 1500 bytes with 20 to spare" default:"1420 where publicIP is IPv4, 1400 where it is IPv6"`
@@ -116,7 +117,9 @@ type Tunnel struct {
 type End struct {
 	Peer         string   `yaml:"peer" doc:"name of the Peer"`
 	Zone         string   `yaml:"zone" doc:"the zone behind it"`
-	Prefixes     []string `yaml:"prefixes" doc:"what is reached behind it; inside the zone"`
+	Prefixes     []string `yaml:"prefixes" doc:"what is reached behind it, as hosts there have it; inside the zone, unless it is mapped and the other side alone looks"`
+	Mapped       []string `yaml:"mapped,omitempty" doc:"by what the other side knows prefixes, one to one: as many, in the same order and of the same lengths; inside the zone; the other end's appliance translates"`
+	Hide         []string `yaml:"hide,omitempty" doc:"what stands in the tunnel instead of prefixes: as many, in the same order and of the same lengths, or one single address for each family, and then nobody opens connections to this end; this end's appliance translates (HID-01)"`
 	ProbeAddress string   `yaml:"probeAddress,omitempty" doc:"an address inside prefixes that answers echo; the appliance that holds it probes from it"`
 }
 
@@ -150,7 +153,7 @@ type Waiver struct {
 type Assertion struct {
 	Site    string   `yaml:"site" doc:"name of the Site whose appliance it is about"`
 	Require string   `yaml:"require" doc:"mustReach: all connections that are named can be opened; mustNotReach: none of them can"`
-	From    []string `yaml:"from" doc:"source prefixes; of one family with to"`
-	To      []string `yaml:"to" doc:"destination prefixes"`
+	From    []string `yaml:"from" doc:"source prefixes; of one family with to; as hosts on the Site's side write them, mapped ones too"`
+	To      []string `yaml:"to" doc:"destination prefixes, as hosts on the Site's side write them"`
 	Service string   `yaml:"service" doc:"as in Flow: tcp/443, udp/5000-5010, icmp, tcp (every port)"`
 }

@@ -93,7 +93,10 @@ func referenceOf(k Kind) (about string, e example) {
 			example{"agency-a-edge", &Peer{Organisation: "Agency A", Side: "initiator", PublicIP: "198.51.100.20",
 				WireGuard: []WireGuardPort{{FarZone: "gateway-dmz", Environment: Production, Port: 51820, PublicKey: "iT3N63YOUxqGcdv8jbK8YJJDh2GBR4BK1BlqaSIqPRg="}}}}
 	case KindTunnel:
-		return "Exactly two ends (DEF-33). The end whose peer the box's Site lists is the local one; the same document serves both boxes. Two peers are joined once in each environment (VPN-03). Applying `ipsec` answers \"not yet\".",
+		return "Exactly two ends (DEF-33). The end whose peer the box's Site lists is the local one; the same document serves both boxes. Two peers are joined once in each environment (VPN-03). Applying `ipsec` answers \"not yet\".\n\n" +
+				"Where ranges overlap an end is `mapped`: hosts of the other side write those addresses, and the other end's appliance translates. Where addresses are not to be seen (HID-01) an end has `hide`: its own appliance translates, " +
+				"and nothing leaves by the tunnel with another source. Flows, probes and registers name hosts by `prefixes`, their own addresses, everywhere; `shekara explain` and `shekara tunnel show` have both notations. " +
+				"The appliance that translates, and one that sees hidden addresses, needs a device for that tunnel alone: an entry with `tunnel` in its Peer's `wireguard`.",
 			example{"agency-a", &Tunnel{Environment: Production, Protocol: "wireguard", PresharedKey: "agency-a", Probe: true,
 				Initiator: End{Peer: "agency-a-edge", Zone: "agencies", Prefixes: []string{"10.64.1.0/28"}, ProbeAddress: "10.64.1.1"},
 				Owner:     End{Peer: "owner-edge", Zone: "gateway-dmz", Prefixes: []string{"10.20.0.0/24"}, ProbeAddress: "10.20.0.1"}}}
@@ -168,6 +171,8 @@ The rule's requirement, where one stands behind it, is in brackets.
   with AH [VPN-02]; two peers once in each environment [VPN-03].
 - Each end's prefixes lie inside its zone, and the zone is on an interface of the Site that lists the peer. Seen from a Site, far prefixes overlap neither those of another tunnel nor a zone that the Site touches
   [VPN-03].
+- Far prefixes are compared as the Site's side writes them: ` + "`mapped`" + `, else ` + "`hide`" + `, else ` + "`prefixes`" + `. A mapped end has its mapped ranges inside the zone, its own ones only if a Site lists its peer. An end
+  does not have both; neither is for ` + "`ipsec`" + `; nobody opens a connection to who is hidden behind one address [HID-01].
 - Test and production of one pair share no prefix, no preshared key and no public key [VPN-11].
 - No selector is a default route: its route would stand before the host's own networks. Inside a WireGuard tunnel a selector may hold a peer's public IP:
   encrypted packets are marked, and the mark selects a route table of their own, so they never enter a tunnel. With IPsec it may not.

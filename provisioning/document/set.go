@@ -277,7 +277,7 @@ func (s *Set) BINs(bin string) iter.Seq[Holder] { return s.holders(keyBIN(bin)) 
 // ServiceCodes are the services that have the code.
 func (s *Set) ServiceCodes(code string) iter.Seq[Holder] { return s.holders(keyServiceCode(code)) }
 
-// Remotes are the prefixes of active tunnels that overlap p and are the far ones as seen from the peer.
+// Remotes are the prefixes of active tunnels that overlap p and are the far ones as the peer's side writes them.
 func (s *Set) Remotes(peer string, p netip.Prefix) iter.Seq2[netip.Prefix, Holder] {
 	return s.overlapping(scopeRemote+peer, p)
 }

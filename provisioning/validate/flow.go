@@ -138,6 +138,10 @@ func (c *checker) throughTunnel(name string, t *document.Tunnel, from, to []pref
 			c.add(p.path, "destination is outside the tunnel", p.written, fmt.Sprintf("the %s of tunnel %s has %s: write prefixes inside", destination.side, name, few(destination.Prefixes)), "")
 		}
 	}
+	if destination.Hides() && len(to) > 0 {
+		c.add(to[0].path, "destination is hidden behind one address", to[0].written,
+			fmt.Sprintf("the %s of tunnel %s hides behind %s, so it can only open connections: write hide one to one, or exchange from and to", destination.side, name, few(destination.Hide)), "HID-01")
+	}
 	return source.Zone, destination.Zone
 }
 

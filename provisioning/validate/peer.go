@@ -113,7 +113,7 @@ func (c *checker) wireguard(p *document.Peer, i int, w document.WireGuardPort) {
 		c.add(path+".mtu", "MTU out of range", fmt.Sprint(w.MTU), "write 576 to 65443, at least 1280 where IPv6 passes, or leave it out", "")
 	}
 	for j, other := range p.WireGuard[:i] {
-		if other.FarZone == w.FarZone && other.Environment == w.Environment {
+		if other.FarZone == w.FarZone && other.Environment == w.Environment && other.Tunnel == w.Tunnel {
 			c.add(path+".farZone", "second entry for one zone and environment", w.FarZone, fmt.Sprintf("wireguard[%d] is for %s, %s too: remove one", j, w.FarZone, w.Environment), "")
 		}
 	}

@@ -21,6 +21,8 @@ type end struct {
 	side     string // "initiator"
 	peer     *document.Peer
 	prefixes []prefix
+	shown    []prefix // as they stand in the tunnel
+	known    []prefix // as the other side writes them
 }
 
 func (c *checker) tunnel(t *document.Tunnel) {
@@ -38,6 +40,9 @@ func (c *checker) tunnel(t *document.Tunnel) {
 	c.probes(t, initiator, owner)
 	c.presharedKey(t)
 	c.pair(t, initiator, owner)
+	if t.Translated() && t.Protocol == "ipsec" {
+		c.add("spec.protocol", "translation in a tunnel of protocol ipsec", "ipsec", "write protocol: wireguard: mapped and hide need a device of their own", "")
+	}
 	switch {
 	case !c.fine("spec.environment"):
 	case t.Protocol == "wireguard":
@@ -60,7 +65,7 @@ func (c *checker) tunnel(t *document.Tunnel) {
 
 // contour is the end as the contour rules see it.
 func (e end) contour() contour.Side {
-	return contour.Side{Zone: e.Zone, Prefixes: plain(e.prefixes), Path: e.path + ".prefixes"}
+	return contour.Side{Zone: e.Zone, Prefixes: plain(e.prefixes), Shown: plain(e.shown), Path: e.path + ".prefixes"}
 }
 
 // end checks what can be said of one end by itself.
@@ -79,9 +84,17 @@ func (c *checker) end(path, side string, e document.End) end {
 		c.add(path+".prefixes", "too many prefixes", fmt.Sprintf("a list of %d", len(e.Prefixes)), fmt.Sprintf("an end may have %d: join neighbours into wider ones", maxPrefixes), "")
 	}
 	made.prefixes = c.prefixes(path+".prefixes", e.Prefixes)
+	c.notations(&made)
 	hasZone := c.reference(path+".zone", document.KindZone, e.Zone)
 	zone := c.set.Zone(e.Zone)
-	for _, p := range made.prefixes {
+	inZone := made.prefixes
+	if len(e.Mapped) > 0 {
+		// The true range of a device that no Site is matters to nobody here.
+		if inZone = made.known; len(c.set.SitesOf(e.Peer)) > 0 {
+			inZone = slices.Concat(made.prefixes, made.known)
+		}
+	}
+	for _, p := range inZone {
 		switch {
 		case p.Bits() == 0:
 			// Its route would catch what the box sends to its own networks: those stand in the main table, which is asked later.
@@ -111,10 +124,13 @@ func (c *checker) selectors(a, b end) {
 			}
 		}
 	}
-	for _, p := range b.prefixes {
-		for _, q := range a.prefixes {
-			if p.Overlaps(q.Prefix) && c.fine(q.path) {
-				c.add(p.path, "prefix is at both ends", p.written, fmt.Sprintf("the initiator has %s: a mapped range is needed", q.written), "VPN-03")
+	// At each end its own prefixes and what it knows of the other's; between them what is shown.
+	for _, sides := range [][2][]prefix{{a.prefixes, b.known}, {a.shown, b.shown}, {a.known, b.prefixes}} {
+		for _, p := range sides[1] {
+			for _, q := range sides[0] {
+				if p.Overlaps(q.Prefix) && c.fine(q.path) {
+					c.add(p.path, "prefix is at both ends", p.written, fmt.Sprintf("the initiator has %s: %s", q.written, mappedForm(b, p)), "VPN-03")
+				}
 			}
 		}
 	}
@@ -213,17 +229,19 @@ func (c *checker) devices(t *document.Tunnel, initiator, owner end) {
 		if mine.peer == nil {
 			continue
 		}
-		i := slices.IndexFunc(mine.peer.WireGuard, func(w document.WireGuardPort) bool {
-			return w.FarZone == other.Zone && w.Environment == t.Environment
-		})
+		alone := t.DeviceFor(c.doc.Name, &mine.End, &other.End)
+		port := mine.peer.Port(other.Zone, t.Environment, alone)
 		switch {
-		case i < 0 && (c.unsure(mine) || c.set.Zone(other.Zone) == nil):
-		case i < 0:
+		case port == nil && (c.unsure(mine) || c.set.Zone(other.Zone) == nil):
+		case port == nil && alone != "":
+			c.add(mine.path+".peer", "peer has no WireGuard device for this tunnel alone", mine.Peer,
+				fmt.Sprintf("addresses are translated: add {farZone: %s, environment: %s, tunnel: %s, ...} to wireguard of peer %s", other.Zone, t.Environment, alone, mine.Peer), "HID-01")
+		case port == nil:
 			c.add(mine.path+".peer", "peer has no WireGuard device for the far end", mine.Peer,
 				fmt.Sprintf("add {farZone: %s, environment: %s, ...} to wireguard of peer %s", other.Zone, t.Environment, mine.Peer), "")
-		case mine.peer.WireGuard[i].MTU != 0 && mine.peer.WireGuard[i].MTU < 1280 && hasIPv6(mine.prefixes):
+		case port.MTU != 0 && port.MTU < 1280 && hasIPv6(mine.prefixes):
 			c.add(mine.path+".peer", "MTU of the peer's device is too small for IPv6", mine.Peer,
-				fmt.Sprintf("mtu is %d: write at least 1280 (RFC 8200, 5), or leave it out", mine.peer.WireGuard[i].MTU), "")
+				fmt.Sprintf("mtu is %d: write at least 1280 (RFC 8200, 5), or leave it out", port.MTU), "")
 		}
 	}
 }
@@ -288,20 +306,20 @@ func (c *checker) remote(t *document.Tunnel, local, far end) {
 	c.environments(t, local, far)
 	for _, name := range c.set.SitesOf(local.Peer) {
 		site := c.set.Site(name)
-		for _, p := range far.prefixes {
+		for _, p := range far.known {
 			if !c.fine(p.path) {
 				continue
 			}
 			for z, h := range c.set.Zones(p.Prefix) {
 				if slices.ContainsFunc(site.Interfaces, func(n document.Interface) bool { return n.Zone == h.Name }) {
-					c.add(p.path, "remote prefix overlaps local zone "+h.Name, p.written, fmt.Sprintf("site %s has an interface in it, and it holds %s: a mapped range is needed", name, z), "VPN-03")
+					c.add(p.path, "remote prefix overlaps local zone "+h.Name, p.written, fmt.Sprintf("site %s has an interface in it, and it holds %s: %s", name, z, mappedForm(far, p)), "VPN-03")
 					break
 				}
 			}
 			for _, peer := range site.Peers {
 				for q, h := range c.set.Remotes(peer, p.Prefix) {
 					if h.Ref != c.doc.Ref() && c.later(h.Ref) {
-						c.add(p.path, "remote prefix overlaps tunnel "+h.Name, p.written, fmt.Sprintf("to site %s, %s is at the far end of that: a mapped range is needed", name, q), "VPN-03")
+						c.add(p.path, "remote prefix overlaps tunnel "+h.Name, p.written, fmt.Sprintf("to site %s, %s is at the far end of that: %s", name, q, mappedForm(far, p)), "VPN-03")
 						break
 					}
 				}
@@ -312,7 +330,7 @@ func (c *checker) remote(t *document.Tunnel, local, far end) {
 
 // environments is VPN-11: what one pair joins in test it does not join in production.
 func (c *checker) environments(t *document.Tunnel, local, far end) {
-	for _, p := range far.prefixes {
+	for _, p := range far.known {
 		for q, h := range c.set.Remotes(local.Peer, p.Prefix) {
 			other := c.set.Tunnel(h.Name)
 			if h.Ref == c.doc.Ref() || other.Environment == t.Environment || !c.later(h.Ref) || !samePair(t, other) {

@@ -176,8 +176,17 @@ func exclusionCases() []Case {
 	}
 }
 
+// hidden is a tunnel from a zone of the internal contour to partners.
+func hidden(hide string) string {
+	tunnel := ""
+	if hide != "" {
+		tunnel = ", tunnel: firm"
+	}
+	return doc("Peer", "firm", "{side: initiator, publicIP: 198.51.100.50, wireguard: [{farZone: archive-lan, environment: production"+tunnel+", port: 51820, publicKey: BIFybNmYKnvRGiPy3oSJUdyTnDCpQrv+RFlWTvSoCQo=}]}") +
+		doc("Tunnel", "firm", "{environment: production, protocol: wireguard, initiator: {peer: firm, zone: partners, prefixes: [10.67.0.0/28]}, owner: {peer: gateway-edge, zone: archive-lan, prefixes: [10.30.1.0/28]"+hide+"}}")
+}
+
 func tunnelCases() []Case {
-	const key = "BIFybNmYKnvRGiPy3oSJUdyTnDCpQrv+RFlWTvSoCQo="
 	ipsec := doc("Zone", "corporate", "{contour: internal, kind: lan, prefixes: [10.83.0.0/24]}") +
 		doc("Peer", "corporate", "{side: initiator, publicIP: 198.51.100.40, ipsec: [{environment: production, type: fqdn, value: a.example.kz}]}") +
 		doc("Tunnel", "corporate", "{environment: production, protocol: ipsec, cryptoModule: vpn-module, ipsec: {encapsulation: esp, proposals: [aes256gcm16-ecp384]}, "+
@@ -200,8 +209,9 @@ func tunnelCases() []Case {
 			mend: []Edit{{"information: personal\n---\napiVersion: shekara/v1\nkind: System\nmetadata: {name: bank-core}", "information: public\n---\napiVersion: shekara/v1\nkind: System\nmetadata: {name: bank-core}"}}},
 		{Rule: "CRY-04", Name: "to the Internet", Value: "10.40.0.10/32", add: flow("portal-segment", "10.40.0.10/32", "internet", "0.0.0.0/0", ""), edit: []Edit{{"  internetFacing: true\n", "  internetFacing: true\n  information: confidential\n"}},
 			mend: []Edit{{"fromZone: portal-segment, toZone: internet, from: [10.40.0.10/32], to: [0.0.0.0/0]", "fromZone: internet, toZone: portal-segment, from: [0.0.0.0/0], to: [10.40.0.10/32]"}}},
-		{Rule: "HID-01", Value: "10.30.1.0/28", add: doc("Peer", "firm", "{side: initiator, publicIP: 198.51.100.50, wireguard: [{farZone: archive-lan, environment: production, port: 51820, publicKey: "+key+"}]}") +
-			doc("Tunnel", "firm", "{environment: production, protocol: wireguard, initiator: {peer: firm, zone: partners, prefixes: [10.67.0.0/28]}, owner: {peer: gateway-edge, zone: archive-lan, prefixes: [10.30.1.0/28]}}"),
+		{Rule: "HID-01", Value: "10.30.1.0/28", add: hidden(""),
 			mend: []Edit{{"farZone: archive-lan", "farZone: gateways"}, {"owner: {peer: gateway-edge, zone: archive-lan, prefixes: [10.30.1.0/28]}", "owner: {peer: gateway-edge, zone: gateways, prefixes: [10.20.0.40/32]}"}}},
+		{Rule: "HID-01", Name: "behind an internal address", Value: "10.30.1.0/28", add: hidden(", hide: [10.30.1.200/32]"), edit: []Edit{{"    - {farZone: partners, environment: production, port: 51820}\n", "    - {farZone: partners, environment: production, port: 51820}\n    - {farZone: partners, environment: production, tunnel: firm, port: 51830}\n"}},
+			mend: []Edit{{"hide: [10.30.1.200/32]", "hide: [10.99.0.1/32]"}}},
 	}
 }
