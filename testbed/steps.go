@@ -489,5 +489,26 @@ func (e *engine) endCapture(step *report.Step, end scenario.EndCapture) error {
 	if c.count < end.Least {
 		return fmt.Errorf("%d packets were seen, at least %d must be", c.count, end.Least)
 	}
-	return nil
+	return shownRightly(step, c.data.Bytes(), end)
+}
+
+// shownRightly holds a capture to the addresses that it must not and must show.
+func shownRightly(step *report.Step, pcap []byte, end scenario.EndCapture) error {
+	shown, err := packet.Showing(pcap, slices.Concat(end.Never, end.Shows))
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, p := range end.Never {
+		if shown[p] > 0 {
+			problems = append(problems, fmt.Errorf("%d packets show an address of %s", shown[p], p))
+		}
+	}
+	for _, p := range end.Shows {
+		step.Facts = append(step.Facts, report.Fact{Name: "packets with " + p.String(), Value: fmt.Sprint(shown[p])})
+		if shown[p] == 0 {
+			problems = append(problems, fmt.Errorf("no packet shows an address of %s", p))
+		}
+	}
+	return errors.Join(problems...)
 }

@@ -56,6 +56,8 @@ type end struct {
 	Peer         string   `yaml:"peer"`
 	Zone         string   `yaml:"zone"`
 	Prefixes     []string `yaml:"prefixes"`
+	Mapped       []string `yaml:"mapped"`
+	Hide         []string `yaml:"hide"`
 	ProbeAddress string   `yaml:"probeAddress"`
 }
 
@@ -226,10 +228,62 @@ func (o *Oracle) throughTunnel(f flow, p Packet) string {
 		return "the receiver is not in zone " + far.Zone
 	case !within(p.Source, near.Prefixes):
 		return "the source is none of the sender's end"
-	case !within(p.Destination, far.Prefixes):
+	case far.hidden():
+		return "the receiver's end is hidden behind one address"
+	}
+	// The sender writes the receiver as it knows it; flows name everybody as he is at home.
+	if p.Destination = far.home(p.Destination); !p.Destination.IsValid() {
 		return "the destination is none of the receiver's end"
 	}
 	return f.refuses(p)
+}
+
+// known is by which ranges the other side knows an end: where it is mapped, by those; where it hides, by what it shows.
+func (e end) known() []string {
+	switch {
+	case len(e.Mapped) > 0:
+		return e.Mapped
+	case len(e.Hide) > 0:
+		return e.Hide
+	}
+	return e.Prefixes
+}
+
+// hidden reports whether all behind the end share one address, so that nobody can be told apart from outside.
+func (e end) hidden() bool {
+	length := func(prefix string) string { _, bits, _ := strings.Cut(prefix, "/"); return bits }
+	return len(e.Hide) > 0 && !slices.EqualFunc(e.Hide, e.Prefixes, func(shown, own string) bool { return length(shown) == length(own) })
+}
+
+// probedAs reports whether the other side asks the end's probe address when it asks a.
+func (e end) probedAs(a netip.Addr) bool {
+	if len(e.Mapped)+len(e.Hide) == 0 {
+		return a.String() == e.ProbeAddress
+	}
+	return !e.hidden() && e.home(a).String() == e.ProbeAddress
+}
+
+// home is the address of a host that the other side writes as a; zero if a is none of the end's.
+func (e end) home(a netip.Addr) netip.Addr {
+	for i, text := range e.known() {
+		if i >= len(e.Prefixes) || !within(a, []string{text}) {
+			continue
+		}
+		base, length, _ := strings.Cut(e.Prefixes[i], "/")
+		own, err := netip.ParseAddr(base)
+		bits, err2 := strconv.Atoi(length)
+		if err != nil || err2 != nil || own.Is4() != a.Is4() {
+			continue
+		}
+		bytes, leading := a.AsSlice(), own.AsSlice()
+		for bit := range bits {
+			mask := byte(1) << (7 - bit%8)
+			bytes[bit/8] = bytes[bit/8]&^mask | leading[bit/8]&mask
+		}
+		home, _ := netip.AddrFromSlice(bytes) // of the length of an address
+		return home
+	}
+	return netip.Addr{}
 }
 
 // betweenZones says why a flow between zones of one appliance does not let the packet pass; "" if it does.
@@ -278,7 +332,7 @@ func (o *Oracle) allowedToAppliance(p Packet) (bool, string) {
 			continue
 		}
 		for _, ends := range [][2]end{{t.Initiator, t.Owner}, {t.Owner, t.Initiator}} {
-			if ends[0].Peer == p.From.Peer && ends[1].Peer == p.To.Peer && p.Source.String() == ends[0].ProbeAddress && p.Destination.String() == ends[1].ProbeAddress {
+			if ends[0].Peer == p.From.Peer && ends[1].Peer == p.To.Peer && p.Source.String() == ends[0].ProbeAddress && ends[1].probedAs(p.Destination) {
 				return true, "probe of tunnel " + name
 			}
 		}

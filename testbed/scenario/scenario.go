@@ -273,6 +273,10 @@ type Capture struct {
 type EndCapture struct {
 	Name  string `yaml:"name"`
 	Least int    `yaml:"least"` // packets that must have been seen
+	// Never are addresses that stand in none of them: in no IP header, none that an ICMP error quotes, and a single address in no payload.
+	Never []netip.Prefix `yaml:"never"`
+	// Shows are addresses of which each stands in some packet: with Never the proof that the capture would have seen one.
+	Shows []netip.Prefix `yaml:"shows"`
 }
 
 // Part runs what is awkward in YAML: a function of the testbed, by name.

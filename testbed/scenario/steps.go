@@ -97,6 +97,10 @@ func (v *validator) step(s Step) {
 		}
 	case "capture":
 		v.on(s, s.Capture.On)
+	case "endCapture":
+		if len(s.EndCapture.Never) > 0 && len(s.EndCapture.Shows) == 0 {
+			v.problem(s.Line, "step %q: never proves nothing without shows: give addresses that the capture does see", s.Name)
+		}
 	case "parallel":
 		v.steps(s.Parallel)
 	}
