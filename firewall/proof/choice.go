@@ -61,7 +61,7 @@ func (r *run) setAll(into *register, reach formula, list []fork, of func(fork) [
 			return
 		}
 		u := r.merge(written)
-		into.set(r.and(reach, u.where), u.value)
+		into.set(update{r.and(reach, u.where), u.where, u.value})
 	}
 }
 
@@ -75,5 +75,5 @@ func (r *run) merge(list []update) update {
 	for i := range value {
 		value[i] = r.choose(x.where, x.value[i], y.value[i])
 	}
-	return update{r.or(x.where, y.where), value}
+	return update{where: r.or(x.where, y.where), value: value}
 }

@@ -35,6 +35,6 @@
 // Owns: the model of the kernel's rules and the verdict on them.
 // Never: touches the host, reads the clock, shares code with the compiler that it judges (it asks it only whether a policy is one).
 // Imports: firewall, for Policy.
-// Test: go test ./firewall/proof (unprivileged, and mutations of loaded rulesets with root and nft); random policies, and witnesses sent as
+// Test: go test ./firewall/proof (unprivileged; mutations of loaded rulesets, and mistakes of compiler and loader, with root and nft); random policies, and witnesses sent as
 // packets, in firewall/nft.
 package proof

@@ -80,11 +80,12 @@ type register struct {
 
 type update struct {
 	where formula
+	asked formula // what the rule itself asked of the packets that came to it: simpler than where, which is in it
 	value vector
 }
 
-func (r *register) set(where formula, value vector) {
-	r.updates = append(r.updates, update{where, value})
+func (r *register) set(u update) {
+	r.updates = append(r.updates, u)
 	r.care = never
 }
 
@@ -104,7 +105,11 @@ func (r *register) read(d *diagrams, care formula) vector {
 			value, left = u.value, never
 			break
 		}
-		above = append(above, update{d.within(u.where, left), u.value})
+		if d.and(left, u.asked) == here { // all that is left has come to the rule
+			above = append(above, update{where: u.asked, value: u.value})
+		} else {
+			above = append(above, update{where: d.within(u.where, left), value: u.value})
+		}
 		left = d.without(left, u.where)
 	}
 	switch {
@@ -297,26 +302,25 @@ func (r *run) match(m *match, care formula) formula {
 
 // assign sets a mark where the rule still matches, and gives where it goes on: a map without an entry ends the rule.
 func (r *run) assign(rule *rule, a *assign, where formula) formula {
-	value := constantVector(a.value, 32)
+	value, asked := constantVector(a.value, 32), always
 	switch {
 	case a.from != nil:
-		v, has := r.read(*a.from, where)
-		where = r.and(where, has)
-		value = v
+		value, asked = r.read(*a.from, where)
 	case a.set != nil:
 		key, has := r.key(a.key, where)
 		for i := range value {
 			bit := len(value) - 1 - i
 			value[i] = r.find(key, a.set, bit)
 		}
-		where = r.all(where, has, r.find(key, a.set, all))
+		asked = r.and(has, r.find(key, a.set, all))
 	}
+	where = r.and(where, asked)
 	switch {
 	case where == never:
 	case a.to == metaMark:
-		r.mark.set(where, value)
+		r.mark.set(update{where, asked, value})
 	case r.view.tracked && !r.early: // without an entry of conntrack nothing is written, and the rule goes on
-		r.ct.set(where, value)
+		r.ct.set(update{where, asked, value})
 		r.writes = append(r.writes, write{rule, where, value})
 	}
 	return where

@@ -45,8 +45,8 @@ const (
 	IsStopped     Kind = "is stopped, but the policy allows it"
 )
 
-// maxNodes bounds the memory: 16 bytes or less for each node and about 20 with the tables beside them.
-const maxNodes = 12 << 20
+// maxNodes bounds the memory: 12 bytes for each node and 8 to 16 for the table beside them, which would double at one node more.
+const maxNodes = 1<<24 - 1
 
 // Prover proves again and again, and keeps the diagrams from one proof for the next: what did not change is not built anew. It keeps
 // nothing that is true of one ruleset or policy only: each diagram is known by all that it was made from, so no answer is ever stale.
