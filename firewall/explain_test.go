@@ -203,3 +203,33 @@ func TestExplainRefusesNonsense(t *testing.T) {
 		}
 	}
 }
+
+// TestFarZonesAreReachedThroughTunnelsAlone: what this box itself sends to a zone behind tunnels leaves by no other interface, whatever the
+// routes say; a zone of its own inside such a zone's prefix is reached as any other.
+func TestFarZonesAreReachedThroughTunnelsAlone(t *testing.T) {
+	p := site(t)
+	p.Zones = append(p.Zones, firewall.Zone{Name: "inner", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.64.9.0/24")}})
+	p.Interfaces = append(p.Interfaces, firewall.Interface{Name: "inn0", Zone: "inner"})
+	e := explainer(t, p)
+	for _, c := range []struct {
+		to, destination, source string
+		mark                    uint32
+		want                    bool
+	}{
+		{"ext0", "198.51.100.7", "203.0.113.10", 0, true}, // the control: the internet
+		{"ext0", "10.64.1.1", "203.0.113.10", 0, false},
+		{"ext0", "fd00:64:1::1", "2001:db8:113::10", 0, false},
+		{"unplaced0", "10.64.1.1", "203.0.113.10", 0, false},
+		{"inn0", "10.64.9.7", "203.0.113.10", 0, true},
+		{"ext0", "10.64.1.1", "203.0.113.10", 0x534b0001, true}, // sealed by a device
+	} {
+		x, err := e.Explain(firewall.Packet{To: c.to, Source: netip.MustParseAddr(c.source), Destination: netip.MustParseAddr(c.destination), Protocol: firewall.UDP,
+			SourcePort: 40000, DestinationPort: 9, Mark: c.mark})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if x.Pass != c.want {
+			t.Errorf("to %s by %s, mark %#x: pass %v by %s, want %v", c.destination, c.to, c.mark, x.Pass, x.Rule, c.want)
+		}
+	}
+}

@@ -155,8 +155,52 @@ func (b *Base) management(w *writer, m Management) ([]string, error) {
 	return jumps, nil
 }
 
-// outputChains: this box may speak to its zones freely; into a tunnel only as a flow or probe says; what is sealed (marked by a
-// device) leaves from that device's address or not at all.
+// farRules: what belongs to a zone that is behind tunnels alone leaves by no other interface, should its routes be gone.
+// The longest prefix says to which zone an address belongs, so the rules stand in that order.
+func (b *Base) farRules(p Policy) []string {
+	near := map[string]bool{}
+	for _, i := range p.Interfaces {
+		near[i.Zone] = true
+	}
+	type claim struct {
+		prefix netip.Prefix
+		far    bool
+	}
+	var far, claims []claim
+	for _, zone := range b.zones {
+		behind := !near[zone.Name] && slices.ContainsFunc(p.Devices, func(d Device) bool { return d.FarZone == zone.Name })
+		for _, prefix := range zone.Prefixes {
+			if claims = append(claims, claim{prefix, behind}); behind {
+				far = append(far, claim{prefix, behind})
+			}
+		}
+	}
+	claims = slices.DeleteFunc(claims, func(c claim) bool { // what lies within no far prefix needs no exception
+		return !c.far && !slices.ContainsFunc(far, func(f claim) bool { return f.prefix.Overlaps(c.prefix) && f.prefix.Bits() < c.prefix.Bits() })
+	})
+	slices.SortStableFunc(claims, func(x, y claim) int { return y.prefix.Bits() - x.prefix.Bits() })
+	var rules []string
+	for len(claims) > 0 {
+		same := 1
+		for same < len(claims) && claims[same].far == claims[0].far {
+			same++
+		}
+		var list []string
+		for _, c := range claims[:same] {
+			list = append(list, c.prefix.String())
+		}
+		verdict := "accept"
+		if claims[0].far {
+			verdict = drop("output", NoFlow)
+		}
+		rules = append(rules, matchPrefixes("daddr", list, verdict+` comment "behind tunnels alone"`)...)
+		claims = claims[same:]
+	}
+	return rules
+}
+
+// outputChains: this box may speak to its zones freely, but to those behind tunnels only through these; into a tunnel only as a flow or
+// probe says; what is sealed (marked by a device) leaves from that device's address or not at all.
 func (b *Base) outputChains(w *writer, p Policy) error {
 	var resolvers []string
 	for _, address := range p.DNS {
@@ -184,6 +228,7 @@ func (b *Base) outputChains(w *writer, p Policy) error {
 		rules = append(rules, "meta mark vmap "+braces(verdicts)+` comment "outer packets"`)
 	}
 	rules = append(rules, `oifname @device_links goto into_tunnel comment "this box into tunnels"`)
+	rules = append(rules, b.farRules(p)...)
 	for _, rule := range matchPrefixes("daddr", resolvers, `meta l4proto { 6, 17 } th dport 53 accept comment "resolvers"`) {
 		rules = append(rules, "oifname @zone_links "+rule)
 	}

@@ -2,7 +2,6 @@ package testbed
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,10 +10,8 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -426,88 +423,6 @@ func (e *engine) endTraffic(ctx context.Context, step *report.Step, end scenario
 		}
 		if end.Gap != nil && a.LongestGap > *end.Gap {
 			problems = append(problems, fmt.Errorf("%s: a gap of %v, at most %v may be", name, a.LongestGap, *end.Gap))
-		}
-	}
-	return errors.Join(problems...)
-}
-
-// capture is one under way.
-type capture struct {
-	cancel context.CancelFunc
-	done   sync.WaitGroup
-	data   bytes.Buffer // the capture's until done
-	count  int
-	err    error
-}
-
-func (c *capture) stop() {
-	c.cancel()
-	c.done.Wait()
-}
-
-func (e *engine) capture(c scenario.Capture) error {
-	ctx, cancel := context.WithCancel(context.Background())
-	running := &capture{cancel: cancel}
-	began := make(chan struct{})
-	failed := make(chan error, 1)
-	running.done.Go(func() {
-		running.count, running.err = packet.Capture(ctx, e.network.Host(c.On), c.Interface, &running.data, func() { close(began) })
-		failed <- running.err
-	})
-	select {
-	case <-began:
-	case err := <-failed:
-		cancel()
-		return err
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.captures[c.Name] = running
-	return nil
-}
-
-func (e *engine) endCapture(step *report.Step, end scenario.EndCapture) error {
-	e.mu.Lock()
-	c := e.captures[end.Name]
-	delete(e.captures, end.Name)
-	e.mu.Unlock()
-	if c == nil {
-		return fmt.Errorf("there is no capture %q", end.Name)
-	}
-	c.stop()
-	if c.err != nil {
-		return c.err
-	}
-	step.Facts = append(step.Facts, report.Fact{Name: "packets", Value: fmt.Sprint(c.count)})
-	if e.captureTo != "" {
-		file := filepath.Join(e.captureTo, filepath.Base(end.Name)+".pcap")
-		if err := os.WriteFile(file, c.data.Bytes(), 0o644); err != nil {
-			return err
-		}
-		step.Facts = append(step.Facts, report.Fact{Name: "file", Value: file})
-	}
-	if c.count < end.Least {
-		return fmt.Errorf("%d packets were seen, at least %d must be", c.count, end.Least)
-	}
-	return shownRightly(step, c.data.Bytes(), end)
-}
-
-// shownRightly holds a capture to the addresses that it must not and must show.
-func shownRightly(step *report.Step, pcap []byte, end scenario.EndCapture) error {
-	shown, err := packet.Showing(pcap, slices.Concat(end.Never, end.Shows))
-	if err != nil {
-		return err
-	}
-	var problems []error
-	for _, p := range end.Never {
-		if shown[p] > 0 {
-			problems = append(problems, fmt.Errorf("%d packets show an address of %s", shown[p], p))
-		}
-	}
-	for _, p := range end.Shows {
-		step.Facts = append(step.Facts, report.Fact{Name: "packets with " + p.String(), Value: fmt.Sprint(shown[p])})
-		if shown[p] == 0 {
-			problems = append(problems, fmt.Errorf("no packet shows an address of %s", p))
 		}
 	}
 	return errors.Join(problems...)

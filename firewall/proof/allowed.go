@@ -98,6 +98,18 @@ func (a *allowed) belongs(address vector) map[string]formula {
 	return out
 }
 
+// farAlone is where an address belongs to a zone that this box reaches through tunnels alone.
+func (a *allowed) farAlone(address vector) formula {
+	zones, out := a.belongs(address), never
+	for _, d := range a.policy.Devices {
+		near := slices.ContainsFunc(a.policy.Interfaces, func(i firewall.Interface) bool { return i.Zone == d.FarZone })
+		if len(a.zones[d.FarZone]) > 0 && !near {
+			out = a.or(out, zones[d.FarZone])
+		}
+	}
+	return out
+}
+
 // home is the one zone of an address of this box itself, from which it opens connections: two zones that claim nothing leave it without.
 func (a *allowed) home(address vector) map[string]formula {
 	out := a.belongs(address)

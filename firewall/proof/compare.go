@@ -242,7 +242,7 @@ func (p *comparison) inputBounds(v *view) bounds {
 }
 
 // outputBounds: sealed packets leave from their device's address and not into a tunnel; into a tunnel goes what flows and probes say; to
-// zones this box may speak.
+// zones this box may speak, but for what belongs to one that is behind tunnels alone.
 func (p *comparison) outputBounds(v *view) bounds {
 	a := p.allowed
 	b := bounds{most: never, least: never}
@@ -259,7 +259,7 @@ func (p *comparison) outputBounds(v *view) bounds {
 		b.least = a.pathErrors(v)
 		b.most = p.or(b.least, p.services(admitted))
 	}
-	into := a.at(v.output, a.deviceLinks...)
+	into, elsewhere := a.at(v.output, a.deviceLinks...), not(a.farAlone(v.target))
 	marked, sealed := never, never
 	for _, d := range a.policy.Devices {
 		if d.Mark != 0 {
@@ -269,7 +269,7 @@ func (p *comparison) outputBounds(v *view) bounds {
 		}
 	}
 	for _, side := range []*formula{&b.most, &b.least} {
-		*side = p.choose(a.at(v.output, "lo"), always, p.choose(marked, sealed, p.choose(into, *side, always)))
+		*side = p.choose(a.at(v.output, "lo"), always, p.choose(marked, sealed, p.choose(into, *side, elsewhere)))
 	}
 	return b
 }

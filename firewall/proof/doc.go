@@ -21,7 +21,8 @@
 //	errors      an ICMP error passes only if its connection might; where the connection was judged, it does pass
 //	sources     nothing passes that arrives from a source which its interface or device cannot have
 //	this box    is reached by registered peers, management, probes, neighbours, answers and path MTU errors alone, and
-//	            seals packets only from a device's own address; it sends into a tunnel only what flows and probes say
+//	            seals packets only from a device's own address; it sends into a tunnel only what flows and probes say,
+//	            and what belongs to a zone behind tunnels alone by no other way
 //
 // What is not: routing (it also drops an IPv4 source that is this box's own, so such a witness may not arrive); WireGuard's allowed
 // addresses (which peer a device hands a packet to); the zone of a forwarded destination, which flows do not name; translation, flow

@@ -57,7 +57,8 @@ func Decode(file string, data []byte, read func(file string) ([]byte, error)) (*
 	for i := range s.Hosts {
 		s.Hosts[i].Programs = append(s.Hosts[i].Programs, s.Programs[s.Hosts[i].Name]...)
 	}
-	v := &validator{file: file, scenario: s, hosts: map[string]*Host{}, links: map[string]*Link{}, done: map[string]Step{}}
+	v := &validator{file: file, scenario: s, hosts: map[string]*Host{}, links: map[string]*Link{}, done: map[string]Step{},
+		guards: map[string]Capture{}, silent: map[string]Step{}, loud: map[string]bool{}}
 	v.check()
 	return s, errors.Join(v.problems...)
 }
@@ -195,6 +196,9 @@ type validator struct {
 	links    map[string]*Link
 	done     map[string]Step // earlier steps by name, for controlBy
 	problems []error
+	guards   map[string]Capture // by name
+	silent   map[string]Step    // by place: where a guard wants to see nothing
+	loud     map[string]bool    // by place: where one wants to see something
 }
 
 func (v *validator) problem(line int, format string, values ...any) {
@@ -230,6 +234,7 @@ func (v *validator) check() {
 	}
 	v.steps(s.Setup)
 	v.steps(s.Steps)
+	v.guarded()
 }
 
 func (v *validator) host(h *Host) {

@@ -267,9 +267,11 @@ type Capture struct {
 	Name      string `yaml:"name"`
 	On        string `yaml:"on"`
 	Interface string `yaml:"interface"`
+	// Inside, if given, makes it a guard: kept is only what leaves the interface and shows an address of these prefixes in the clear.
+	Inside []netip.Prefix `yaml:"inside"`
 }
 
-// EndCapture ends a capture.
+// EndCapture ends a capture. Of a guard nothing may have been kept, unless Leaks says how much must have been.
 type EndCapture struct {
 	Name  string `yaml:"name"`
 	Least int    `yaml:"least"` // packets that must have been seen
@@ -277,6 +279,7 @@ type EndCapture struct {
 	Never []netip.Prefix `yaml:"never"`
 	// Shows are addresses of which each stands in some packet: with Never the proof that the capture would have seen one.
 	Shows []netip.Prefix `yaml:"shows"`
+	Leaks int            `yaml:"leaks"` // of a guard: positive control, at least so many must have been kept
 }
 
 // Part runs what is awkward in YAML: a function of the testbed, by name.

@@ -62,6 +62,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"bad expression", `"^$"`, `"("`, "missing closing"},
 		{"bad address", "192.0.2.1/24", "192.0.2.1", "192.0.2.1"},
 		{"matrix that controls none", "  - {name: killed", "  - {name: m, matrix: {controlOf: positive}}\n  - {name: killed", `controlOf "positive" names no earlier matrix`},
+		{"guard without control", "  - {name: killed", "  - {name: g, capture: {name: g, on: a, interface: eth0, inside: [10.0.0.0/8]}}\n  - {name: h, endCapture: {name: g}}\n  - {name: killed", "nothing leaks at a/eth0 proves nothing"},
 		{"loop without values", "  - {name: killed", "  - forEach: {var: i, steps: []}\n  - {name: killed", "forEach needs"},
 		{"loop too long", "  - {name: killed", "  - forEach: {var: i, range: 6000, steps: [{name: z}]}\n  - {name: killed", "at most"},
 	} {

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"maps"
 	"slices"
 	"strings"
 )
@@ -97,12 +98,34 @@ func (v *validator) step(s Step) {
 		}
 	case "capture":
 		v.on(s, s.Capture.On)
+		v.guards[s.Capture.Name] = *s.Capture
 	case "endCapture":
-		if len(s.EndCapture.Never) > 0 && len(s.EndCapture.Shows) == 0 {
-			v.problem(s.Line, "step %q: never proves nothing without shows: give addresses that the capture does see", s.Name)
-		}
+		v.endCapture(s)
 	case "parallel":
 		v.steps(s.Parallel)
+	}
+}
+
+func (v *validator) endCapture(s Step) {
+	if len(s.EndCapture.Never) > 0 && len(s.EndCapture.Shows) == 0 {
+		v.problem(s.Line, "step %q: never proves nothing without shows: give addresses that the capture does see", s.Name)
+	}
+	if guard := v.guards[s.EndCapture.Name]; len(guard.Inside) > 0 {
+		place := guard.On + "/" + guard.Interface
+		if s.EndCapture.Leaks == 0 {
+			v.silent[place] = s
+		} else {
+			v.loud[place] = true
+		}
+	}
+}
+
+// guarded refuses guards that never saw anything: where nothing may leak, something must have leaked once.
+func (v *validator) guarded() {
+	for _, place := range slices.Sorted(maps.Keys(v.silent)) {
+		if s := v.silent[place]; !v.loud[place] {
+			v.problem(s.Line, "step %q: that nothing leaks at %s proves nothing without a positive control: another guard there must end with leaks", s.Name, place)
+		}
 	}
 }
 
