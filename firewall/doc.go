@@ -35,5 +35,6 @@
 // Never: touches the host (nft/ does, for that one table); reads documents; names a rule that no document asked for, except
 // the named built-in ones (neighbour discovery, path MTU, management, resolvers, tunnel ports, probes).
 // Imports: netctl and its folders.
-// Test: go test ./firewall (unprivileged, goldens in nft syntax); go test ./firewall/nft (live, needs root and nft).
+// Test: go test ./firewall (unprivileged, goldens in nft syntax); go test ./firewall/nft (live, needs root and nft), where random documents are
+// held against the oracle, Explain, the kernel and the proof.
 package firewall

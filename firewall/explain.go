@@ -25,6 +25,7 @@ type Explanation struct {
 	Becomes *Addresses `json:"becomes,omitempty"`
 
 	Connection Connection `json:"-"` // as conntrack has it afterwards: for Packet.Reply
+	Noted      []Hit      `json:"-"` // rules that matched and decided nothing: marks set, options lowered
 }
 
 // Addresses of one packet.
@@ -201,6 +202,9 @@ func (w *walk) chain(c *chain, purpose string) action {
 		r := &c.rules[i]
 		w.set, w.found = "", ""
 		a := w.rule(r)
+		if a.kind == proceed {
+			w.out.Noted = append(w.out.Noted, Hit{w.out.Hook, c.name, r.text})
+		}
 		if a.kind == mismatch || a.kind == proceed {
 			continue
 		}

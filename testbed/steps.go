@@ -112,6 +112,9 @@ func (e *engine) runCommand(ctx context.Context, step *report.Step, r scenario.R
 		}
 		problem := judge(r, result)
 		if problem == nil {
+			if r.Show {
+				step.Output = result.Stdout
+			}
 			return e.keep(r, result)
 		}
 		if !time.Now().Before(deadline) {

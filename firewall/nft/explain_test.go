@@ -120,7 +120,7 @@ func (d *drawer) other(than netip.Addr) netip.Addr {
 
 // whole makes a packet one that can be sent, and whose fate can be seen.
 func (d *drawer) whole(p packet) packet {
-	if p = p.towards(); p.deliverTo == "" && p.protocol == firewall.TCP {
+	if p = p.towards(); p.deliverTo == "" && (p.protocol == firewall.TCP || p.protocol == firewall.SCTP) {
 		p.protocol = firewall.UDP // who listens on the box listens for UDP
 	}
 	if p.protocol == firewall.ICMP || p.protocol == firewall.ICMPv6 {
@@ -215,7 +215,20 @@ func (d *drawer) mutate(p packet) packet {
 }
 
 // tally counts what was compared, so that a test that compares too little of a kind is none.
-type tally struct{ passed, dropped, replies, errors int }
+type tally struct {
+	passed, dropped, replies, errors int
+	hit                              func(firewall.Explanation) // nil, or told of each explanation that the kernel bore out
+}
+
+// explain notes what was explained; whoever compares it with the kernel stops at the first difference.
+func (c *tally) explain(t testing.TB, e *firewall.Explainer, p firewall.Packet) firewall.Explanation {
+	t.Helper()
+	x := explain(t, e, p)
+	if c.hit != nil {
+		c.hit(x)
+	}
+	return x
+}
 
 func (c tally) enough(t *testing.T, each int) {
 	t.Helper()
@@ -312,14 +325,14 @@ func (c *tally) compare(t *testing.T, seed uint64, e *firewall.Explainer, sent [
 	t.Helper()
 	connections := map[uint32]firewall.Connection{}
 	for _, k := range sent {
-		x := explain(t, e, k.explained())
+		x := c.explain(t, e, k.explained())
 		want, there := x.Pass, local[k.id]
 		if k.deliverTo != "" {
 			_, there = here[k.deliverTo][k.id]
 		} else if k.protocol != firewall.UDP { // the box itself answers echo: seen is that its answer comes
 			back := k.explained()
 			back.From, _ = home(k.source)
-			want = want && explain(t, e, back.Reply(x.Connection)).Pass
+			want = want && c.explain(t, e, back.Reply(x.Connection)).Pass
 			_, there = here[back.From][k.id]
 		}
 		if want != there {
@@ -354,7 +367,7 @@ func (c *tally) compareReplies(t *testing.T, seed uint64, e *firewall.Explainer,
 			reply.Connection = firewall.Connection{}
 		}
 		id := r.send(back)
-		answers[id], expected[id] = back, explain(t, e, reply)
+		answers[id], expected[id] = back, c.explain(t, e, reply)
 		if k.protocol == firewall.UDP && (passed || !expected[id].Pass) { // else the word is about what was sent the other way
 			reply.Connection.Mark = expected[id].Connection.Mark
 			answers[k.id|quoted], expected[k.id|quoted] = back, c.tooBig(t, e, r, k, reply)
@@ -392,5 +405,5 @@ func (c *tally) tooBig(t *testing.T, e *firewall.Explainer, r *rig, k packet, re
 		word.Connection.State = firewall.StateRelated
 	}
 	transmit(t, end.socket, end.index, tooBig(t, word.Source, k.bytes(t, end.boxMAC, end.mac), end))
-	return explain(t, e, word)
+	return c.explain(t, e, word)
 }

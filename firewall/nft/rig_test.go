@@ -14,6 +14,7 @@ import (
 
 	"shekara/firewall"
 	"shekara/netctl/nstest"
+	testbed "shekara/testbed/packet"
 )
 
 // rig is a box with six neighbours, one on each link, and packet sockets on all ends. The links sk-a and sk-b stand for tunnel devices.
@@ -146,7 +147,17 @@ type packet struct {
 	icmpReply           bool
 	short               bool   // the ID alone: less than the shortest WireGuard message
 	arriveOn, deliverTo string // links of the box; deliverTo "": the box itself
+	pieces              pieces
 }
+
+// pieces says whether a packet is sent in fragments.
+type pieces int
+
+const (
+	whole pieces = iota
+	both         // in two fragments
+	later        // the second one alone
+)
 
 func (p packet) bytes(t testing.TB, from, to net.HardwareAddr) []byte {
 	t.Helper()
@@ -194,9 +205,12 @@ func (p packet) bytes(t testing.TB, from, to net.HardwareAddr) []byte {
 		_ = icmp.SetNetworkLayerForChecksum(network)
 		stack = append(stack, icmp, &layers.ICMPv6Echo{Identifier: p.sport})
 	}
-	payload := binary.BigEndian.AppendUint32([]byte("shek"), p.id)
-	if !p.short {
-		payload = append(payload, make([]byte, 24)...)
+	payload := p.payload()
+	if p.protocol == firewall.SCTP { // connection tracking wants INIT first; receivers skip a parameter of this type (RFC 9260, 3.2.1)
+		payload = nil
+		stack = append(stack, &layers.SCTP{SrcPort: layers.SCTPPort(p.sport), DstPort: layers.SCTPPort(p.dport)},
+			&layers.SCTPInit{SCTPChunk: layers.SCTPChunk{Type: layers.SCTPChunkTypeInit}, InitiateTag: 1, AdvertisedReceiverWindowCredit: 65535,
+				OutboundStreams: 1, InboundStreams: 1, InitialTSN: 1, Parameters: []layers.SCTPInitParameter{{Type: 0x8fff, Value: p.payload()}}})
 	}
 	buffer := gopacket.NewSerializeBuffer()
 	if err := gopacket.SerializeLayers(buffer, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true},
@@ -206,13 +220,39 @@ func (p packet) bytes(t testing.TB, from, to net.HardwareAddr) []byte {
 	return buffer.Bytes()
 }
 
+// payload is what the packet is known by.
+func (p packet) payload() []byte {
+	payload := binary.BigEndian.AppendUint32([]byte("shek"), p.id)
+	switch {
+	case p.pieces != whole: // known by either fragment
+		payload = append(append(payload, make([]byte, 200)...), payload...)
+	case !p.short:
+		payload = append(payload, make([]byte, 24)...)
+	}
+	return payload
+}
+
 // send lets the neighbour on p.arriveOn send the packet, whatever its source, and returns its ID.
 func (r *rig) send(p packet) uint32 {
 	r.t.Helper()
 	r.next++
 	p.id = r.next
 	e := r.ends[p.arriveOn]
-	transmit(r.t, e.socket, e.index, p.bytes(r.t, e.mac, e.boxMAC))
+	frame := p.bytes(r.t, e.mac, e.boxMAC)
+	if p.pieces == whole {
+		transmit(r.t, e.socket, e.index, frame)
+		return p.id
+	}
+	fragments, err := testbed.Fragment(frame[14:], uint16(p.id))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if p.pieces == later {
+		fragments = fragments[1:]
+	}
+	for _, f := range fragments {
+		transmit(r.t, e.socket, e.index, append(append([]byte{}, frame[:14]...), f...))
+	}
 	return p.id
 }
 
@@ -278,6 +318,14 @@ func identify(frame []byte) (uint32, gopacket.Packet, bool) {
 		payload = payload[at:]
 	case bit != 0:
 		return 0, nil, false
+	case p.Layer(gopacket.LayerTypeFragment) != nil:
+		if payload = p.Layer(gopacket.LayerTypeFragment).LayerContents(); bytes.Contains(payload, []byte("shek")) {
+			payload = payload[bytes.Index(payload, []byte("shek")):]
+		}
+	case p.Layer(layers.LayerTypeSCTP) != nil:
+		if payload = p.Layer(layers.LayerTypeSCTP).LayerPayload(); bytes.Contains(payload, []byte("shek")) {
+			payload = payload[bytes.Index(payload, []byte("shek")):]
+		}
 	case p.Layer(layers.LayerTypeTCP) != nil:
 		payload = p.Layer(layers.LayerTypeTCP).LayerPayload()
 	case p.Layer(layers.LayerTypeUDP) != nil:

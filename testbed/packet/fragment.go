@@ -22,7 +22,7 @@ func (p Packet) Frames(marker Marker) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	both, err := fragment(data, binary.BigEndian.Uint16([]byte(marker[len(marker)-2:])))
+	both, err := Fragment(data, binary.BigEndian.Uint16([]byte(marker[len(marker)-2:])))
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("craft %s: %w", p, err)
@@ -34,9 +34,11 @@ func (p Packet) Frames(marker Marker) ([][]byte, error) {
 	return nil, fmt.Errorf("craft %s: pieces %q: fragments and later are known", p, p.Pieces)
 }
 
-// fragment cuts a packet without options in two. RFC 791, 3.1 and RFC 8200, 4.5 have the fields.
-func fragment(data []byte, id uint16) ([][]byte, error) {
+// Fragment cuts an IP packet without options in two, of which the first holds the ports. RFC 791, 3.1 and RFC 8200, 4.5 have the fields.
+func Fragment(data []byte, id uint16) ([][]byte, error) {
 	switch {
+	case len(data) < 40+firstPiece+8:
+		return nil, fmt.Errorf("a packet of %d bytes is not cut in two", len(data))
 	case data[0] == 0x45:
 		make4 := func(from, to int, more uint16) []byte {
 			piece := append(append([]byte{}, data[:20]...), data[20+from:20+to]...)

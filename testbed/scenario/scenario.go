@@ -135,6 +135,7 @@ type Run struct {
 	Within  time.Duration `yaml:"within"` // run again until it is as wanted
 	Set     string        `yaml:"set"`    // variable that standard output becomes, trimmed
 	Store   *Place        `yaml:"store"`  // file that standard output becomes
+	Show    bool          `yaml:"show"`   // standard output stands in the report
 }
 
 // Place is a file on a host.
