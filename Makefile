@@ -8,7 +8,7 @@ export CGO_ENABLED := 0
 
 # What the demo runs on, and what the tests need besides.
 DEMO_PACKAGES := iproute2 iputils-ping nftables wireguard-tools
-TEST_PACKAGES := $(DEMO_PACKAGES) conntrack iperf3 procps socat systemd mandoc \
+TEST_PACKAGES := $(DEMO_PACKAGES) conntrack iperf3 iptables procps socat systemd mandoc \
                  qemu-system-x86 busybox-static cpio kmod xz-utils
 
 # The host may lack only what the virtual machine has: there it is required, so nothing goes unexercised.

@@ -103,6 +103,7 @@ func (r *run) all(ctx context.Context) error {
 		e.mu.Lock()
 		e.writes++
 		e.mu.Unlock()
+		e.unverified.poke() // whoever verifies waits until the caller lets go of writing
 	}()
 	closed, err := p.filter.denyFirst(ctx, e.options.Filter, &e.filter)
 	if err != nil {

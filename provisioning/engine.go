@@ -29,6 +29,8 @@ type Network interface {
 	Apply(ctx context.Context, ops []netctl.Op) []netctl.Failure
 	// RouteHeld asks for one route alone.
 	RouteHeld(route netctl.Route) (bool, error)
+	// Others looks for what may take packets another way, in tables that are not ours.
+	Others(ctx context.Context) (netctl.Others, error)
 	// Cleanup removes all that bears our name and puts sysctls back.
 	Cleanup(ctx context.Context) error
 }
@@ -93,6 +95,8 @@ type Options struct {
 	Connections Connections
 	Drops       Drops           // nil: dropped packets are counted and not recorded
 	Counts      Counts          // nil: how many records stand for is not known
+	Prover      Prover          // nil: what is loaded cannot be verified
+	Beside      Beside          // nil: whether anything decides about packets beside nftables cannot be verified
 	Hints       <-chan struct{} // something changed on the host: look soon. nil: only the ticks look
 	Witness     Witness         // nil: nobody is named when something changed
 	Boot        Boot            // nil: KernelBoot
@@ -113,7 +117,10 @@ type Engine struct {
 	windows trigger       // the confirm window was opened or closed
 	tidy    trigger       // the store may want a snapshot
 	revoke  trigger       // there are connections to forget
-	ready   chan struct{} // closed when the start is over
+	// unverified: something changed since what is loaded was verified; verifying holds one token while somebody does.
+	unverified trigger
+	verifying  chan struct{}
+	ready      chan struct{} // closed when the start is over
 
 	mu         sync.Mutex
 	documents  *document.Set // of the revision in force
@@ -134,11 +141,13 @@ type Engine struct {
 	health     map[string]*vitals    // by tunnel
 	names      map[string]*lookup    // endpoint names
 	repairs    repairs
-	revoked    revocation // connections that no flow allows any more
-	foreign    []string   // tables of others that could drop what ours lets pass
-	hearing    hearing    // of changes of the host, until a look has judged them
-	others     []string   // what of others stood in the way when it was told last
-	turned     time.Time  // when the loop last turned
+	revoked    revocation    // connections that no flow allows any more
+	revoking   chan struct{} // closed when those are forgotten; nil: there are none
+	verified   verified
+	foreign    []string  // tables of others that could drop what ours lets pass
+	hearing    hearing   // of changes of the host, until a look has judged them
+	others     []string  // what of others stood in the way when it was told last
+	turned     time.Time // when the loop last turned
 }
 
 // New opens the state and changes nothing on the host.
@@ -160,6 +169,7 @@ func newEngine(o Options, s *store) *Engine {
 	return &Engine{
 		options: o, store: s, started: time.Now(),
 		writing: make(chan struct{}, 1), look: newTrigger(), retry: newTrigger(), windows: newTrigger(), tidy: newTrigger(), revoke: newTrigger(),
+		unverified: newTrigger(), verifying: make(chan struct{}, 1),
 		ready:     make(chan struct{}),
 		documents: document.NewSet(),
 		world:     newWorld(),
@@ -177,7 +187,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	close(e.ready)
 	group, ctx := errgroup.WithContext(ctx)
-	for _, f := range []func(context.Context){e.keepLooking, e.keepRetrying, e.keepWindow, e.keepSampling, e.keepProbing, e.keepResolving, e.keepTidy, e.keepRevoking, e.keepDropped} {
+	for _, f := range []func(context.Context){e.keepLooking, e.keepRetrying, e.keepWindow, e.keepSampling, e.keepProbing, e.keepResolving, e.keepTidy, e.keepRevoking, e.keepDropped, e.keepVerifying} {
 		group.Go(func() error {
 			f(ctx)
 			return nil

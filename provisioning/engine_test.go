@@ -40,6 +40,9 @@ type box struct {
 	disk        disk
 	boot        Boot
 	connections Connections
+	prover      Prover
+	beside      Beside
+	others      netctl.Others // what is not ours in routing
 
 	heardMu       sync.Mutex
 	heard         netctl.Heard // what the kernel has told and nobody has asked for
@@ -85,7 +88,7 @@ func (b *box) open() {
 	}
 	host := &tracedHost{b}
 	b.Engine = newEngine(Options{Site: "owner", StateDir: b.dir, Version: "test", Network: host, Tunnels: tracedTunnels{b}, Filter: tracedFilter{b},
-		Secrets: keys, Journal: b.events, Resolver: b.names, Connections: b.connections, Witness: b, Boot: b.boot, Log: discard()}, s)
+		Secrets: keys, Journal: b.events, Resolver: b.names, Connections: b.connections, Prover: b.prover, Beside: b.beside, Witness: b, Boot: b.boot, Log: discard()}, s)
 	b.t.Cleanup(b.kill)
 }
 
@@ -167,7 +170,10 @@ func (h *tracedHost) Apply(ctx context.Context, ops []netctl.Op) []netctl.Failur
 }
 
 func (h *tracedHost) RouteHeld(r netctl.Route) (bool, error) { return h.network.RouteHeld(r) }
-func (h *tracedHost) Cleanup(ctx context.Context) error      { return h.network.Cleanup(ctx) }
+func (h *tracedHost) Others(context.Context) (netctl.Others, error) {
+	return h.others, nil
+}
+func (h *tracedHost) Cleanup(ctx context.Context) error { return h.network.Cleanup(ctx) }
 
 type tracedTunnels struct{ *box }
 

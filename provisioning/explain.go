@@ -125,6 +125,7 @@ type view struct {
 	connected map[string][]netip.Prefix // networks on each interface
 	states    map[string]string         // of tunnels that are in force
 	notes     []string
+	index     *tunnelIndex // nil: each tunnel is asked
 }
 
 // viewInForce is what the box holds.

@@ -252,6 +252,10 @@ func (v *view) zoneOfAddress(a netip.Addr) string {
 
 // tunnelOf is the tunnel, of one device or of any, whose far end has the address.
 func (v *view) tunnelOf(a netip.Addr, device string) (name, link string) {
+	if v.index != nil && device == "" {
+		name = v.index.find(a)
+		return name, v.intent.tunnels[name].Spec.Device
+	}
 	length := -1
 	for n, t := range v.intent.tunnels {
 		if device != "" && t.Spec.Device != device {

@@ -77,6 +77,7 @@ func (e *Engine) turn(ctx context.Context) {
 	if err := e.lookAndRepair(ctx); err != nil && ctx.Err() == nil {
 		e.options.Log.Error("look at the host", "error", err)
 	}
+	e.noticeRules()
 	e.mu.Lock()
 	e.turned = time.Now()
 	e.mu.Unlock()

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,6 +29,8 @@ type Connections interface {
 	Delete(ctx context.Context, s conntrack.Selection) (conntrack.Cut, error)
 	// Count says how many a selection takes.
 	Count(ctx context.Context, s conntrack.Selection) (int, error)
+	// Each reads the whole table, entry by entry, until do answers false.
+	Each(ctx context.Context, do func(conntrack.Entry) bool) error
 }
 
 // revocation is what was allowed and is no more.
@@ -101,12 +105,28 @@ func (e *Engine) forgetConnections(p patch, closed time.Time) {
 			unmark(f.Flow)
 		}
 	}
-	for s := range gone {
-		e.revoked.selectors = append(e.revoked.selectors, s)
+	e.forget(slices.Collect(maps.Keys(gone)), closed)
+}
+
+// forget has connections deleted in the background. Mu is held.
+func (e *Engine) forget(selectors []conntrack.Selector, closed time.Time) {
+	if len(selectors) == 0 {
+		return
 	}
-	if len(gone) > 0 {
-		e.revoked.closed = closed
-		e.revoke.poke()
+	e.revoked.selectors, e.revoked.closed = append(e.revoked.selectors, selectors...), closed
+	if e.revoking == nil {
+		e.revoking = make(chan struct{})
+	}
+	e.revoke.poke()
+}
+
+// revocationOver tells whoever waits that all is forgotten, unless more came meanwhile.
+func (e *Engine) revocationOver() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.revoked.selectors) == 0 && e.revoking != nil {
+		close(e.revoking)
+		e.revoking = nil
 	}
 }
 
@@ -140,6 +160,7 @@ func (e *Engine) keepRevoking(ctx context.Context) {
 		if len(s.Revoked) > 0 {
 			e.cut(ctx, s, revoked.closed)
 		}
+		e.revocationOver()
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"shekara/firewall/proof"
 	"shekara/provisioning/compile"
 	"shekara/provisioning/document"
 	"shekara/tunnels"
@@ -84,6 +85,9 @@ func (e *Engine) Status(context.Context) (Status, error) {
 	}
 	if err := e.repairs.observing; err != nil {
 		s.Alarms = append(s.Alarms, "the host cannot be looked at or configured: "+err.Error())
+	}
+	if s.Proof = e.proofStatus(); s.Proof != nil && s.Proof.Verdict == proof.Violated {
+		s.Alarms = append(s.Alarms, "what is loaded is not what the documents allow: "+s.Proof.Finding+". shekara verify shows all")
 	}
 	if err := e.repairs.journal; err != nil {
 		s.Alarms = append(s.Alarms, "the journal cannot be written: "+err.Error())

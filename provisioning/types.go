@@ -144,9 +144,10 @@ type Status struct {
 	Failed       []Failed       `json:"failed,omitempty"`
 	Drift        []string       `json:"drift,omitempty"`    // what differs now and is not repaired
 	DriftBy      []string       `json:"driftBy,omitempty"`  // who made it so, as far as the kernel tells: one line for each kind of thing that differs
-	Alarms       []string       `json:"alarms,omitempty"`   // loud things: reverted, repairs stopped, journal cannot write
+	Alarms       []string       `json:"alarms,omitempty"`   // loud things: reverted, repairs stopped, the proof is violated, journal cannot write
 	Problems     []string       `json:"problems,omitempty"` // documents that are not in force because they are invalid
 	Engine       string         `json:"engine"`
+	Proof        *ProofStatus   `json:"proof,omitempty"` // what the last verification came to
 	LastObserved time.Time      `json:"lastObserved"`
 }
 

@@ -21,7 +21,7 @@ import (
 func TestCommandLineTable(t *testing.T) {
 	documented := commandTable(t)
 	dir := t.TempDir()
-	for name, text := range map[string]string{"one.yaml": "kind: Zone\n", "two.yaml": "kind: Flow\n", "failing.yaml": "failing\n",
+	for name, text := range map[string]string{"one.yaml": "kind: Zone\n", "two.yaml": "kind: Flow\n", "failing.yaml": "failing\n", "hole.yaml": "hole\n",
 		"zone.yaml":     "apiVersion: shekara/v1\nkind: Zone\nmetadata: {name: a}\nspec: {contour: external, kind: internet}\n",
 		"psk":           "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=\n",
 		"empty/nothing": ""} {
@@ -151,6 +151,7 @@ func commandCases() []commandCase {
 		{words: "plan / one.yaml --json", code: 2}, {words: "plan / nowhere.yaml", code: 1},
 		{words: "status / --check ready", code: 1}, {words: "status / --check live"}, {words: "status / --json"},
 		{words: "confirm", code: 1},
+		{words: "verify / --json", code: 3},
 		{words: "apply / one.yaml --yes --json"}, {words: "apply / two.yaml", code: 1}, {words: "plan / one.yaml"},
 		{words: "apply / two.yaml --yes --confirm-within 5m"}, {words: "confirm / --json"},
 		{words: "apply / failing.yaml --yes", code: 3}, {words: "rollback / 1 --json"}, {words: "rollback / 3", code: 3}, {words: "rollback / 99", code: 1},
@@ -161,6 +162,7 @@ func commandCases() []commandCase {
 		{words: "tunnel watch", interruptAfter: "agency-a"}, {words: "tunnel watch / --run-dir nowhere", code: 1},
 		{words: "explain / 10.64.1.5 10.20.0.10 tcp/443 --json"}, {words: "explain / 10.64.1.5 10.20.0.10 tcp/80 --json", code: 2}, {words: "explain / 10.64.1.5 nowhere", code: 1},
 		{words: "matrix / --json"}, {words: "matrix / --file nowhere.yaml", code: 1},
+		{words: "verify / --json"}, {words: "apply / hole.yaml --yes", code: 3}, {words: "verify / --trace", code: 1},
 		{words: "journal list / --json"}, {words: "journal list / --limit 0", code: 1},
 		{words: "journal tail", interruptAfter: "daemon.start"}, {words: "journal tail / --run-dir nowhere", code: 1},
 		{words: "metrics"}, {words: "metrics / --run-dir nowhere", code: 1},

@@ -69,6 +69,9 @@ func (p *program) status(s provisioning.Status, now time.Time) {
 	if !s.LastObserved.IsZero() {
 		p.line("Observed  %s ago", span(now.Sub(s.LastObserved)))
 	}
+	if s.Proof != nil {
+		p.line("Proof     %s", p.proof(*s.Proof, now))
+	}
 	if s.HoldUntil != nil {
 		p.line("Hold      drift is only reported until %s", s.HoldUntil.Local().Format(time.DateTime))
 	}

@@ -20,6 +20,7 @@ import (
 	"shekara/netctl"
 	"shekara/netctl/conntrack"
 	"shekara/netctl/echo"
+	"shekara/netctl/filters"
 	"shekara/netctl/nflog"
 	"shekara/netctl/secret"
 	"shekara/provisioning"
@@ -273,7 +274,7 @@ func (s *settings) options(h *host, recorder api.Recorder, log *slog.Logger) (pr
 	options := provisioning.Options{
 		Site: site, StateDir: s.stateDir, Version: version,
 		Network: h.network, Tunnels: h.tunnels, Filter: h.filter, Secrets: secrets, Journal: recorder,
-		Resolver: net.DefaultResolver, Counts: h.filter, Log: log,
+		Prover: &nft.Prover{}, Beside: filters.Look, Resolver: net.DefaultResolver, Counts: h.filter, Log: log,
 	}
 	if h.drops != nil {
 		options.Drops = h.drops

@@ -46,6 +46,26 @@ func TestCompiledIsProved(t *testing.T) {
 	}
 }
 
+// TestNothingAllowedIsProved: where no flow is loaded nothing leads to the chain that writes marks, and no mark of its generation is on any
+// connection for that.
+func TestNothingAllowedIsProved(t *testing.T) {
+	probetest.Need(t, probe.NFTables)
+	host := nstest.Host(t, "box")
+	p := firewall.Policy{
+		Zones:      []firewall.Zone{{Name: "internet"}, {Name: "gateway-dmz", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.20.0.0/24")}}},
+		Interfaces: []firewall.Interface{{Name: "ext0", Zone: "internet"}, {Name: "dmz0", Zone: "gateway-dmz"}},
+	}
+	load(t, open(t, host), p)
+	if result := proved(t, host, p); result.Verdict != proof.Proved {
+		t.Errorf("%s %v %v", result.Verdict, result.Reasons, result.Violations)
+	}
+	// The control: a rule that lets more pass.
+	host.Run("nft", "insert", "rule", "inet", "shekara", "forward", "iifname", "ext0", "oifname", "dmz0", "accept")
+	if result := proved(t, host, p); result.Verdict != proof.Violated {
+		t.Errorf("with a hole: %s %v", result.Verdict, result.Reasons)
+	}
+}
+
 // TestWitnessesAreReal: the packet that a violation shows is sent through the kernel, before the rules are changed by hand and after: what
 // passes wrongly did not pass before and does now, and what is stopped wrongly the other way round.
 func TestWitnessesAreReal(t *testing.T) {

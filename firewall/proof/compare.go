@@ -17,7 +17,7 @@ type comparison struct {
 	violations []Violation
 }
 
-// findStale finds the generations that rules write. A mark that is made from a connection's mark cannot be traced.
+// findStale finds the generations that rules write, or would. A mark that is made from a connection's mark cannot be traced.
 func (p *comparison) findStale() {
 	current := never
 	seen := map[uint64]bool{}
@@ -28,24 +28,29 @@ func (p *comparison) findStale() {
 		}
 	}
 	visited := map[*chain]bool{}
+	notice := func(r *rule, a *assign) {
+		if a.from != nil && a.from.field == ctMark {
+			panic(unmodelled{fmt.Sprintf("table %s %s, chain %s, handle %d: %s: a mark made from a connection's mark",
+				r.chain.family, r.chain.table, r.chain.name, r.handle, r.text)})
+		}
+		if a.to != ctMark {
+			return
+		}
+		add(a.afterZero())
+		if a.set != nil {
+			for _, e := range a.set.elements {
+				add(e.data.low)
+			}
+		}
+	}
 	for _, hook := range []string{"prerouting", "input", "forward", "output", "postrouting"} {
 		for _, c := range p.hooked(hook) {
-			visit(c, visited, func(r *rule, a *assign) {
-				if a.from != nil && a.from.field == ctMark {
-					panic(unmodelled{fmt.Sprintf("table %s %s, chain %s, handle %d: %s: a mark made from a connection's mark",
-						r.chain.family, r.chain.table, r.chain.name, r.handle, r.text)})
-				}
-				if a.to != ctMark {
-					return
-				}
-				add(a.afterZero())
-				if a.set != nil {
-					for _, e := range a.set.elements {
-						add(e.data.low)
-					}
-				}
-			})
+			visit(c, visited, notice)
 		}
+	}
+	// Where no flow is loaded nothing leads to the chain that writes our marks, and its generation is no less the present one.
+	for _, c := range p.ruleset.inner {
+		visit(c, visited, notice)
 	}
 	p.stale = p.or(not(current), p.equal(p.connectionMark, number{}))
 }

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"shekara/firewall"
 )
 
 // maxListing bounds a listing in bytes. A ruleset of 50,000 flows takes some 20 MB.
@@ -85,6 +87,9 @@ func (d *decoder) containers(what string, o map[string]any) {
 		c := &chain{family: family, table: table, name: name, hook: text(o["hook"]), priority: integer(o["prio"]), accept: text(o["policy"]) != "drop"}
 		d.chains[in+" "+name] = c
 		if c.hook == "" {
+			if in == firewall.Table {
+				d.ruleset.inner = append(d.ruleset.inner, c)
+			}
 			return
 		}
 		switch hooks := []string{"prerouting", "input", "forward", "output", "postrouting"}; {

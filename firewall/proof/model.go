@@ -8,7 +8,8 @@ import (
 
 // Ruleset is what a kernel's nftables hold, of all tables. Decode makes it.
 type Ruleset struct {
-	chains []*chain // in the order of the listing
+	chains []*chain // those with a hook, in the order of the listing
+	inner  []*chain // of our own table, those without
 	// unmodelled says what is there and not understood: each with its table and, as far as they go, chain, handle and expression.
 	unmodelled []string
 	// names of interfaces that rules and sets mention; a trailing * as nft writes it.

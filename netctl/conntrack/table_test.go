@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -178,5 +179,89 @@ func expect(t *testing.T, servers map[string]net.PacketConn, server, want string
 	n, _, err := servers[netip.AddrPortFrom(netip.MustParseAddr(server), 9000).String()].ReadFrom(buffer)
 	if err != nil || string(buffer[:n]) != want {
 		t.Errorf("server got %q, %v, want %q", buffer[:n], err, want)
+	}
+}
+
+// TestEach: every connection is told as it was opened, until nobody wants more.
+func TestEach(t *testing.T) {
+	probetest.Need(t, probe.NFTables, probe.Conntrack)
+	r, table, _, _ := connect(t)
+	var told []conntrack.Entry
+	each := func(most int) (n int) {
+		told = nil
+		r.Do(func() {
+			if err := table.Each(t.Context(), func(e conntrack.Entry) bool {
+				if e.Protocol == 17 {
+					told = append(told, e)
+				}
+				n++
+				return n < most
+			}); err != nil {
+				t.Fatal(err)
+			}
+		})
+		return n
+	}
+	each(1000)
+	for _, from := range sources() {
+		found := slices.ContainsFunc(told, func(e conntrack.Entry) bool {
+			return e.Source == netip.MustParseAddr(from) && e.Destination == netip.MustParseAddr(server(from)) && e.SourcePort != 0 && e.DestinationPort == 9000 &&
+				!e.Translated && !e.Closed && !e.Helped && e.Zone == 0
+		})
+		if !found {
+			t.Errorf("the connection from %s is not among %v", from, told)
+		}
+	}
+	if len(told) != len(sources()) {
+		t.Errorf("%d connections are told, want %d: %v", len(told), len(sources()), told)
+	}
+	if n := each(2); n != 2 {
+		t.Errorf("%d were told after no more than 2 were wanted", n)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	r.Do(func() {
+		if err := table.Each(ended, func(conntrack.Entry) bool { return true }); err == nil {
+			t.Error("a context that ended is no error")
+		}
+	})
+
+}
+
+// TestEachTellsWhatIsSpecial: translation, zone, helper and the end of a TCP connection, as the kernel has them.
+func TestEachTellsWhatIsSpecial(t *testing.T) {
+	probetest.Need(t, probe.NFTables, probe.Conntrack, probe.Tool("conntrack"))
+	r := nstest.Host(t, "r")
+	for _, argv := range []string{
+		"-s 192.0.2.1 -d 198.51.100.1 -p tcp --sport 1 --dport 2 --state ESTABLISHED -t 100 -m 7",
+		"-s 192.0.2.2 -d 198.51.100.1 -p tcp --sport 1 --dport 2 --state TIME_WAIT -t 100",
+		"-s 192.0.2.3 -d 198.51.100.1 -p udp --sport 1 --dport 2 -t 100 --src-nat 203.0.113.1",
+		"-s 192.0.2.4 -d 198.51.100.1 -p udp --sport 1 --dport 2 -t 100 -w 5",
+		"-s 192.0.2.5 -d 198.51.100.1 -p icmp --icmp-type 8 --icmp-code 0 --icmp-id 9 -t 100",
+	} {
+		r.Run(append([]string{"conntrack", "-I"}, strings.Fields(argv)...)...)
+	}
+	told := map[string]conntrack.Entry{}
+	r.Do(func() {
+		table, err := conntrack.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer table.Close()
+		if err := table.Each(t.Context(), func(e conntrack.Entry) bool { told[e.Source.String()] = e; return true }); err != nil {
+			t.Fatal(err)
+		}
+	})
+	to := netip.MustParseAddr("198.51.100.1")
+	for _, want := range []conntrack.Entry{
+		{Source: netip.MustParseAddr("192.0.2.1"), Destination: to, Protocol: 6, SourcePort: 1, DestinationPort: 2, Mark: 7},
+		{Source: netip.MustParseAddr("192.0.2.2"), Destination: to, Protocol: 6, SourcePort: 1, DestinationPort: 2, Closed: true},
+		{Source: netip.MustParseAddr("192.0.2.3"), Destination: to, Protocol: 17, SourcePort: 1, DestinationPort: 2, Translated: true},
+		{Source: netip.MustParseAddr("192.0.2.4"), Destination: to, Protocol: 17, SourcePort: 1, DestinationPort: 2, Zone: 5},
+		{Source: netip.MustParseAddr("192.0.2.5"), Destination: to, Protocol: 1, ICMPType: 8},
+	} {
+		if got := told[want.Source.String()]; got != want {
+			t.Errorf("told %+v, want %+v", got, want)
+		}
 	}
 }

@@ -25,6 +25,7 @@ const (
 	Conntrack       Feature = "conntrack"        // ctnetlink answers
 	RawICMP         Feature = "raw-icmp"         // raw ICMP sockets (CAP_NET_RAW)
 	Terminal        Feature = "terminal"         // pseudo-terminals can be made
+	BPF             Feature = "bpf"              // programs for netfilter's hooks load, and those of interfaces (tcx) are told: Linux 6.6
 	QEMU            Feature = "qemu"             // qemu-system-x86_64 runs
 )
 
@@ -80,6 +81,8 @@ func ask(f Feature) error {
 			return err
 		}
 		return master.Close()
+	case BPF:
+		return bpf()
 	case QEMU:
 		return exec.Command("qemu-system-x86_64", "-version").Run()
 	}

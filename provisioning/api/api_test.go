@@ -255,6 +255,7 @@ func rights() map[string]struct {
 		"POST /api/v1/plans":                    {api.Looks, documents},
 		"POST /api/v1/explanations":             {api.Looks, `{"question":{"source":"10.64.1.5","destination":"10.20.0.10"}}`},
 		"POST /api/v1/matrices":                 {api.Looks, `{}`},
+		"POST /api/v1/verifications":            {api.Looks, ""},
 		"POST /api/v1/applies":                  {api.Acts, documents},
 		"POST /api/v1/confirmations":            {api.Acts, ""},
 		"POST /api/v1/rollbacks":                {api.Acts, `{}`},

@@ -6,6 +6,7 @@ import (
 
 	"shekara/journal"
 	"shekara/provisioning"
+	"shekara/provisioning/verification"
 )
 
 // Engine is what the API needs of the provisioning engine. Errors are typed: InvalidError, ConflictError, fs.ErrNotExist;
@@ -49,6 +50,8 @@ type explainer interface {
 	Explain(context.Context, provisioning.Question, provisioning.Request) (provisioning.Explanation, error)
 	// Matrix says who may open connections to whom, by the same.
 	Matrix(context.Context, provisioning.Request) (provisioning.Matrix, error)
+	// Verify holds what is loaded now against what the documents in force ask.
+	Verify(context.Context) (verification.Report, error)
 }
 
 type keeper interface {

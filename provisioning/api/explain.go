@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"shekara/provisioning"
+	"shekara/provisioning/verification"
 )
 
 type explainInput struct {
@@ -22,9 +23,19 @@ type matrixOutput struct {
 	Body provisioning.Matrix
 }
 
+type verificationOutput struct {
+	Body verification.Report
+}
+
 func (s *Server) registerExplanations() {
 	register(s, Looks, large(post("explain", "/explanations", "Status", "Say what becomes of a packet, and why; none is sent")), s.explain)
 	register(s, Looks, large(post("matrix", "/matrices", "Status", "Say who may open connections to whom")), s.matrix)
+	register(s, Looks, post("verify", "/verifications", "Status", "Hold what is loaded now against what the documents in force ask"), s.verify)
+}
+
+func (s *Server) verify(ctx context.Context, _ *struct{}) (*verificationOutput, error) {
+	r, err := s.config.Engine.Verify(ctx)
+	return &verificationOutput{Body: r}, err
 }
 
 func (s *Server) explain(ctx context.Context, in *explainInput) (*explainOutput, error) {

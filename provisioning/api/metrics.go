@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"shekara/firewall/proof"
 	"shekara/journal"
 	"shekara/provisioning"
 )
@@ -115,6 +116,7 @@ func description(name, help string, labels ...string) *prometheus.Desc {
 type descriptions struct {
 	sent, received, handshake, state, since, latency, probes, lost *prometheus.Desc
 	revision, observed, held, pending, alarms, drifting, failed    *prometheus.Desc
+	verdict, statements, findings, read, took                      *prometheus.Desc
 }
 
 func describe() descriptions {
@@ -135,13 +137,19 @@ func describe() descriptions {
 		alarms:    description("shekara_alarms", "Alarms that stand now."),
 		drifting:  description("shekara_drift", "Differences between host and revision that stand now."),
 		failed:    description("shekara_failed_resources", "Tunnels, and parts of the site, that could not be made real."),
+
+		verdict:    description("shekara_proof_verdict", "1 for what the last verification of what is loaded came to, 0 for the others; none: there was none yet.", "verdict"),
+		statements: description("shekara_proof_statements", "Statements of the last verification that came to the verdict.", "verdict"),
+		findings:   description("shekara_proof_findings", "Violations that the last verification found, or else reasons why it is indeterminate."),
+		read:       description("shekara_proof_read_seconds", "UNIX time at which the last verification read the kernel."),
+		took:       description("shekara_proof_duration_seconds", "How long the last verification took."),
 	}
 }
 
 func (c tunnelCollector) Describe(to chan<- *prometheus.Desc) {
 	d := describe()
 	for _, each := range []*prometheus.Desc{d.sent, d.received, d.handshake, d.state, d.since, d.latency, d.probes, d.lost,
-		d.revision, d.observed, d.held, d.pending, d.alarms, d.drifting, d.failed} {
+		d.revision, d.observed, d.held, d.pending, d.alarms, d.drifting, d.failed, d.verdict, d.statements, d.findings, d.read, d.took} {
 		to <- each
 	}
 }
@@ -168,6 +176,15 @@ func (c tunnelCollector) Collect(to chan<- prometheus.Metric) {
 	gauge(d.alarms, float64(len(status.Alarms)))
 	gauge(d.drifting, float64(len(status.Drift)))
 	gauge(d.failed, float64(len(status.Failed)))
+	if p := status.Proof; p != nil {
+		for _, v := range []proof.Verdict{proof.Proved, proof.Violated, proof.Indeterminate} {
+			gauge(d.verdict, boolean(v == p.Verdict), string(v))
+			gauge(d.statements, float64(p.Statements[v]), string(v))
+		}
+		gauge(d.findings, float64(p.Findings))
+		gauge(d.read, unixSeconds(p.Read))
+		gauge(d.took, p.Took.Seconds())
+	}
 	all, err := c.engine.Tunnels(ctx)
 	if err != nil {
 		to <- prometheus.NewInvalidMetric(d.state, err)

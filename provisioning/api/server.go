@@ -21,6 +21,7 @@ import (
 	"shekara/firewall"
 	"shekara/journal"
 	"shekara/provisioning/document"
+	"shekara/provisioning/verification"
 )
 
 // RequestHeader carries the correlation id: taken from the caller if it is well-formed, else made here, and always answered.
@@ -114,6 +115,8 @@ func schemaName(t reflect.Type, hint string) string {
 		return "DocumentProblem"
 	case reflect.TypeFor[firewall.Explanation]():
 		return "Verdict"
+	case reflect.TypeFor[verification.Report]():
+		return "Verification"
 	}
 	return huma.DefaultSchemaNamer(t, hint)
 }

@@ -19,6 +19,7 @@ import (
 	"shekara/journal"
 	"shekara/provisioning"
 	"shekara/provisioning/api"
+	"shekara/provisioning/verification"
 )
 
 // ActSocket and ViewSocket are the names of the daemon's sockets in its run directory.
@@ -280,6 +281,11 @@ func (c *Client) Explain(ctx context.Context, question api.Explain) (provisionin
 // Matrix says who may open connections to whom: by what is in force, or with files by what would be.
 func (c *Client) Matrix(ctx context.Context, r api.MatrixRequest) (provisioning.Matrix, error) {
 	return call[provisioning.Matrix](ctx, c, request{method: "POST", path: "/matrices", body: r})
+}
+
+// Verify holds what is loaded now against what the documents in force ask.
+func (c *Client) Verify(ctx context.Context) (verification.Report, error) {
+	return call[verification.Report](ctx, c, request{method: "POST", path: "/verifications"})
 }
 
 // PeerExport is this box's Peer documents, with public keys.

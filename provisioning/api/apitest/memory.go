@@ -5,14 +5,17 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"shekara/firewall/proof"
 	"shekara/journal"
 	"shekara/provisioning"
 	"shekara/provisioning/document"
+	"shekara/provisioning/verification"
 )
 
 // Memory is an engine without a host: files are its documents, "bad" in one is a problem, "failing" a tunnel that cannot be made real. It keeps revisions, refuses a stale
@@ -259,6 +262,28 @@ func (m *Memory) Matrix(_ context.Context, r provisioning.Request) (provisioning
 		return provisioning.Matrix{}, err
 	}
 	return provisioning.MatrixOf(set, "owner")
+}
+
+// Verify finds a hole while a document has "hole" in it, and before anything was applied it cannot tell.
+func (m *Memory) Verify(context.Context) (verification.Report, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.newest()
+	r := verification.Report{Site: "owner", Revision: n.ID, Generation: 7, Read: m.alive.UTC(), Took: 70 * time.Millisecond}
+	switch {
+	case n.ID == 0:
+		r.Indeterminate("nothing is in force: no Site document for this box was applied")
+	case slices.ContainsFunc(slices.Collect(maps.Values(n.files)), func(text string) bool { return strings.Contains(text, "hole") }):
+		rule := proof.Loaded{Table: "inet x", Chain: "f", Handle: 3, Text: "iifname ext0 oifname dmz0 accept"}
+		r.Add(verification.Filter, verification.OfFilter(proof.Result{Verdict: proof.Violated, Violations: []proof.Violation{{
+			Path: "forward", Class: "new", Kind: proof.PassesWrongly, Rule: rule, Trace: []proof.Trace{{Loaded: rule, Hook: "forward"}},
+			Witness: proof.Packet{In: "ext0", Out: "dmz0", Source: netip.MustParseAddr("198.51.100.9"), Destination: netip.MustParseAddr("10.20.0.10"),
+				Protocol: 6, SourcePort: 40000, DestinationPort: 443, HopLimit: 64, Class: "new"},
+		}}}))
+	default:
+		r.Add(verification.Filter, verification.Found{})
+	}
+	return r, nil
 }
 
 func examples(r provisioning.Request) (*document.Set, error) {

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"shekara/firewall/proof"
+	"shekara/provisioning"
+	"shekara/provisioning/verification"
+)
+
+func (p *program) verifyCommand() *cobra.Command {
+	var asJSON, trace bool
+	c := &cobra.Command{
+		Use:   "verify",
+		Short: "Prove that what is loaded is what the documents allow, or show a packet for which it is not",
+		Long: "verify has the daemon read what the kernel holds now, also what others loaded, and holds it against the documents in force, for all packets.\n" +
+			"Violated: it shows a packet, and which loaded rule lets it through or stops it. What the proof cannot judge makes it indeterminate, and is named.\n" +
+			"The daemon does the same by itself after each change that it makes or sees; shekara status shows the last verdict.\n" +
+			"Exit code: 0 proved, 1 violated (or an error), 3 indeterminate.",
+		Example: "  shekara verify\n  shekara verify --trace\n  shekara verify --json | jq '.statements[].violations[]?.packet'",
+		Args:    arguments(0, 0, "nothing"),
+		RunE: func(c *cobra.Command, _ []string) error {
+			done := p.progress("verifying")
+			r, err := p.daemon().Verify(c.Context())
+			done()
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				err = p.json("Verification", r)
+			} else {
+				p.verification(r, trace)
+			}
+			if code := map[proof.Verdict]int{proof.Violated: 1, proof.Indeterminate: 3}[r.Verdict]; err == nil && code != 0 {
+				return &exit{code: code}
+			}
+			return err
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.Flags().BoolVar(&trace, "trace", false, "list every loaded rule that decided on the way of a witness packet")
+	return c
+}
+
+// verification is the verdict first, then each statement, then what is wrong.
+func (p *program) verification(r verification.Report, trace bool) {
+	p.line("%s  revision %d, read %s, in %s.", p.verdict(r.Verdict), r.Revision, r.Read.Local().Format(time.DateTime), r.Took.Round(time.Millisecond))
+	p.line("")
+	width := 0
+	for _, s := range r.Statements {
+		width = max(width, len(s.Name))
+	}
+	for _, s := range r.Statements {
+		p.line("%-*s  %-13s  %s", width, s.Name, s.Verdict, s.Claim)
+	}
+	for _, s := range r.Statements {
+		for i, v := range s.Violations {
+			p.line("")
+			if i == shownLines {
+				p.line("and %d more of %s: shekara verify --json", len(s.Violations)-i, s.Name)
+				break
+			}
+			p.line("%s: %s", s.Name, v.What)
+			if v.Rule != nil {
+				p.line("  by %s", v.Rule)
+			}
+			for _, t := range v.Trace {
+				if trace {
+					p.line("  %-11s  %s", t.Hook, t.Loaded)
+				}
+			}
+		}
+		p.list("Not decided of "+s.Name+", because of", len(s.Reasons), func(i int) string { return s.Reasons[i] })
+	}
+}
+
+func (p *program) verdict(v proof.Verdict) string {
+	colour := map[proof.Verdict]string{proof.Proved: green, proof.Violated: red, proof.Indeterminate: yellow}[v]
+	return p.paint(colour, strings.ToUpper(string(v)), p.width > 0)
+}
+
+// proof is the last verification in a line.
+func (p *program) proof(s provisioning.ProofStatus, now time.Time) string {
+	text := fmt.Sprintf("%s of revision %d, %s ago", p.verdict(s.Verdict), s.Revision, span(now.Sub(s.Read)))
+	if s.Finding != "" && s.Verdict == proof.Indeterminate { // a violation is an alarm as well
+		text += ": " + s.Finding
+	}
+	return text
+}
