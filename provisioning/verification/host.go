@@ -85,14 +85,6 @@ func (w Routing) far() []netip.Prefix {
 	return far
 }
 
-func setOf[T comparable](list []T) map[T]bool {
-	set := make(map[T]bool, len(list))
-	for _, x := range list {
-		set[x] = true
-	}
-	return set
-}
-
 // OfPeers holds the peers of our devices against what the documents ask: each takes packets from, and is given those for, exactly its own
 // prefixes. A tunnel with an error of its own may be missing.
 func OfPeers(want []tunnels.Spec, excused map[string]bool, have []tunnels.DeviceState) Found {
