@@ -182,6 +182,7 @@ func enterAndClose(file *os.File) error {
 
 // onThread runs enter and f on a goroutine of its own with a locked thread. The thread is unlocked, and so used again by the
 // runtime, only if enter returns a restore function and that succeeds: a goroutine that ends locked takes its thread along.
+// It is never the main thread: that one is what /proc/PID/ns shows of the process, and the runtime parks it instead of ending it.
 func onThread(enter func() (restore func() error, err error), f func() error) error {
 	type outcome struct {
 		err      error
@@ -189,8 +190,7 @@ func onThread(enter func() (restore func() error, err error), f func() error) er
 		panicked any
 	}
 	done := make(chan outcome, 1)
-	go func() {
-		runtime.LockOSThread()
+	run := func() { // with the thread locked
 		out := outcome{exited: true}
 		var restore func() error
 		defer func() { // deferred, for only so does it run after Goexit too
@@ -210,6 +210,22 @@ func onThread(enter func() (restore func() error, err error), f func() error) er
 			out.err = f()
 		}
 		out.exited = false
+	}
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			run()
+			return
+		}
+		// Held here, the main thread cannot get the other goroutine.
+		defer runtime.UnlockOSThread()
+		finished := make(chan struct{})
+		go func() {
+			defer close(finished)
+			runtime.LockOSThread()
+			run()
+		}()
+		<-finished
 	}()
 	out := <-done
 	switch {

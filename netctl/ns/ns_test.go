@@ -141,6 +141,23 @@ func TestNoThreadIsTainted(t *testing.T) {
 	}
 }
 
+// TestMainThreadStays: what /proc shows of the process is its own namespace, also while goroutines are in others.
+func TestMainThreadStays(t *testing.T) {
+	n := newNamespace(t)
+	var group sync.WaitGroup
+	for range 2000 {
+		group.Go(func() {
+			_ = n.Do(func() error {
+				if syscall.Gettid() == os.Getpid() {
+					t.Error("the main thread is in another namespace")
+				}
+				return nil
+			})
+		})
+	}
+	group.Wait()
+}
+
 // TestDoInProcess enters a process with namespaces of its own: network, mounts and process IDs.
 func TestDoInProcess(t *testing.T) {
 	probetest.Need(t, probe.Root, probe.Namespaces)
