@@ -8,7 +8,7 @@ export CGO_ENABLED := 0
 
 # What the demo runs on, and what the tests need besides.
 DEMO_PACKAGES := iproute2 iputils-ping nftables wireguard-tools
-TEST_PACKAGES := $(DEMO_PACKAGES) conntrack iperf3 iptables procps socat systemd mandoc \
+TEST_PACKAGES := $(DEMO_PACKAGES) conntrack ipset iperf3 iptables procps socat systemd mandoc \
                  qemu-system-x86 busybox-static cpio kmod xz-utils
 
 # The host may lack only what the virtual machine has: there it is required, so nothing goes unexercised.
@@ -36,7 +36,7 @@ live: build
 	@mkdir -p build && : > $(SKIPS)
 	SHEKARA_SKIPS=$(SKIPS) $(GO) test -count=1 -timeout 30m -p 2 ./...
 
-SCENARIOS := demo contours leak isolation restart rollback multihome scale drift revoke lockout overlap hiding
+SCENARIOS := demo contours leak isolation restart rollback multihome scale drift revoke lockout overlap hiding iptables
 scenarios: build
 	@set -e; for s in $(SCENARIOS); do bin/shekara testbed run $$s --html build/$$s.html --json build/$$s.json; done
 
@@ -54,8 +54,8 @@ fuzz:
 # under traffic in each address family; daemons killed 200 times, and everything that may leak killed 20 times over.
 SOAK ?= 1
 soak: setup-test build
-	$(GO) test -count=1 -timeout 0 -run '^TestDocumentsAgree$$' ./firewall/nft -documents $$((500 * $(SOAK))) -v
-	$(GO) test -count=$$((50 * $(SOAK))) -timeout 0 -run '^TestUnderTraffic$$' ./firewall/nft
+	$(GO) test -count=1 -timeout 0 -run '^TestContract$$/documents' ./firewall/nft -documents $$((500 * $(SOAK))) -v
+	$(GO) test -count=$$((50 * $(SOAK))) -timeout 0 -run '^TestContract$$/replaced' ./firewall/nft
 	@set -e; for n in $$(seq $$((50 * $(SOAK)))); do echo "restart $$n"; bin/shekara testbed run restart --json build/restart.json >build/restart.txt || { cat build/restart.txt; exit 1; }; done
 	@set -e; for n in $$(seq $$((20 * $(SOAK)))); do echo "leak $$n"; bin/shekara testbed run leak --json build/leak.json >build/leak.txt || { cat build/leak.txt; exit 1; }; done
 

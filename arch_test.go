@@ -40,18 +40,19 @@ var mayImport = map[string][]string{
 
 // hostDoors are imports that reach the host. Only netctl, and what is named here with its reason, may have them.
 var hostDoors = map[string][]string{
-	"os/exec":                              {"netctl", "testbed", "bench"},
-	"golang.org/x/sys/unix":                {"netctl", "testbed", "bench"},
-	"syscall":                              {"netctl", "testbed", "bench", "cmd"}, // cmd: signal numbers
-	"github.com/vishvananda/netlink":       {"netctl", "testbed", "bench"},
-	"github.com/vishvananda/netns":         {"netctl", "testbed"},
-	"golang.zx2c4.com/wireguard/wgctrl":    {"tunnels/wireguard"},
-	"golang.zx2c4.com/wireguard/device":    {"tunnels/wireguard", "testbed", "bench"},
-	"golang.zx2c4.com/wireguard/tun":       {"tunnels/wireguard", "testbed", "bench"},
-	"github.com/gopacket/gopacket":         {"testbed"},
-	"github.com/ti-mo/conntrack":           {"netctl"},
-	"github.com/florianl/go-nflog":         {"netctl"},
-	"github.com/prometheus/client_golang/": {"provisioning/api"},
+	"os/exec":                                {"netctl", "testbed", "bench"},
+	"golang.org/x/sys/unix":                  {"netctl", "testbed", "bench"},
+	"syscall":                                {"netctl", "testbed", "bench", "cmd"}, // cmd: signal numbers
+	"github.com/vishvananda/netlink":         {"netctl", "testbed", "bench"},
+	"github.com/vishvananda/netns":           {"netctl", "testbed"},
+	"golang.zx2c4.com/wireguard/wgctrl":      {"tunnels/wireguard"},
+	"golang.zx2c4.com/wireguard/device":      {"tunnels/wireguard", "testbed", "bench"},
+	"golang.zx2c4.com/wireguard/tun":         {"tunnels/wireguard", "testbed", "bench"},
+	"github.com/gopacket/gopacket":           {"testbed"},
+	"github.com/ti-mo/conntrack":             {"netctl"},
+	"github.com/coreos/go-iptables/iptables": {"netctl"},
+	"github.com/florianl/go-nflog":           {"netctl"},
+	"github.com/prometheus/client_golang/":   {"provisioning/api"},
 }
 
 // ownDirection names packages whose rule differs from their top folder's.

@@ -25,7 +25,8 @@ func Compile(p Policy) (Ruleset, error) {
 
 // CompileBase looks at zones, interfaces, devices, management and resolvers only; ports, flows and probes are for Elements.
 func CompileBase(p Policy) (*Base, error) {
-	b := &Base{}
+	b := &Base{policy: p}
+	b.policy.Ports, b.policy.Flows, b.policy.Probes = nil, nil, nil
 	if err := b.numberPlaces(p); err != nil {
 		return nil, err
 	}
@@ -113,10 +114,20 @@ func Reason(id string) string {
 // LogGroup is the netlink group to which the kernel sends records of dropped packets (NFLOG).
 const LogGroup = 0x534b
 
+// Of each ID so many packets a second are recorded, so many at once, and of each so many bytes.
+const (
+	LogRate  = 5
+	LogBurst = 20
+	LogBytes = 128
+)
+
+// DropIDs are those of all that drops.
+func DropIDs() []string { return slices.Clone(dropIDs[:]) }
+
 // record is the rule that sends one packet's first bytes (headers, with room for those of IPv6) to LogGroup. Only the record is limited: in a
 // flood it costs next to nothing, while the rule behind it goes on to count and to drop every packet.
 func record(id string) string {
-	return fmt.Sprintf("limit rate 5/second burst 20 packets log prefix %q group %d snaplen 128", id, LogGroup)
+	return fmt.Sprintf("limit rate %d/second burst %d packets log prefix %q group %d snaplen %d", LogRate, LogBurst, id, LogGroup, LogBytes)
 }
 
 func (w *writer) dropChains() {

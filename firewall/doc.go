@@ -1,4 +1,5 @@
-// Package firewall compiles contours, zones and flows (Policy) to rules (Ruleset). Its folder nft loads them in one transaction.
+// Package firewall compiles contours, zones and flows (Policy) to rules (Ruleset). Its folder nft loads them in
+// one transaction; its folder iptables makes the same Policy real on older kernels, and engine chooses.
 //
 // A Ruleset has two parts. The base depends on zones, interfaces, devices, management and resolvers alone. All that belongs to one tunnel or
 // one flow is elements of sets, so that a change of one tunnel is a few elements in one transaction, never a reload.
@@ -32,9 +33,9 @@
 // the kernel and against a reference that knows only the meaning of a Policy.
 //
 // Owns: the meaning of a Policy, the text of every rule of the nftables table "inet shekara", connection marks, why a packet passes or not.
-// Never: touches the host (nft/ does, for that one table); reads documents; names a rule that no document asked for, except
+// Never: touches the host (nft/ and iptables/ do, for what bears our name); reads documents; names a rule that no document asked for, except
 // the named built-in ones (neighbour discovery, path MTU, management, resolvers, tunnel ports, probes).
 // Imports: netctl and its folders.
-// Test: go test ./firewall (unprivileged, goldens in nft syntax); go test ./firewall/nft (live, needs root and nft), where random documents are
-// held against the oracle, Explain, the kernel and the proof.
+// Test: go test ./firewall (unprivileged, goldens in nft syntax); go test ./firewall/nft ./firewall/iptables (live; firewalltest is their contract), where
+// random documents are held against the oracle, Explain, the kernel and the proof.
 package firewall

@@ -1,11 +1,13 @@
 package firewall
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 const maxElementsPerFlow = 65536 // sources x destinations x services; a flow beyond it is a mistake, and would cost seconds
@@ -197,4 +199,55 @@ func (e element) String() string {
 
 func (e element) shape() shape {
 	return shape{e.source.Addr().Is4(), e.source.Bits(), e.destination.Bits(), e.ports.bits}
+}
+
+// Permission is an element of a flow set, read: connections from a place to a place, by numbers of Base.Places.
+type Permission struct {
+	From, To            uint32
+	Source, Destination netip.Prefix
+	Protocol            Protocol
+	FirstPort, LastPort uint16 // both 0: no port is asked for
+}
+
+// Permissions reads all elements of flow sets.
+func (e Elements) Permissions() ([]Permission, error) {
+	var out []Permission
+	for _, set := range e.Sets() {
+		shape, ofFlows := parseShape(set)
+		if !ofFlows {
+			continue
+		}
+		for _, text := range e[set] {
+			p, err := shape.permission(text)
+			if err != nil {
+				return nil, fmt.Errorf("set %s: element %q: %w", set, text, err)
+			}
+			out = append(out, p)
+		}
+	}
+	return out, nil
+}
+
+func (s shape) permission(element string) (Permission, error) {
+	fields := strings.Split(element, " . ")
+	if want := 4 + min(s.portLength, 1); len(fields) != want {
+		return Permission{}, fmt.Errorf("has %d fields, not %d", len(fields), want)
+	}
+	mark, err := strconv.ParseUint(fields[0], 0, 32)
+	source, errSource := netip.ParseAddr(fields[1])
+	destination, errDestination := netip.ParseAddr(fields[2])
+	protocol, errProtocol := strconv.ParseUint(fields[3], 10, 8)
+	if err := errors.Join(err, errSource, errDestination, errProtocol); err != nil {
+		return Permission{}, err
+	}
+	p := Permission{From: uint32(mark) >> fromShift, To: uint32(mark) & toMask >> toShift, Protocol: Protocol(protocol),
+		Source: netip.PrefixFrom(source, s.source), Destination: netip.PrefixFrom(destination, s.destination)}
+	if s.portLength > 0 {
+		first, err := strconv.ParseUint(fields[4], 10, 16)
+		if err != nil {
+			return Permission{}, err
+		}
+		p.FirstPort, p.LastPort = uint16(first), uint16(first)|uint16(uint32(0xffff)>>s.portLength)
+	}
+	return p, nil
 }

@@ -37,7 +37,26 @@ type Base struct {
 	number map[Place]uint32
 	device map[string]Device
 	zones  []Zone // sorted by name; prefixes sorted
+	policy Policy // without ports, flows and probes
 	text   string
+}
+
+// Numbered is a place with what is at it.
+type Numbered struct {
+	Place
+	Number     uint32 // in the mark of a permission; 1 and up, zones first
+	Interfaces []string
+	Prefixes   []netip.Prefix // sources that it may send; nil: those that no zone claims
+}
+
+// Places are all of them, in the order of their numbers.
+func (b *Base) Places() []Numbered {
+	out := make([]Numbered, len(b.places))
+	for key, number := range b.number {
+		place := b.places[number-1]
+		out[number-1] = Numbered{key, number, place.interfaces, place.prefixes}
+	}
+	return out
 }
 
 // identifier passes a name that may stand in nft syntax, quoted or as the end of an identifier: letters, digits, dot, dash,

@@ -16,7 +16,17 @@ type Policy struct {
 	Probes     []Probe
 	Management Management
 	DNS        []netip.Addr // resolvers that the box itself may ask; answers come back as established
+	Engine     Engine       // what makes it real; it changes nothing of what passes
 }
+
+// Engine is which of the kernel's packet filters holds the rules.
+type Engine string
+
+const (
+	AnyEngine Engine = ""         // the first below that the host can run
+	NFTables  Engine = "nftables" // firewall/nft
+	IPTables  Engine = "iptables" // firewall/iptables, for older kernels
+)
 
 // Zone is a segment that this box touches or reaches. Prefixes empty: everything that no other zone and no tunnel claims (the internet).
 type Zone struct {

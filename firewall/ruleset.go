@@ -10,13 +10,20 @@ const Table = "inet shekara"
 
 // Ruleset is a policy as rules.
 type Ruleset struct {
+	Policy   Policy   // what Base says, without ports, flows and probes: for engines that do not read nft syntax
 	Base     string   // chains and empty sets, in nft syntax, as they stand in the table
 	Elements Elements // what tunnels and flows put into the sets
 }
 
+// With is the ruleset with other elements.
+func (r Ruleset) With(e Elements) Ruleset {
+	r.Elements = e
+	return r
+}
+
 // Ruleset joins the base with elements. An error says that the elements need too many sets or that a set is unknown.
 func (b *Base) Ruleset(e Elements) (Ruleset, error) {
-	r := Ruleset{b.text, e}
+	r := Ruleset{b.policy, b.text, e}
 	_, err := e.shapes()
 	return r, err
 }

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"shekara/firewall"
-	"shekara/firewall/nft"
 	"shekara/journal"
 )
 
@@ -16,8 +15,8 @@ type quickFilter struct{}
 func (quickFilter) Load(context.Context, firewall.Ruleset) error                { return nil }
 func (quickFilter) Change(_ context.Context, _, _ firewall.Elements) error      { return nil }
 func (quickFilter) Matches(context.Context, firewall.Ruleset) ([]string, error) { return nil, nil }
-func (quickFilter) Observe(context.Context) (nft.Observation, error) {
-	return nft.Observation{Present: true}, nil
+func (quickFilter) Observe(context.Context) (firewall.Observation, error) {
+	return firewall.Observation{Present: true}, nil
 }
 func (quickFilter) Remove(context.Context) error { return nil }
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"shekara/firewall"
-	"shekara/firewall/nft"
 	"shekara/journal"
 	"shekara/netctl/nflog"
 )
@@ -18,9 +17,9 @@ type Drops interface {
 	Run(ctx context.Context, got func(nflog.Record), lost func()) error
 }
 
-// Counts is who counts all dropped packets, recorded or not, by ID of what drops: nft.Loader.
+// Counts is who counts all dropped packets, recorded or not, by ID of what drops: engine.Loader.
 type Counts interface {
-	Counters(ctx context.Context) (map[string]nft.Counter, error)
+	Counters(ctx context.Context) (map[string]firewall.Counter, error)
 }
 
 const (
@@ -102,7 +101,7 @@ func (d *dropRecords) next() time.Duration {
 	return max(wait, 0)
 }
 
-func (e *Engine) dropCounts(ctx context.Context) map[string]nft.Counter {
+func (e *Engine) dropCounts(ctx context.Context) map[string]firewall.Counter {
 	if e.options.Counts == nil {
 		return nil
 	}
@@ -135,7 +134,7 @@ func (e *Engine) showDrop(ctx context.Context, d *dropRecords, r nflog.Record) {
 
 // endDrops ends the windows that are over, each with how many packets were dropped beside those that are events.
 func (e *Engine) endDrops(ctx context.Context, d *dropRecords, now time.Time) {
-	var counts map[string]nft.Counter
+	var counts map[string]firewall.Counter
 	for id, w := range d.windows {
 		if now.Before(w.ends) {
 			continue

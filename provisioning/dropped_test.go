@@ -12,7 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"shekara/firewall/nft"
+	"shekara/firewall"
 	"shekara/journal"
 	"shekara/netctl/nflog"
 )
@@ -40,8 +40,8 @@ func (d *droppedBy) Run(ctx context.Context, got func(nflog.Record), lost func()
 	}
 }
 
-func (d *droppedBy) Counters(context.Context) (map[string]nft.Counter, error) {
-	return map[string]nft.Counter{"forward.no_flow": {Packets: d.packets}}, nil
+func (d *droppedBy) Counters(context.Context) (map[string]firewall.Counter, error) {
+	return map[string]firewall.Counter{"forward.no_flow": {Packets: d.packets}}, nil
 }
 
 // drop is one dropped and recorded packet to a port.

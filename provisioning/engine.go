@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"shekara/firewall"
-	"shekara/firewall/nft"
 	"shekara/journal"
 	"shekara/netctl"
 	"shekara/netctl/secret"
@@ -42,7 +41,7 @@ type Tunnels interface {
 	ResetPeer(ctx context.Context, device string, key tunnels.PublicKey) error
 }
 
-// Filter is the loader of the packet filter: nft.Loader. Each call is one transaction.
+// Filter is the loader of the packet filter: engine.Loader. Each call is one transaction.
 type Filter interface {
 	// Load puts the ruleset in place of whatever table of ours is there.
 	Load(ctx context.Context, r firewall.Ruleset) error
@@ -51,7 +50,7 @@ type Filter interface {
 	// Matches says how the kernel's table differs from the ruleset; nothing: not at all, and it counts as loaded.
 	Matches(ctx context.Context, r firewall.Ruleset) ([]string, error)
 	// Observe says how the kernel's table differs from what was loaded.
-	Observe(ctx context.Context) (nft.Observation, error)
+	Observe(ctx context.Context) (firewall.Observation, error)
 	// Remove takes our table away.
 	Remove(ctx context.Context) error
 }

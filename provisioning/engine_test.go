@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"shekara/firewall"
 	"shekara/firewall/nft/nfttest"
 	"shekara/journal"
 	"shekara/netctl"
@@ -47,6 +48,7 @@ type box struct {
 	heardMu       sync.Mutex
 	heard         netctl.Heard // what the kernel has told and nobody has asked for
 	foreignChains []string
+	inEngine      firewall.Engine // that holds the rules; "": nftables
 
 	tracing sync.Mutex
 	trace   func(step string) // called before each step of the host

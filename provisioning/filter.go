@@ -159,6 +159,22 @@ func planWhole(f *filterState, i *intent, p patch, policy firewall.Policy) (filt
 	return change, err
 }
 
+// check asks the loader's engine whether it can do what is asked, before anything is changed. An engine that can do all has no such question.
+func (c filterChange) check(loader Filter) error {
+	limited, is := loader.(interface{ Check(firewall.Ruleset) error })
+	if !is || c.whole == nil {
+		return nil
+	}
+	ruleset, err := c.whole.ruleset()
+	if err != nil {
+		return err
+	}
+	if err := limited.Check(ruleset); err != nil {
+		return fmt.Errorf("filter: %w", err)
+	}
+	return nil
+}
+
 // ruleset is all that the state holds.
 func (f *filterState) ruleset() (firewall.Ruleset, error) {
 	return f.base.Ruleset(firewall.Union(slices.Collect(maps.Values(f.holdings))...))

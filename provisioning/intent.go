@@ -116,7 +116,7 @@ func (i *intent) tunnelNames(p patch) []string {
 
 // policyOf is the filter's base without what tunnels and flows add.
 func policyOf(b compile.Base) firewall.Policy {
-	p := firewall.Policy{Zones: b.Zones, Interfaces: b.Interfaces, Management: b.Management, DNS: b.DNS}
+	p := firewall.Policy{Zones: b.Zones, Interfaces: b.Interfaces, Management: b.Management, DNS: b.DNS, Engine: b.Filter}
 	for _, name := range slices.Sorted(maps.Keys(b.Devices)) {
 		p.Devices = append(p.Devices, b.Devices[name].Filter)
 	}

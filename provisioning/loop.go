@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"shekara/firewall/nft"
+	"shekara/firewall"
 	"shekara/journal"
 	"shekara/netctl"
 	"shekara/tunnels"
@@ -122,7 +122,7 @@ func (e *Engine) lookAtHost(ctx context.Context) (sight, error) {
 	seen, err := e.options.Filter.Observe(ctx)
 	e.listen(false) // after the looks: who did what they saw has been told by now
 	switch {
-	case errors.Is(err, nft.ErrNotLoaded): // nothing to compare with yet
+	case errors.Is(err, firewall.ErrNotLoaded): // nothing to compare with yet
 		return s, nil
 	case err != nil:
 		return sight{}, err

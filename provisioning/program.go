@@ -65,6 +65,9 @@ func (e *Engine) compare(s scope, p patch) (*program, error) {
 	if prog.filter, err = planFilter(&e.filter, &e.intent, p); err != nil {
 		return nil, err
 	}
+	if err := prog.filter.check(e.options.Filter); err != nil {
+		return nil, err
+	}
 	c := &comparison{have: netctl.State{Strangers: e.world.strangers}, keys: map[string]map[tunnels.PublicKey]bool{}, places: map[routePlace]bool{}}
 	base, present := e.intent.after(p)
 	if !present {
@@ -374,9 +377,9 @@ func (p *program) steps() []Step {
 func (c filterChange) steps() (deny, allow []Step) {
 	switch {
 	case c.remove:
-		return nil, []Step{{Phase: phaseFilter, Text: "remove the table inet shekara"}}
+		return nil, []Step{{Phase: phaseFilter, Text: "remove the packet filter"}}
 	case c.whole != nil:
-		deny = []Step{{Phase: phaseDeny, Text: fmt.Sprintf("load the table inet shekara with what was allowed before too: %s", counted(c.deny.Elements.Count(), "element"))}}
+		deny = []Step{{Phase: phaseDeny, Text: fmt.Sprintf("load the packet filter with what was allowed before too: %s", counted(c.deny.Elements.Count(), "element"))}}
 		count := 0
 		for _, elements := range c.whole.holdings {
 			count += elements.Count()

@@ -1,12 +1,12 @@
 package provisioning
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 
 	"shekara/firewall"
-	"shekara/firewall/nft"
 	"shekara/netctl"
 	"shekara/netctl/nftables"
 )
@@ -30,7 +30,7 @@ func (f tracedFilter) Matches(ctx context.Context, r firewall.Ruleset) ([]string
 	return f.filter.Matches(ctx, r)
 }
 
-func (f tracedFilter) Observe(ctx context.Context) (nft.Observation, error) {
+func (f tracedFilter) Observe(ctx context.Context) (firewall.Observation, error) {
 	return f.filter.Observe(ctx)
 }
 
@@ -41,6 +41,13 @@ func (f tracedFilter) Remove(ctx context.Context) error {
 
 // Own says that process 1 is ours.
 func (f tracedFilter) Own(tx nftables.Transaction) bool { return tx.PID == 1 }
+
+// Engine is nftables, if a test does not say otherwise.
+func (f tracedFilter) Engine() firewall.Engine {
+	f.heardMu.Lock()
+	defer f.heardMu.Unlock()
+	return cmp.Or(f.inEngine, firewall.NFTables)
+}
 
 func (f tracedFilter) Foreign(context.Context) ([]string, error) {
 	f.heardMu.Lock()

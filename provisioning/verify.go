@@ -195,6 +195,10 @@ func (e *Engine) prove(ctx context.Context, listing nft.Listing, policy firewall
 			found = verification.Unknown(fmt.Sprintf("the prover failed: %v", r))
 		}
 	}()
+	filter, named := e.options.Filter.(interface{ Engine() firewall.Engine })
+	if named && filter.Engine() != firewall.NFTables {
+		return verification.Unknown(fmt.Sprintf("the rules are held by the engine %s: the proof reads nftables alone", filter.Engine()))
+	}
 	result, err := e.options.Prover.Prove(ctx, listing, policy)
 	if result.Nodes > largeProof {
 		defer debug.FreeOSMemory()

@@ -261,6 +261,24 @@ func TestHalfChangedIsNotJudged(t *testing.T) {
 	}
 }
 
+// TestProofOfAnotherEngine: a prover that reads nftables says nothing of rules that are elsewhere, whatever it found.
+func TestProofOfAnotherEngine(t *testing.T) {
+	b := newBox(t)
+	b.verifiable(&scripted{result: isProved})
+	b.start()
+	b.keep(site)
+	for _, e := range []firewall.Engine{firewall.IPTables, firewall.NFTables} { // the second is the control
+		b.heardMu.Lock()
+		b.inEngine = e
+		b.heardMu.Unlock()
+		want := map[firewall.Engine]proof.Verdict{firewall.IPTables: proof.Indeterminate, firewall.NFTables: proof.Proved}[e]
+		r, err := b.Verify(t.Context())
+		if err != nil || r.Verdict != want || strings.Contains(fmt.Sprint(r.Findings()), "engine iptables") != (e == firewall.IPTables) {
+			t.Errorf("rules in %s: %+v, %v", e, r, err)
+		}
+	}
+}
+
 // TestProofThatCannotBe: what cannot be read or proved is indeterminate and says why, and the daemon goes on.
 func TestProofThatCannotBe(t *testing.T) {
 	b := newBox(t)

@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"shekara/firewall/nft"
+	"shekara/firewall/engine"
 	"shekara/journal"
 	"shekara/provisioning"
 )
@@ -35,7 +35,7 @@ func (s *settings) closeCommand(stderr io.Writer) *cobra.Command {
 
 // closeBorder closes first: what is missing besides, as a journal that cannot be written, is no reason to leave the border open.
 func (s *settings) closeBorder(ctx context.Context, log *slog.Logger) error {
-	filter, err := nft.New(ctx)
+	filter, err := engine.New(ctx)
 	if err != nil {
 		return fmt.Errorf("open the packet filter: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"shekara/firewall"
+	"shekara/firewall/engine"
 	"shekara/firewall/nft"
 	"shekara/journal"
 	"shekara/netctl"
@@ -122,7 +123,7 @@ func (s *settings) cleanupCommand(stderr io.Writer) *cobra.Command {
 type host struct {
 	network *netctl.Host
 	tunnels *wireguard.Driver
-	filter  *nft.Loader
+	filter  *engine.Loader
 	prober  *echo.Prober // nil: no probes can be sent
 	// connections is nil where the kernel's table of connections cannot be opened: revoked entries then stay until they time out.
 	connections *conntrack.Table
@@ -143,7 +144,7 @@ func (s *settings) openHost(ctx context.Context, log *slog.Logger) (*host, error
 	if h.tunnels, err = wireguard.New(wireguard.Options{Engine: tunnels.Engine(s.engine), RunDir: s.runDir, Launcher: launcher, Log: log}); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the tunnel driver: %w", err), h.close())
 	}
-	if h.filter, err = nft.New(ctx); err != nil {
+	if h.filter, err = engine.New(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the packet filter: %w", err), h.close())
 	}
 	// Without raw sockets all but the probes works, and each probed tunnel says why it has none.

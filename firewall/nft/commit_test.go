@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"shekara/firewall"
+	"shekara/firewall/firewalltest"
+	"shekara/firewall/nft"
 	"shekara/netctl/nftables"
 	"shekara/netctl/nstest"
 )
@@ -30,9 +32,9 @@ func TestOwnTransactionsAreToldFromOthers(t *testing.T) {
 			host.Run("nft", "add", "table", "inet", fmt.Sprint("other", i))
 		}
 	})
-	policy := connectionPolicy("10.64.1.1", "10.20.0.10", false)
+	policy := firewalltest.ConnectionPolicy("10.64.1.1", "10.20.0.10", false)
 	for range 3 {
-		rules := load(t, in, policy)
+		rules := firewalltest.Load(t, in, policy)
 		if err := in.Change(t.Context(), nil, rules.Elements); err != nil {
 			t.Fatal(err)
 		}
@@ -44,7 +46,8 @@ func TestOwnTransactionsAreToldFromOthers(t *testing.T) {
 	host.Run("nft", "flush", "chain", "inet", "shekara", "forward") // a hand in our table
 	ours, theirs, hands := 0, 0, 0
 	lost, err := listener.Take(func(tx nftables.Transaction) {
-		own := in.loader.Own(tx)
+		var own bool
+		in.Do(func(l firewalltest.Loader) { own = l.(*nft.Loader).Own(tx) })
 		ourTable := tx.Touches(func(table string) bool { return table == firewall.Table || table == "inet shekara-check" })
 		switch {
 		case own && !ourTable:

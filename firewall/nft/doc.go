@@ -6,5 +6,5 @@
 // in which the kernel and nft bring a ruleset into the form in which they list it.
 // Never: touches another table, but reports those that could drop what ours lets pass (Foreign); decides what the rules say.
 // Imports: firewall and its proof, netctl and its folders run and nftables.
-// Test: go test ./firewall/nft (live; needs root and nft). nfttest holds a Loader without kernel and the contract of both.
+// Test: go test ./firewall/nft (live; needs root and nft). firewalltest is its contract, nfttest a Loader without kernel.
 package nft

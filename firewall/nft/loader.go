@@ -27,9 +27,6 @@ const (
 	maxListing = 256 << 20       // bytes; a flow's element is about 60
 )
 
-// ErrNotLoaded says that the Loader does not know what the table holds: call Load, or Matches after a restart.
-var ErrNotLoaded = errors.New("no ruleset is known to be loaded")
-
 // Loader loads rulesets into the network namespace of the calling thread, and remembers what it loaded. Safe for concurrent use.
 type Loader struct {
 	mu         sync.Mutex
@@ -42,8 +39,8 @@ type Loader struct {
 		text    string
 		listing listing
 	}
-	earlier map[string]Counter // counters of tables that were replaced
-	commits []done             // the last keptCommits
+	earlier map[string]firewall.Counter // counters of tables that were replaced
+	commits []done                      // the last keptCommits
 }
 
 // New proves by a dry run that nft and the kernel take our kind of rules.
@@ -66,7 +63,7 @@ func New(ctx context.Context) (*Loader, error) {
 	if _, err := nft(sample, "--check").Run(ctx); err != nil {
 		return nil, fmt.Errorf("probe nftables: %w (hint: needs CAP_NET_ADMIN, nft 1.0.6 or newer, and a kernel with nf_tables, nf_conntrack and nfnetlink_log)", err)
 	}
-	return &Loader{earlier: map[string]Counter{}}, nil
+	return &Loader{earlier: map[string]firewall.Counter{}}, nil
 }
 
 // nft is nft(8) with a script: one transaction.
@@ -134,7 +131,7 @@ func (l *Loader) replace(ctx context.Context, text string) (before, after uint32
 		return 0, 0, err
 	}
 	for name, c := range counted {
-		l.earlier[name] = l.earlier[name].plus(c)
+		l.earlier[name] = l.earlier[name].Plus(c)
 	}
 	return before, after, nil
 }
@@ -201,7 +198,7 @@ func (l *Loader) Change(ctx context.Context, add, remove firewall.Elements) erro
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.held == nil {
-		return fmt.Errorf("change ruleset: %w", ErrNotLoaded)
+		return fmt.Errorf("change ruleset: %w", firewall.ErrNotLoaded)
 	}
 	if err := add.Check(); err != nil {
 		return fmt.Errorf("change ruleset: %w", err)
@@ -277,26 +274,19 @@ func (l *Loader) apply(add, remove firewall.Elements) {
 	}
 }
 
-// Observation is what an Observe saw.
-type Observation struct {
-	Present bool     // our table is there
-	Drift   []string // how it differs from what was loaded, in words; empty: it does not
-	Looked  bool     // false: nobody touched nftables since the last look, so there was nothing to list
-}
-
 // Observe says whether our table holds exactly what was loaded. While nobody touches nftables it costs microseconds.
-func (l *Loader) Observe(ctx context.Context) (Observation, error) {
+func (l *Loader) Observe(ctx context.Context) (firewall.Observation, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.held == nil {
-		return Observation{}, fmt.Errorf("observe ruleset: %w", ErrNotLoaded)
+		return firewall.Observation{}, fmt.Errorf("observe ruleset: %w", firewall.ErrNotLoaded)
 	}
 	now, err := nftables.Generation()
 	if err != nil {
-		return Observation{}, fmt.Errorf("observe ruleset: %w", err)
+		return firewall.Observation{}, fmt.Errorf("observe ruleset: %w", err)
 	}
 	if l.seen != 0 && l.seen == now {
-		return Observation{Present: true}, nil
+		return firewall.Observation{Present: true}, nil
 	}
 	elements := firewall.Elements{}
 	for set, held := range l.held {
@@ -304,9 +294,9 @@ func (l *Loader) Observe(ctx context.Context) (Observation, error) {
 	}
 	seen, err := l.look(ctx, firewall.Ruleset{Base: l.base, Elements: elements})
 	if err != nil {
-		return Observation{}, fmt.Errorf("observe ruleset: %w", err)
+		return firewall.Observation{}, fmt.Errorf("observe ruleset: %w", err)
 	}
-	return Observation{seen.present, seen.drift, true}, nil
+	return firewall.Observation{Present: seen.present, Drift: seen.drift, Looked: true}, nil
 }
 
 // Matches says how our table differs from the ruleset, in words; nothing: it does not, and from then on the Loader takes the
@@ -397,6 +387,15 @@ func (l *Loader) normalise(ctx context.Context, r firewall.Ruleset) (listing, er
 	return l.canonical.listing.clone(), nil
 }
 
+// Left says whether our table is there. A host without nft has none.
+func Left(ctx context.Context) (bool, error) {
+	out, err := query(ctx, "-n", "list", "tables")
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return hasTable(out), err
+}
+
 // Remove deletes our table, if it is there: then nothing is filtered by us.
 func (l *Loader) Remove(ctx context.Context) error {
 	l.mu.Lock()
@@ -408,13 +407,8 @@ func (l *Loader) Remove(ctx context.Context) error {
 	return nil
 }
 
-// Counter counts packets that were dropped by one hook for one reason.
-type Counter struct{ Packets, Bytes uint64 }
-
-func (c Counter) plus(d Counter) Counter { return Counter{c.Packets + d.Packets, c.Bytes + d.Bytes} }
-
 // Counters are the drops by ID ("forward.no_flow") since this Loader was made or, if the table is older, since then.
-func (l *Loader) Counters(ctx context.Context) (map[string]Counter, error) {
+func (l *Loader) Counters(ctx context.Context) (map[string]firewall.Counter, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	out, err := counters(ctx)
@@ -422,13 +416,13 @@ func (l *Loader) Counters(ctx context.Context) (map[string]Counter, error) {
 		return nil, fmt.Errorf("read counters: %w", err)
 	}
 	for name, c := range l.earlier {
-		out[name] = out[name].plus(c)
+		out[name] = out[name].Plus(c)
 	}
 	return out, nil
 }
 
 // counters of our table; none if it is not there.
-func counters(ctx context.Context) (map[string]Counter, error) {
+func counters(ctx context.Context) (map[string]firewall.Counter, error) {
 	out, err := query(ctx, "-j", "list", "counters")
 	if err != nil {
 		return nil, err
@@ -444,10 +438,10 @@ func counters(ctx context.Context) (map[string]Counter, error) {
 	if err := decode(out, &answer); err != nil {
 		return nil, err
 	}
-	counted := map[string]Counter{}
+	counted := map[string]firewall.Counter{}
 	for _, item := range answer.NFTables {
 		if c := item.Counter; c != nil && c.Family+" "+c.Table == firewall.Table {
-			counted[c.Name] = Counter{c.Packets, c.Bytes}
+			counted[c.Name] = firewall.Counter{Packets: c.Packets, Bytes: c.Bytes}
 		}
 	}
 	return counted, nil

@@ -4,68 +4,37 @@ import (
 	"context"
 	"testing"
 
-	"shekara/firewall"
+	"shekara/firewall/firewalltest"
 	"shekara/firewall/nft"
-	"shekara/firewall/nft/nfttest"
 	"shekara/netctl/nstest"
 	"shekara/netctl/probe"
-	"shekara/netctl/probe/probetest"
 )
 
-// inside calls a Loader in a host's namespace, as a daemon there would.
-type inside struct {
-	host   *nstest.H
-	loader *nft.Loader
+func engine() firewalltest.Engine {
+	return firewalltest.Engine{
+		Needs:      []probe.Feature{probe.NFTables},
+		New:        func(ctx context.Context) (firewalltest.Loader, error) { return nft.New(ctx) },
+		Translates: true,
+		Prove:      prove,
+		List:       []string{"nft", "list", "counters"},
+	}
 }
 
-func open(t testing.TB, host *nstest.H) inside {
-	t.Helper()
-	probetest.Need(t, probe.NFTables)
-	in := inside{host: host}
-	host.Do(func() {
-		var err error
-		if in.loader, err = nft.New(context.Background()); err != nil {
-			t.Fatal(err)
-		}
-	})
-	return in
-}
+func open(t testing.TB, host *nstest.H) firewalltest.Inside { return engine().Open(t, host) }
 
-func (in inside) Load(ctx context.Context, r firewall.Ruleset) (err error) {
-	in.host.Do(func() { err = in.loader.Load(ctx, r) })
-	return err
-}
+func TestContract(t *testing.T) { firewalltest.Contract(t, engine()) }
 
-func (in inside) Change(ctx context.Context, add, remove firewall.Elements) (err error) {
-	in.host.Do(func() { err = in.loader.Change(ctx, add, remove) })
-	return err
-}
-
-func (in inside) Observe(ctx context.Context) (seen nft.Observation, err error) {
-	in.host.Do(func() { seen, err = in.loader.Observe(ctx) })
-	return seen, err
-}
-
-func (in inside) Matches(ctx context.Context, r firewall.Ruleset) (drift []string, err error) {
-	in.host.Do(func() { drift, err = in.loader.Matches(ctx, r) })
-	return drift, err
-}
-
-func (in inside) Remove(ctx context.Context) (err error) {
-	in.host.Do(func() { err = in.loader.Remove(ctx) })
-	return err
-}
-
-func TestLoaderKeepsTheContract(t *testing.T) {
-	nfttest.Contract(t, func(t *testing.T) nfttest.Host {
+func TestLoaderContract(t *testing.T) {
+	firewalltest.LoaderContract(t, func(t *testing.T) firewalltest.Host {
 		host := nstest.Host(t, "box")
-		return nfttest.Host{
+		return firewalltest.Host{
 			Loader:  open(t, host),
-			Restart: func() nfttest.Loader { return open(t, host) },
+			Restart: func() firewalltest.Loader { return open(t, host) },
 			Tamper: func(set, element string) {
 				host.Run("nft", "add", "element", "inet", "shekara", set, "{", element, "}")
 			},
 			Vanish: func() { host.Run("nft", "delete", "table", "inet", "shekara") },
+			Counts: true,
 		}
 	})
 }

@@ -2,12 +2,12 @@ package nft_test
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"testing"
 
 	"shekara/firewall"
+	"shekara/firewall/firewalltest"
 	"shekara/firewall/proof"
 	"shekara/netctl/nstest"
 	"shekara/netctl/probe"
@@ -28,6 +28,23 @@ func proved(t testing.TB, host *nstest.H, p firewall.Policy) proof.Result {
 	return result
 }
 
+// prove says why what a host's kernel holds is not proved to be the policy.
+func prove(host *nstest.H, p firewall.Policy) error {
+	out, err := host.Try("nft", "-n", "-j", "list", "ruleset")
+	if err != nil {
+		return fmt.Errorf("list: %w", err)
+	}
+	loaded, err := proof.Decode([]byte(out))
+	if err != nil {
+		return err
+	}
+	result, err := proof.Prove(loaded, p)
+	if err == nil && result.Verdict != proof.Proved {
+		err = fmt.Errorf("%s %v %v", result.Verdict, result.Reasons, result.Violations)
+	}
+	return err
+}
+
 // TestCompiledIsProved: what the compiler makes of random policies and the kernel holds is what they say, for all packets.
 func TestCompiledIsProved(t *testing.T) {
 	probetest.Need(t, probe.NFTables)
@@ -38,8 +55,8 @@ func TestCompiledIsProved(t *testing.T) {
 		rounds = 6
 	}
 	for seed := range rounds {
-		p := somePolicy(rand.New(rand.NewPCG(seed, 2)))
-		load(t, in, p)
+		p := firewalltest.SomePolicy(seed)
+		firewalltest.Load(t, in, p)
 		if result := proved(t, host, p); result.Verdict != proof.Proved {
 			t.Fatalf("seed %d: %s %v %v", seed, result.Verdict, result.Reasons, result.Violations)
 		}
@@ -55,7 +72,7 @@ func TestNothingAllowedIsProved(t *testing.T) {
 		Zones:      []firewall.Zone{{Name: "internet"}, {Name: "gateway-dmz", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.20.0.0/24")}}},
 		Interfaces: []firewall.Interface{{Name: "ext0", Zone: "internet"}, {Name: "dmz0", Zone: "gateway-dmz"}},
 	}
-	load(t, open(t, host), p)
+	firewalltest.Load(t, open(t, host), p)
 	if result := proved(t, host, p); result.Verdict != proof.Proved {
 		t.Errorf("%s %v %v", result.Verdict, result.Reasons, result.Violations)
 	}
@@ -70,9 +87,9 @@ func TestNothingAllowedIsProved(t *testing.T) {
 // passes wrongly did not pass before and does now, and what is stopped wrongly the other way round.
 func TestWitnessesAreReal(t *testing.T) {
 	probetest.Need(t, probe.NFTables)
-	r := newRig(t)
-	in := open(t, r.box)
-	p := connectionPolicy("10.64.1.1", "10.20.0.10", true)
+	r := firewalltest.NewRig(t, engine())
+	in := open(t, r.Box())
+	p := firewalltest.ConnectionPolicy("10.64.1.1", "10.20.0.10", true)
 	p.Flows = append(p.Flows, firewall.Flow{Name: "from the LAN", From: firewall.Place{Zone: "lan"}, To: firewall.Place{Zone: "gateway-dmz"},
 		Sources: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}, Destinations: []netip.Prefix{netip.MustParsePrefix("10.20.0.11/32")},
 		Services: []firewall.Service{{Protocol: firewall.TCP, FirstPort: 80, LastPort: 80}}})
@@ -88,8 +105,8 @@ func TestWitnessesAreReal(t *testing.T) {
 		{"delete element inet shekara flow4_32_32_16 { 0x%08x . 10.64.1.1 . 10.20.0.10 . 6 . 443 }", proof.IsStopped, "counter forward.no_flow drop"},
 		{`add table inet x; add chain inet x f { type filter hook forward priority 10; }; add rule inet x f ip saddr 10.64.1.1 tcp dport 80 drop`, proof.IsStopped, "tcp dport 80 drop"},
 	} {
-		r.box.Run("nft", "flush", "ruleset")
-		rules := load(t, in, p)
+		r.Box().Run("nft", "flush", "ruleset")
+		rules := firewalltest.Load(t, in, p)
 		change := c.change
 		if strings.Contains(change, "%") {
 			var mark uint32
@@ -99,17 +116,15 @@ func TestWitnessesAreReal(t *testing.T) {
 			change = fmt.Sprintf(change, mark)
 		}
 		passes := func(w proof.Packet) bool {
-			r.box.Run("conntrack", "-F")
-			id := r.send(packet{source: w.Source, to: w.Destination, protocol: w.Protocol, sport: w.SourcePort, dport: w.DestinationPort, arriveOn: w.In})
-			_, there := r.arrived()[w.Out][id]
-			return there
+			return r.Arrives(firewall.Packet{From: w.In, To: w.Out, Source: w.Source, Destination: w.Destination, Protocol: w.Protocol,
+				SourcePort: w.SourcePort, DestinationPort: w.DestinationPort})
 		}
-		if result := proved(t, r.box, p); result.Verdict != proof.Proved {
+		if result := proved(t, r.Box(), p); result.Verdict != proof.Proved {
 			t.Fatalf("before: %+v", result)
 		}
-		r.box.RunInput(change+"\n", "nft", "-f", "-")
+		r.Box().RunInput(change+"\n", "nft", "-f", "-")
 		var found *proof.Violation
-		for _, v := range proved(t, r.box, p).Violations {
+		for _, v := range proved(t, r.Box(), p).Violations {
 			if v.Path == "forward" && v.Class == "new" && v.Kind == c.kind {
 				found = &v
 			}
@@ -123,8 +138,8 @@ func TestWitnessesAreReal(t *testing.T) {
 			t.Errorf("%s: the rule is said to be %s", change, found.Rule)
 		}
 		after := passes(found.Witness)
-		r.box.Run("nft", "flush", "ruleset")
-		load(t, in, p)
+		r.Box().Run("nft", "flush", "ruleset")
+		firewalltest.Load(t, in, p)
 		if before := passes(found.Witness); before == after || after != (c.kind != proof.IsStopped) {
 			t.Errorf("%s: passes before %v, after %v", found, before, after)
 		}

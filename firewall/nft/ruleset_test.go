@@ -1,46 +1,20 @@
 package nft_test
 
 import (
-	"encoding/json"
-	"path/filepath"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/rogpeppe/go-internal/txtar"
 
 	"shekara/firewall"
+	"shekara/firewall/firewalltest"
+	"shekara/firewall/nft"
 	"shekara/netctl/nstest"
 	"shekara/netctl/probe"
 	"shekara/netctl/probe/probetest"
 )
-
-// TestGoldensLoad: what the goldens hold is what the kernel takes, and it is found again without a difference.
-func TestGoldensLoad(t *testing.T) {
-	probetest.Need(t, probe.NFTables)
-	files, err := filepath.Glob("../testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no goldens: %v", err)
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var p firewall.Policy
-			if err := json.Unmarshal(archive.Files[0].Data, &p); err != nil {
-				t.Fatal(err)
-			}
-			in := open(t, nstest.Host(t, "box"))
-			rules := load(t, in, p)
-			if drift, err := in.Matches(t.Context(), rules); err != nil || len(drift) > 0 {
-				t.Errorf("drift %q, %v", drift, err)
-			}
-		})
-	}
-}
 
 // FuzzRuleset: whatever the names and numbers, a policy is refused, or the kernel takes its rules.
 func FuzzRuleset(f *testing.F) {
@@ -53,11 +27,11 @@ func FuzzRuleset(f *testing.F) {
 	f.Add("x;flush", "a\nb", "{", uint8(17), uint16(8000), uint16(8100), uint8(1), uint16(1280))
 	f.Add(strings.Repeat("z", 63), "123456789012345", "0", uint8(47), uint16(0), uint16(0), uint8(8), uint16(600))
 	f.Fuzz(func(t *testing.T, zone, iface, device string, protocol uint8, first, last uint16, bits uint8, mtu uint16) {
-		p := rigPolicy()
+		p := firewalltest.RigPolicy()
 		p.Zones[1].Name, p.Interfaces[1].Zone = zone, zone
 		p.Interfaces[1].Name, p.Devices[0].Name, p.Devices[0].MTU = iface, device, int(mtu)
-		four, err4 := pool["sk-a"][0].Prefix(int(bits))
-		six, err6 := pool["sk-a"][4].Prefix(int(bits))
+		four, err4 := netip.MustParseAddr("10.64.1.1").Prefix(int(bits))
+		six, err6 := netip.MustParseAddr("fd00:64:1::1").Prefix(int(bits))
 		service := firewall.Service{Protocol: firewall.Protocol(protocol), FirstPort: first, LastPort: last}
 		flow := firewall.Flow{Name: zone, From: firewall.Place{Device: device}, To: firewall.Place{Zone: zone}, Services: []firewall.Service{service}}
 		if err4 == nil {
@@ -86,7 +60,7 @@ func FuzzRuleset(f *testing.F) {
 func TestDriftInWords(t *testing.T) {
 	host := nstest.Host(t, "box")
 	in := open(t, host)
-	rules := load(t, in, connectionPolicy("10.64.1.1", "10.20.0.10", false))
+	rules := firewalltest.Load(t, in, firewalltest.ConnectionPolicy("10.64.1.1", "10.20.0.10", false))
 	for _, c := range []struct {
 		by   string
 		want string
@@ -122,9 +96,9 @@ func TestForeignTables(t *testing.T) {
 	host := nstest.Host(t, "box")
 	in := open(t, host)
 	foreign := func() (out []string) {
-		host.Do(func() {
+		in.Do(func(l firewalltest.Loader) {
 			var err error
-			if out, err = in.loader.Foreign(t.Context()); err != nil {
+			if out, err = l.(*nft.Loader).Foreign(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -146,7 +120,7 @@ table ip other {
 table inet natted { chain source { type nat hook postrouting priority 100; oifname "ext0" masquerade; }; }
 `, "nft", "-f", "-")
 	before := host.Run("nft", "list", "ruleset")
-	rules := load(t, in, connectionPolicy("10.64.1.1", "10.20.0.10", false))
+	rules := firewalltest.Load(t, in, firewalltest.ConnectionPolicy("10.64.1.1", "10.20.0.10", false))
 	if err := in.Change(t.Context(), nil, rules.Elements); err != nil {
 		t.Fatal(err)
 	}
@@ -163,49 +137,5 @@ table inet natted { chain source { type nat hook postrouting priority 100; oifna
 	}
 	if after := host.Run("nft", "list", "ruleset"); after != before {
 		t.Errorf("left behind:\n%s\nwant\n%s", after, before)
-	}
-}
-
-// TestCounters: what drops is counted under its ID, also across loads.
-func TestCounters(t *testing.T) {
-	r := newRig(t)
-	in := open(t, r.box)
-	p := connectionPolicy("10.64.1.1", "10.20.0.10", false)
-	p.Ports = []firewall.TunnelPort{{Tunnel: "a", Device: "sk-a", From: pool["ext0"][0]}}
-	load(t, in, p)
-	read := func() (packets map[string]uint64) {
-		packets = map[string]uint64{}
-		r.box.Do(func() {
-			all, err := in.loader.Counters(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			for name, c := range all {
-				packets[name] = c.Packets
-			}
-		})
-		return packets
-	}
-	udp := packet{source: pool["sk-a"][0], to: pool["dmz0"][0], protocol: firewall.UDP, sport: 1, dport: 9, arriveOn: "sk-a"}
-	spoof, port, short := udp, udp, udp
-	spoof.arriveOn = "lan0"
-	port.source, port.to, port.dport, port.arriveOn = pool["ext0"][1], p.Devices[0].LocalIP, 51820, "ext0"
-	short.source, short.to, short.dport, short.arriveOn, short.short = pool["ext0"][0], p.Devices[0].LocalIP, 51820, "ext0", true
-	for range 3 {
-		for name, k := range map[string]packet{"forward.no_flow": udp, "prerouting.spoofed": spoof, "input.no_peer": port, "input.no_message": short} {
-			before := read()
-			r.send(k)
-			r.arrived()
-			if after := read(); after[name] <= before[name] {
-				t.Errorf("%s stays %d", name, after[name])
-			}
-		}
-		before := read()
-		load(t, in, p)
-		for name, n := range read() {
-			if n < before[name] {
-				t.Errorf("%s falls from %d to %d by a load", name, before[name], n)
-			}
-		}
 	}
 }

@@ -26,6 +26,9 @@ const (
 // Base is everything that is not one tunnel's.
 func (r *Resolver) Base() (Base, error) {
 	b := Base{Devices: map[string]Device{}, Repair: cmp.Or(r.site.Drift, "repair") == "repair", Engine: cmp.Or(r.site.Engine, "auto"), Lab: r.site.Lab}
+	if e := r.site.Firewall.Engine; e != "auto" {
+		b.Filter = firewall.Engine(e)
+	}
 	var err error
 	for name, p := range r.peers {
 		if err := r.devices(b.Devices, name, p); err != nil {

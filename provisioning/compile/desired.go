@@ -27,6 +27,7 @@ type Base struct {
 	DNS        []netip.Addr
 	Repair     bool   // drift is repaired, else reported
 	Engine     string // auto, kernel, userspace
+	Filter     firewall.Engine
 	Lab        bool
 }
 

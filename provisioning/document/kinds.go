@@ -50,8 +50,14 @@ type Site struct {
 	Interfaces []Interface `yaml:"interfaces" doc:"the host interfaces, each in exactly one zone"`
 	Management Management  `yaml:"management,omitempty" doc:"who may reach the appliance itself; changed only within a confirm window"`
 	Engine     string      `yaml:"engine,omitempty" doc:"auto (kernel where it can, else userspace), kernel or userspace" default:"auto"`
+	Firewall   Firewall    `yaml:"firewall,omitempty" doc:"what holds the packet filter's rules"`
 	Drift      string      `yaml:"drift,omitempty" doc:"what to do when the host differs from the revision: repair or report" default:"repair"`
 	DNS        []string    `yaml:"dns,omitempty" doc:"resolvers that the appliance may ask, for endpoints by name"`
+}
+
+// Firewall is how the packet filter is made real. What passes does not depend on it.
+type Firewall struct {
+	Engine string `yaml:"engine,omitempty" doc:"auto (nftables where the host can run it, else iptables), nftables or iptables (with ipset, for older kernels)" default:"auto"`
 }
 
 // Interface places a host interface in a zone. Shekara does not configure its addresses.

@@ -49,6 +49,7 @@ func siteCases() []broken {
 		{"management service", "tcp/22", "ssh", "unknown service", "ssh", ""},
 		{"dns", "[192.168.100.53]", "[dns.example.kz]", "not an address", "dns.example.kz", ""},
 		{"engine", "  dns:", "  engine: fast\n  dns:", "unknown value", "fast", ""},
+		{"firewall engine", "  dns:", "  firewall: {engine: pf}\n  dns:", "unknown value", "pf", ""},
 		{"drift", "  dns:", "  drift: ignore\n  dns:", "unknown value", "ignore", ""},
 	}
 }

@@ -17,6 +17,9 @@ func (c *checker) site(s *document.Site) {
 	if s.Engine != "" {
 		c.oneOf("spec.engine", s.Engine, "auto", "kernel", "userspace")
 	}
+	if s.Firewall.Engine != "" {
+		c.oneOf("spec.firewall.engine", s.Firewall.Engine, "auto", "nftables", "iptables")
+	}
 	if s.Drift != "" {
 		c.oneOf("spec.drift", s.Drift, "repair", "report")
 	}

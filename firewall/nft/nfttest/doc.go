@@ -1,7 +1,7 @@
-// Package nfttest holds a Loader without a kernel (Fake), and the contract that it and the real one keep.
+// Package nfttest holds a Loader without a kernel (Fake).
 //
-// Owns: Fake, Contract.
+// Owns: Fake.
 // Never: touches the host; is imported by a program.
-// Imports: firewall and its folder nft, testing.
-// Test: go test ./firewall/nft/... runs the contract on both.
+// Imports: firewall.
+// Test: go test ./firewall/nft/nfttest: it sits the same exam as the real one (firewalltest.LoaderContract).
 package nfttest

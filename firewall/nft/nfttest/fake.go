@@ -8,7 +8,6 @@ import (
 	"sync"
 
 	"shekara/firewall"
-	"shekara/firewall/nft"
 )
 
 // Fake is a Loader whose table is in memory. Like the kernel it changes all or nothing, knows its sets, and refuses to delete
@@ -48,7 +47,7 @@ func (f *Fake) Restart() { f.mu.Lock(); defer f.mu.Unlock(); f.loaded = nil }
 func (f *Fake) Table() (firewall.Ruleset, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return firewall.Ruleset{Base: f.table.Base, Elements: firewall.Union(f.table.Elements)}, f.present
+	return f.table.With(firewall.Union(f.table.Elements)), f.present
 }
 
 // Calls is how often Load and Change succeeded in changing something.
@@ -72,7 +71,7 @@ func (f *Fake) Load(ctx context.Context, r firewall.Ruleset) error {
 	if err != nil {
 		return fmt.Errorf("load ruleset: %w", err)
 	}
-	f.table = firewall.Ruleset{Base: r.Base, Elements: firewall.Union(r.Elements)}
+	f.table = r.With(firewall.Union(r.Elements))
 	f.present, f.tampered = true, false
 	f.loads++
 	f.know()
@@ -87,7 +86,8 @@ func (f *Fake) ready(ctx context.Context) error {
 }
 
 func (f *Fake) know() {
-	f.loaded = &firewall.Ruleset{Base: f.table.Base, Elements: firewall.Union(f.table.Elements)}
+	known := f.table.With(firewall.Union(f.table.Elements))
+	f.loaded = &known
 }
 
 // Change is nft.Loader.Change.
@@ -98,7 +98,7 @@ func (f *Fake) Change(ctx context.Context, add, remove firewall.Elements) error 
 		return fmt.Errorf("change ruleset: %w", err)
 	}
 	if f.loaded == nil {
-		return fmt.Errorf("change ruleset: %w", nft.ErrNotLoaded)
+		return fmt.Errorf("change ruleset: %w", firewall.ErrNotLoaded)
 	}
 	if err := add.Check(); err != nil {
 		return fmt.Errorf("change ruleset: %w", err)
@@ -116,7 +116,7 @@ func (f *Fake) Change(ctx context.Context, add, remove firewall.Elements) error 
 		return fmt.Errorf("change ruleset: table %s: %w", firewall.Table, fs.ErrNotExist)
 	}
 	next := changed(f.table.Elements, add, remove)
-	if _, err := (firewall.Ruleset{Base: f.table.Base, Elements: next}).Text(1); err != nil {
+	if _, err := f.table.With(next).Text(1); err != nil {
 		return fmt.Errorf("change ruleset: %w", err)
 	}
 	f.table.Elements, f.loaded.Elements = next, changed(f.loaded.Elements, add, remove)
@@ -137,21 +137,21 @@ func changed(have, add, remove firewall.Elements) firewall.Elements {
 }
 
 // Observe is nft.Loader.Observe.
-func (f *Fake) Observe(ctx context.Context) (nft.Observation, error) {
+func (f *Fake) Observe(ctx context.Context) (firewall.Observation, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.ready(ctx); err != nil {
-		return nft.Observation{}, fmt.Errorf("observe ruleset: %w", err)
+		return firewall.Observation{}, fmt.Errorf("observe ruleset: %w", err)
 	}
 	if f.loaded == nil {
-		return nft.Observation{}, fmt.Errorf("observe ruleset: %w", nft.ErrNotLoaded)
+		return firewall.Observation{}, fmt.Errorf("observe ruleset: %w", firewall.ErrNotLoaded)
 	}
 	if !f.tampered {
-		return nft.Observation{Present: true}, nil
+		return firewall.Observation{Present: true}, nil
 	}
 	drift := f.compare(*f.loaded)
 	f.tampered = len(drift) > 0
-	return nft.Observation{Present: f.present, Drift: drift, Looked: true}, nil
+	return firewall.Observation{Present: f.present, Drift: drift, Looked: true}, nil
 }
 
 // Matches is nft.Loader.Matches.
@@ -202,8 +202,8 @@ func (f *Fake) Remove(ctx context.Context) error {
 }
 
 // Counters is nft.Loader.Counters: no packet ever comes here.
-func (f *Fake) Counters(context.Context) (map[string]nft.Counter, error) {
-	return map[string]nft.Counter{}, nil
+func (f *Fake) Counters(context.Context) (map[string]firewall.Counter, error) {
+	return map[string]firewall.Counter{}, nil
 }
 
 // Foreign is nft.Loader.Foreign: there is nobody else.

@@ -3,12 +3,13 @@ package nfttest_test
 import (
 	"testing"
 
+	"shekara/firewall/firewalltest"
 	"shekara/firewall/nft/nfttest"
 )
 
 func TestFakeKeepsTheContract(t *testing.T) {
-	nfttest.Contract(t, func(*testing.T) nfttest.Host {
+	firewalltest.LoaderContract(t, func(*testing.T) firewalltest.Host {
 		f := &nfttest.Fake{}
-		return nfttest.Host{Loader: f, Restart: func() nfttest.Loader { f.Restart(); return f }, Tamper: f.Tamper, Vanish: f.Vanish}
+		return firewalltest.Host{Loader: f, Restart: func() firewalltest.Loader { f.Restart(); return f }, Tamper: f.Tamper, Vanish: f.Vanish, Counts: true}
 	})
 }

@@ -1,4 +1,4 @@
-package nft_test
+package firewalltest
 
 import (
 	"math/rand/v2"
@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"shekara/firewall"
-	"shekara/netctl/probe"
-	"shekara/netctl/probe/probetest"
 )
 
 func addresses(list string) (out []netip.Addr) {
@@ -131,12 +129,11 @@ func everyPacket(arriveOn string, source netip.Addr) (out []packet) {
 	return out
 }
 
-// TestMatrix sends every packet through random policies and compares what arrives with the reference, both ways: what should
+// matrix sends every packet through random policies and compares what arrives with the reference, both ways: what should
 // pass does (so that a silent rig cannot look like a strict filter), and what should not does not.
-func TestMatrix(t *testing.T) {
-	probetest.Need(t, probe.NFTables)
-	r := newRig(t)
-	loader := open(t, r.box)
+func (e Engine) matrix(t *testing.T) {
+	r := newRig(t, e)
+	loader := e.Open(t, r.box)
 	heard := listen(t, r)
 	rounds := 4
 	if testing.Short() {
@@ -187,7 +184,7 @@ func TestMatrix(t *testing.T) {
 						}
 					}
 					if t.Failed() {
-						t.Fatalf("first source with differences: %s on %s\n%s", source, arriveOn.link, r.box.Run("nft", "list", "counters"))
+						t.Fatalf("first source with differences: %s on %s\n%s", source, arriveOn.link, r.state())
 					}
 				}
 			}

@@ -1,4 +1,4 @@
-package nft_test
+package firewalltest
 
 import (
 	"context"
@@ -12,8 +12,6 @@ import (
 
 	"shekara/firewall"
 	"shekara/netctl/nflog"
-	"shekara/netctl/probe"
-	"shekara/netctl/probe/probetest"
 )
 
 // records listens to what the rig's box drops until the test ends.
@@ -64,12 +62,11 @@ func (r *rig) fence(heard <-chan nflog.Record) (before []nflog.Record) {
 	}
 }
 
-// TestDroppedIsRecorded: each packet that the kernel drops comes as one record, with the ID that Explain has for it, its links and what it
+// droppedIsRecorded: each packet that the kernel drops comes as one record, with the ID that Explain has for it, its links and what it
 // is; what passes is not recorded. The IDs are the same after a load.
-func TestDroppedIsRecorded(t *testing.T) {
-	probetest.Need(t, probe.NFTables)
-	r := newRig(t)
-	in := open(t, r.box)
+func (e Engine) droppedIsRecorded(t *testing.T) {
+	r := newRig(t, e)
+	in := e.Open(t, r.box)
 	p := connectionPolicy("10.64.1.1", "10.20.0.10", false)
 	p.Ports = []firewall.TunnelPort{{Tunnel: "a", Device: "sk-a", From: pool["ext0"][0]}}
 	load(t, in, p)
@@ -89,14 +86,14 @@ func TestDroppedIsRecorded(t *testing.T) {
 	}{{"", passes}, {"forward.no_flow", other}, {"forward.no_flow", echo}, {"forward.invalid", invalid}, {"prerouting.spoofed", spoofed}, {"input.no_peer", tunnel},
 		{"input.no_message", short}, {"input.no_flow", local}}
 	for _, added := range []string{"172.16.0.1", "172.16.0.2"} { // and other numbers of places
-		e, _ := explainer(t, p)
+		explains, _ := explainer(t, p)
 		var want []nflog.Record
 		for _, c := range cases {
 			explained := c.packet.explained()
 			if c.packet.flags == "SA" {
 				explained.Flags = 0x12
 			}
-			if x := explain(t, e, explained); x.ID != c.id || x.Pass != (c.id == "") {
+			if x := explain(t, explains, explained); x.ID != c.id || x.Pass != (c.id == "") {
 				t.Errorf("%+v: explained as %+v, want %q", c.packet, x, c.id)
 			}
 			r.send(c.packet)
@@ -123,13 +120,12 @@ func TestDroppedIsRecorded(t *testing.T) {
 	}
 }
 
-// TestFloodIsRecordedInPart: 50,000 dropped packets are all dropped and counted, the records of them are as few as the rule's rate allows, and
+// floodIsRecordedInPart: 50,000 dropped packets are all dropped and counted, the records of them are as few as the rule's rate allows, and
 // of the flow beside them nothing is lost.
-func TestFloodIsRecordedInPart(t *testing.T) {
-	probetest.Need(t, probe.NFTables)
+func (e Engine) floodIsRecordedInPart(t *testing.T) {
 	const flood, batch = 50_000, 500
-	r := newRig(t)
-	in := open(t, r.box)
+	r := newRig(t, e)
+	in := e.Open(t, r.box)
 	load(t, in, connectionPolicy("10.64.1.1", "10.20.0.10", false))
 	heard := records(t, r)
 	r.fence(heard)
@@ -177,7 +173,7 @@ func TestFloodIsRecordedInPart(t *testing.T) {
 		t.Errorf("%d of %d packets of the flow were lost, %d of the flood arrived", lost, sent, leaked)
 	}
 	r.box.Do(func() {
-		counted, err := in.loader.Counters(t.Context())
+		counted, err := in.loader.(counter).Counters(t.Context())
 		if err != nil || counted["forward.no_flow"].Packets < flood {
 			t.Errorf("%d packets are counted, %v", counted["forward.no_flow"].Packets, err)
 		}

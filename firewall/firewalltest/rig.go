@@ -1,4 +1,4 @@
-package nft_test
+package firewalltest
 
 import (
 	"bytes"
@@ -19,10 +19,11 @@ import (
 
 // rig is a box with six neighbours, one on each link, and packet sockets on all ends. The links sk-a and sk-b stand for tunnel devices.
 type rig struct {
-	t    testing.TB
-	box  *nstest.H
-	ends map[string]*end // by the box's link
-	next uint32          // packet ID
+	t      testing.TB
+	engine Engine
+	box    *nstest.H
+	ends   map[string]*end // by the box's link
+	next   uint32          // packet ID
 }
 
 // end is one link: the neighbour's packet socket, and one at the box's side to inject what no filter sees.
@@ -74,8 +75,8 @@ func rigPolicy() firewall.Policy {
 	}
 }
 
-func newRig(t testing.TB) *rig {
-	r := &rig{t: t, box: nstest.Host(t, "box"), ends: map[string]*end{}}
+func newRig(t testing.TB, e Engine) *rig {
+	r := &rig{t: t, engine: e, box: nstest.Host(t, "box"), ends: map[string]*end{}}
 	r.box.Forwarding()
 	for _, scope := range []string{"all", "default"} {
 		r.box.Sysctl("net.ipv4.conf."+scope+".rp_filter", "0") // what is dropped, our rules drop

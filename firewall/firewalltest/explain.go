@@ -1,4 +1,4 @@
-package nft_test
+package firewalltest
 
 import (
 	"math/rand/v2"
@@ -9,8 +9,6 @@ import (
 	"github.com/gopacket/gopacket"
 
 	"shekara/firewall"
-	"shekara/netctl/probe"
-	"shekara/netctl/probe/probetest"
 )
 
 // explainer reads the policy's ruleset for the rig's box.
@@ -238,42 +236,15 @@ func (c tally) enough(t *testing.T, each int) {
 	}
 }
 
-// TestExplainAgreesWithReference: what the explainer says of thousands of packets is what follows from the meaning of the policy.
-func TestExplainAgreesWithReference(t *testing.T) {
-	var count tally
-	for seed := range uint64(40) {
-		d := newDrawer(seed)
-		e, _ := explainer(t, d.policy)
-		for n := range 1500 {
-			k := d.draw(n)
-			want := allowed(d.policy, k) && !(k.short && tunnelPort(d.policy, k))
-			x := explain(t, e, k.explained())
-			if x.Pass != want {
-				t.Fatalf("seed %d: %+v: explained as %+v, want pass %v", seed, k, x, want)
-			}
-			if x.Pass == (x.Reason != "") {
-				t.Fatalf("seed %d: %+v: pass %v with reason %q", seed, k, x.Pass, x.Reason)
-			}
-			if want {
-				count.passed++
-			} else {
-				count.dropped++
-			}
-		}
-	}
-	count.enough(t, 15000)
-}
-
 func tunnelPort(p firewall.Policy, k packet) bool {
 	return k.protocol == firewall.UDP && slices.ContainsFunc(p.Devices, func(d firewall.Device) bool { return d.LocalIP == k.to && d.Port == k.dport })
 }
 
-// TestExplainAgreesWithKernel sends packets, and replies to them, through the rules that the kernel holds, and compares what arrives
+// explainAgreesWithKernel sends packets, and replies to them, through the rules that the kernel holds, and compares what arrives
 // with what the explainer says.
-func TestExplainAgreesWithKernel(t *testing.T) {
-	probetest.Need(t, probe.NFTables)
-	r := newRig(t)
-	loader := open(t, r.box)
+func (e Engine) explainAgreesWithKernel(t *testing.T) {
+	r := newRig(t, e)
+	loader := e.Open(t, r.box)
 	heard := listen(t, r)
 	rounds := uint64(40)
 	if testing.Short() {
@@ -283,7 +254,7 @@ func TestExplainAgreesWithKernel(t *testing.T) {
 	sport := uint16(1024)
 	for seed := range rounds {
 		d := newDrawer(seed)
-		e, rules := explainer(t, d.policy)
+		x, rules := explainer(t, d.policy)
 		if err := loader.Load(t.Context(), rules); err != nil {
 			t.Fatal(err)
 		}
@@ -297,7 +268,7 @@ func TestExplainAgreesWithKernel(t *testing.T) {
 				sent[n].sport = sport
 				sent[n].id = r.send(sent[n])
 			}
-			connections := count.compare(t, seed, e, sent, r.arrived(), heard())
+			connections := count.compare(t, seed, x, sent, r.arrived(), heard())
 			if seed%2 == 1 { // a removal begins a new generation: replies are judged by the flows, not by what verify remembers
 				element := firewall.Elements{"tunnel_any4": {"203.0.113.9 . 9"}}
 				for _, step := range []struct{ add, remove firewall.Elements }{{add: element}, {remove: element}} {
@@ -310,7 +281,7 @@ func TestExplainAgreesWithKernel(t *testing.T) {
 					connections[id] = c
 				}
 			}
-			count.compareReplies(t, seed, e, r, sent, connections)
+			count.compareReplies(t, seed, x, r, sent, connections)
 		}
 		r.box.Run("conntrack", "-F")
 	}

@@ -1,4 +1,4 @@
-package nft_test
+package firewalltest
 
 import (
 	"flag"
@@ -10,9 +10,6 @@ import (
 	"testing"
 
 	"shekara/firewall"
-	"shekara/firewall/proof"
-	"shekara/netctl/probe"
-	"shekara/netctl/probe/probetest"
 	testbed "shekara/testbed/packet"
 )
 
@@ -25,7 +22,7 @@ const packetsEach = 60
 var neverHit = map[string]string{
 	`input: iifname … accept `:                                                                                     "2026-11-25: the box does not speak to itself here",
 	`output: oifname … accept `:                                                                                    "2026-11-25: the same",
-	`output: meta mark vmap {…} "outer packets"`:                                                                   "2026-11-25: nothing seals packets on the rig; TestOuterSource marks them",
+	`output: meta mark vmap {…} "outer packets"`:                                                                   "2026-11-25: nothing seals packets on the rig; outerSource marks them",
 	`outer_…: goto output.wrong_source `:                                                                           "2026-11-25: the same",
 	`outer_…: ip saddr {…} accept `:                                                                                "2026-11-25: the same",
 	`outer_…: ip6 saddr {…} accept `:                                                                               "2026-11-25: the same",
@@ -38,40 +35,39 @@ var neverHit = map[string]string{
 	`source_zone_…: ip6 saddr ## return "neighbour discovery"`:                                                     "2026-11-25: the same",
 	`source_zone_…: ip saddr #.#.#.# udp sport # udp dport # return "DHCP"`:                                        "2026-11-25: nobody asks for an address on the rig",
 	`management: meta l4proto # th dport # accept "management tcp/#"`:                                              "2026-11-25: what listens on the box listens for UDP; scenario contours asks TCP",
-	`input: ct state invalid goto input.invalid `:                                                                  "2026-11-25: TCP does not go to the box here; TestBoxAndTunnels",
+	`input: ct state invalid goto input.invalid `:                                                                  "2026-11-25: TCP does not go to the box here; boxAndTunnels",
 	`into_tunnel: ct state invalid goto output.invalid `:                                                           "2026-11-25: the box sends UDP and echoes alone",
 	`into_tunnel: goto output.no_flow `:                                                                            "2026-11-25: the same",
-	`input: icmp type {…} ct state related accept "path MTU"`:                                                      "2026-11-25: errors about what the box sent itself: TestPathMTU",
+	`input: icmp type {…} ct state related accept "path MTU"`:                                                      "2026-11-25: errors about what the box sent itself: pathMTU",
 	`input: icmpv6 type {…} ct state related accept "path MTU"`:                                                    "2026-11-25: the same",
 	`into_tunnel: icmp type {…} ct state related accept "path MTU"`:                                                "2026-11-25: the same",
 	`into_tunnel: icmpv6 type {…} ct state related accept "path MTU"`:                                              "2026-11-25: the same",
-	`input: ct state new,established ct direction reply goto answer_input `:                                        "2026-11-25: no removal comes between the box's own question and its answer; TestConnectionIsBound",
+	`input: ct state new,established ct direction reply goto answer_input `:                                        "2026-11-25: no removal comes between the box's own question and its answer; connectionIsBound",
 	`answer_input: jump from_address `:                                                                             "2026-11-25: the same",
 	`answer_input: jump to_iif `:                                                                                   "2026-11-25: the same",
 	`answer_input: jump flows_answer `:                                                                             "2026-11-25: the same",
 	`answer_input: goto input.no_flow `:                                                                            "2026-11-25: the same",
-	`answer_forward: goto forward.no_flow `:                                                                        "2026-11-25: no flow goes away between question and answer; TestConnectionIsBound",
-	`into_tunnel: ct state established,related ct direction original ct mark & # . oifname @to_place jump verify `: "2026-11-25: one packet of a direction is sent; TestConnectionIsBound",
+	`answer_forward: goto forward.no_flow `:                                                                        "2026-11-25: no flow goes away between question and answer; connectionIsBound",
+	`into_tunnel: ct state established,related ct direction original ct mark & # . oifname @to_place jump verify `: "2026-11-25: one packet of a direction is sent; connectionIsBound",
 	`forward: ct state established,related ct direction original ct mark & # . iifname @from_place ct mark & # . oifname @to_place jump verify `: "2026-11-25: the same",
 	`input.invalid: counter name input.invalid drop `:               "2026-11-25: what leads here is excepted above",
 	`output.invalid: counter name output.invalid drop `:             "2026-11-25: the same",
 	`output.loop: counter name output.loop drop `:                   "2026-11-25: the same",
 	`output.wrong_source: counter name output.wrong_source drop `:   "2026-11-25: the same",
-	`forward: goto forward.no_flow `:                                "2026-11-25: an error about a connection that was not judged; TestErrorsDoNotRevive",
+	`forward: goto forward.no_flow `:                                "2026-11-25: an error about a connection that was not judged; errorsDoNotRevive",
 	`postrouting.unhidden: counter name postrouting.unhidden drop `: "2026-11-25: these documents hide and map nothing; TestTranslation, and scenario hiding",
 }
 
 // coverFrom is how many sets of documents it takes until chance has met every rule that can be met.
 const coverFrom = 100
 
-// TestDocumentsAgree draws documents, compiles them as the daemon does, loads them, and sends packets: a third that they allow, a third one
+// documentsAgree draws documents, compiles them as the daemon does, loads them, and sends packets: a third that they allow, a third one
 // field away from these, a third at random; answers to what passes and to what does not, ICMP errors, fragments. The oracle, which reads the
 // documents, Explain, which reads the rules, and the kernel must agree on each; the proof says it of all others.
 // Over the whole run each rule must have been hit.
-func TestDocumentsAgree(t *testing.T) {
-	probetest.Need(t, probe.NFTables)
-	r := newRig(t)
-	loader := open(t, r.box)
+func (engine Engine) documentsAgree(t *testing.T) {
+	r := newRig(t, engine)
+	loader := engine.Open(t, r.box)
 	heard := listen(t, r)
 	rounds := *documents
 	if testing.Short() {
@@ -92,8 +88,10 @@ func TestDocumentsAgree(t *testing.T) {
 			t.Fatalf("seed %d: %v\n%s", seed, err, p.text)
 		}
 		note(t, ruleset, rules)
-		if result := proved(t, r.box, p.policy); result.Verdict != proof.Proved {
-			t.Fatalf("seed %d: %s %v %v\n%s", seed, result.Verdict, result.Reasons, result.Violations, p.text)
+		if engine.Prove != nil {
+			if err := engine.Prove(r.box, p.policy); err != nil {
+				t.Fatalf("seed %d: %v\n%s", seed, err, p.text)
+			}
 		}
 		d := newDrawer(seed)
 		d.policy = p.policy

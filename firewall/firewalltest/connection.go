@@ -1,4 +1,4 @@
-package nft_test
+package firewalltest
 
 import (
 	"net/netip"
@@ -9,7 +9,6 @@ import (
 	"github.com/gopacket/gopacket/layers"
 
 	"shekara/firewall"
-	"shekara/firewall/nft"
 	"shekara/netctl/nstest"
 	"shekara/netctl/probe"
 	"shekara/netctl/probe/probetest"
@@ -48,12 +47,12 @@ func (r *rig) expect(what string, k packet, where string) {
 	id := r.send(k)
 	for link, seen := range r.arrived() {
 		if _, there := seen[id]; there != (link == where) {
-			r.t.Errorf("%s: at %s: %v, expected at %q\n%s", what, link, there, where, r.box.Run("nft", "list", "counters"))
+			r.t.Errorf("%s: at %s: %v, expected at %q\n%s", what, link, there, where, r.state())
 		}
 	}
 }
 
-func load(t *testing.T, in inside, p firewall.Policy) firewall.Ruleset {
+func load(t testing.TB, in Inside, p firewall.Policy) firewall.Ruleset {
 	t.Helper()
 	rules, err := firewall.Compile(p)
 	if err != nil {
@@ -65,14 +64,13 @@ func load(t *testing.T, in inside, p firewall.Policy) firewall.Ruleset {
 	return rules
 }
 
-// TestConnectionIsBound: an answer passes between the two places of its connection and nowhere else, and what is revoked ends
+// connectionIsBound: an answer passes between the two places of its connection and nowhere else, and what is revoked ends
 // at once, while what stays allowed does not notice.
-func TestConnectionIsBound(t *testing.T) {
-	probetest.Need(t, probe.NFTables)
+func (e Engine) connectionIsBound(t *testing.T) {
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
-			r := newRig(t)
-			in := open(t, r.box)
+			r := newRig(t, e)
+			in := e.Open(t, r.box)
 			rules := load(t, in, connectionPolicy(f.far, f.near, false))
 			more, err := firewall.Compile(connectionPolicy(f.far, f.near, true))
 			if err != nil {
@@ -140,12 +138,11 @@ func TestConnectionIsBound(t *testing.T) {
 	}
 }
 
-// TestPathMTU: a router's word that a packet was too big comes back through the filter to who sent it, if that packet passed;
+// pathMTU: a router's word that a packet was too big comes back through the filter to who sent it, if that packet passed;
 // one about a packet that never passed does not.
-func TestPathMTU(t *testing.T) {
-	probetest.Need(t, probe.NFTables)
-	r := newRig(t)
-	in := open(t, r.box)
+func (e Engine) pathMTU(t *testing.T) {
+	r := newRig(t, e)
+	in := e.Open(t, r.box)
 	for _, f := range families {
 		load(t, in, connectionPolicy(f.far, f.near, false))
 		far, near := netip.MustParseAddr(f.far), netip.MustParseAddr(f.near)
@@ -162,17 +159,16 @@ func TestPathMTU(t *testing.T) {
 			}
 			transmit(t, end.socket, end.index, tooBig(t, router, k.bytes(t, end.boxMAC, end.mac), end))
 			if _, there := r.arrived()["sk-a"][k.id|quoted]; there != passes {
-				t.Errorf("%s: error about a packet that passed (%v) arrives %v\n%s", f.name, passes, there, r.box.Run("nft", "list", "counters"))
+				t.Errorf("%s: error about a packet that passed (%v) arrives %v\n%s", f.name, passes, there, r.state())
 			}
 		}
 	}
 }
 
-// TestClampsMSS: what a SYN offers is lowered to the device's MTU, in both directions, and never raised.
-func TestClampsMSS(t *testing.T) {
-	probetest.Need(t, probe.NFTables)
-	r := newRig(t)
-	in := open(t, r.box)
+// clampsMSS: what a SYN offers is lowered to the device's MTU, in both directions, and never raised.
+func (e Engine) clampsMSS(t *testing.T) {
+	r := newRig(t, e)
+	in := e.Open(t, r.box)
 	for i, f := range families {
 		load(t, in, connectionPolicy(f.far, f.near, false))
 		far, near := netip.MustParseAddr(f.far), netip.MustParseAddr(f.near)
@@ -197,13 +193,13 @@ func TestClampsMSS(t *testing.T) {
 	}
 }
 
-// TestOuterSource: a packet with a device's mark leaves from the device's address, in its family, and never into a tunnel.
-func TestOuterSource(t *testing.T) {
-	probetest.Need(t, probe.NFTables, probe.Tool("socat"))
-	r := newRig(t)
-	in := open(t, r.box)
+// outerSource: a packet with a device's mark leaves from the device's address, in its family, and never into a tunnel.
+func (e Engine) outerSource(t *testing.T) {
+	probetest.Need(t, probe.Tool("socat"))
+	r := newRig(t, e)
+	in := e.Open(t, r.box)
 	load(t, in, rigPolicy())
-	e, _ := explainer(t, rigPolicy())
+	x, _ := explainer(t, rigPolicy())
 	r.box.Run("ip", "addr", "add", "203.0.113.5/32", "dev", "ext0")
 	const mark = "1397424129" // 0x534b0001 is of sk-a: IPv4, 203.0.113.1. 1:36 is SOL_SOCKET, SO_MARK
 	for _, c := range []struct {
@@ -224,26 +220,25 @@ func TestOuterSource(t *testing.T) {
 		// Refused by the filter: socat ends with "operation not permitted", which is not the test's matter.
 		out, _ := r.box.TryInput(payload, "socat", "-u", "STDIN", c.to+",bind="+c.bind+","+c.option)
 		if _, there := r.arrived()[c.link][id]; there != c.arrives {
-			t.Errorf("%s: arrives %v, want %v\n%s%s", c.what, there, c.arrives, out, r.box.Run("nft", "list", "counters"))
+			t.Errorf("%s: arrives %v, want %v\n%s%s", c.what, there, c.arrives, out, r.state())
 		}
 		from, to := netip.MustParseAddrPort(c.bind), netip.MustParseAddrPort(c.to[strings.Index(c.to, ":")+1:])
 		sent := firewall.Packet{To: c.link, Source: from.Addr(), Destination: to.Addr(), Protocol: firewall.UDP, SourcePort: from.Port(), DestinationPort: to.Port()}
 		if strings.HasSuffix(c.option, mark) {
 			sent.Mark = 0x534b0001
 		}
-		if x := explain(t, e, sent); x.Pass != c.arrives {
-			t.Errorf("%s: explained as %+v, want %v", c.what, x, c.arrives)
+		if found := explain(t, x, sent); found.Pass != c.arrives {
+			t.Errorf("%s: explained as %+v, want %v", c.what, found, c.arrives)
 		}
 	}
 }
 
-// TestBoxAndTunnels: probes both ways, flows from and to the box's own address, and no more than those.
-func TestBoxAndTunnels(t *testing.T) {
-	probetest.Need(t, probe.NFTables)
+// boxAndTunnels: probes both ways, flows from and to the box's own address, and no more than those.
+func (e Engine) boxAndTunnels(t *testing.T) {
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
-			r := newRig(t)
-			in := open(t, r.box)
+			r := newRig(t, e)
+			in := e.Open(t, r.box)
 			far := r.ends["sk-a"].host
 			ours, theirs := netip.MustParseAddr(f.box), netip.MustParseAddr(f.far)
 			length := map[bool]string{true: "/32", false: "/128"}[ours.Is4()]
@@ -258,7 +253,7 @@ func TestBoxAndTunnels(t *testing.T) {
 			ping := func(h *nstest.H, from, to string, works bool) {
 				t.Helper()
 				if out, err := h.Try("ping", "-c1", "-W1", "-I", from, to); (err == nil) != works {
-					t.Errorf("ping on %s from %s to %s: %v, want %v\n%s%s", h.Name, from, to, err, works, out, r.box.Run("nft", "list", "counters"))
+					t.Errorf("ping on %s from %s to %s: %v, want %v\n%s%s", h.Name, from, to, err, works, out, r.state())
 				}
 			}
 			ping(r.box, f.box, f.far, false)
@@ -309,31 +304,24 @@ func TestBoxAndTunnels(t *testing.T) {
 	}
 }
 
-// TestUnderTraffic: while the ruleset is replaced 200 times, or looked at by as many new daemons, no packet of an established flow
-// is lost, and none passes that no version allows.
-func TestUnderTraffic(t *testing.T) {
-	probetest.Need(t, probe.NFTables)
-	times := 200
-	if testing.Short() {
-		times = 20
-	}
+// replacedUnderTraffic: while the ruleset is replaced 200 times no packet of an established flow is lost, and none passes that no version allows.
+func (e Engine) replacedUnderTraffic(t *testing.T) {
 	for _, f := range families {
-		t.Run(f.name+"/replaced", func(t *testing.T) {
-			underTraffic(t, f, times, func(in inside, i int) error {
-				rules, err := firewall.Compile(connectionPolicy(f.far, f.near, i%2 == 0))
-				if err != nil {
-					return err
-				}
-				return in.Load(t.Context(), rules)
+		t.Run(f.name, func(t *testing.T) {
+			e.underTraffic(t, f, e.times(200), func(in Inside, i int) error {
+				return in.Load(t.Context(), compiled(t, connectionPolicy(f.far, f.near, i%2 == 0)))
 			})
 		})
-		t.Run(f.name+"/adopted", func(t *testing.T) {
-			rules, err := firewall.Compile(connectionPolicy(f.far, f.near, false))
-			if err != nil {
-				t.Fatal(err)
-			}
-			underTraffic(t, f, times/4, func(in inside, _ int) (err error) {
-				in.host.Do(func() { in.loader, err = nft.New(t.Context()) })
+	}
+}
+
+// adoptedUnderTraffic: the same while as many new daemons look at what is loaded.
+func (e Engine) adoptedUnderTraffic(t *testing.T) {
+	for _, f := range families {
+		t.Run(f.name, func(t *testing.T) {
+			rules := compiled(t, connectionPolicy(f.far, f.near, false))
+			e.underTraffic(t, f, e.times(50), func(in Inside, _ int) (err error) {
+				in.host.Do(func() { in.loader, err = e.New(t.Context()) })
 				if err != nil {
 					return err
 				}
@@ -347,11 +335,41 @@ func TestUnderTraffic(t *testing.T) {
 	}
 }
 
+// changedUnderTraffic: the same while flows of the same source, and of another, come and go.
+func (e Engine) changedUnderTraffic(t *testing.T) {
+	for _, f := range families {
+		t.Run(f.name, func(t *testing.T) {
+			p := connectionPolicy(f.far, f.near, false)
+			few := compiled(t, p)
+			p = connectionPolicy(f.far, f.near, true)
+			p.Flows = append(p.Flows, firewall.Flow{Name: "another", From: p.Flows[0].From, To: p.Flows[0].To, Services: p.Flows[0].Services,
+				Sources: []netip.Prefix{single(netip.MustParseAddr(f.far).Next().String())}, Destinations: p.Flows[0].Destinations})
+			more, _ := few.Elements.Diff(compiled(t, p).Elements)
+			e.underTraffic(t, f, e.times(200), func(in Inside, i int) error {
+				if i%2 == 0 {
+					return in.Change(t.Context(), more, nil)
+				}
+				return in.Change(t.Context(), nil, more)
+			})
+		})
+	}
+}
+
+func (e Engine) times(n int) int {
+	if testing.Short() {
+		n /= 10
+	}
+	if e.Slow {
+		n /= 5
+	}
+	return max(n, 1)
+}
+
 // underTraffic does something to the filter as many times, while packets of an established flow and forbidden ones are sent.
-func underTraffic(t *testing.T, f family, times int, act func(inside, int) error) {
+func (e Engine) underTraffic(t *testing.T, f family, times int, act func(Inside, int) error) {
 	t.Helper()
-	r := newRig(t)
-	in := open(t, r.box)
+	r := newRig(t, e)
+	in := e.Open(t, r.box)
 	load(t, in, connectionPolicy(f.far, f.near, false))
 	far, near := netip.MustParseAddr(f.far), netip.MustParseAddr(f.near)
 	good := packet{source: far, to: near, protocol: firewall.UDP, sport: 40000, dport: 443, arriveOn: "sk-a"}
@@ -405,14 +423,13 @@ func underTraffic(t *testing.T, f family, times int, act func(inside, int) error
 	}
 }
 
-// TestErrorsDoNotRevive: an ICMP error about a connection that was revoked does not let the connection live again, even where ICMP between
+// errorsDoNotRevive: an ICMP error about a connection that was revoked does not let the connection live again, even where ICMP between
 // the same two hosts is allowed. Firewall/proof found that it did.
-func TestErrorsDoNotRevive(t *testing.T) {
-	probetest.Need(t, probe.NFTables)
+func (e Engine) errorsDoNotRevive(t *testing.T) {
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
-			r := newRig(t)
-			in := open(t, r.box)
+			r := newRig(t, e)
+			in := e.Open(t, r.box)
 			p := connectionPolicy(f.far, f.near, false)
 			ping := p.Flows[0]
 			ping.Name, ping.Services = "ping", []firewall.Service{{Protocol: firewall.ICMP}}

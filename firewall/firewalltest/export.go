@@ -1,0 +1,44 @@
+package firewalltest
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"shekara/firewall"
+	"shekara/netctl/nstest"
+)
+
+// Rig is a box with six neighbours, for tests of one engine.
+type Rig struct{ *rig }
+
+// NewRig makes one for an engine.
+func NewRig(t testing.TB, e Engine) Rig { return Rig{newRig(t, e)} }
+
+// Box is the host that filters.
+func (r Rig) Box() *nstest.H { return r.box }
+
+// Arrives sends a packet that is forwarded, the first of a connection, and says whether it arrives where it should.
+func (r Rig) Arrives(p firewall.Packet) bool {
+	r.t.Helper()
+	r.box.Run("conntrack", "-F")
+	id := r.send(packet{source: p.Source, to: p.Destination, protocol: p.Protocol, sport: p.SourcePort, dport: p.DestinationPort, arriveOn: p.From})
+	_, there := r.arrived()[p.To][id]
+	return there
+}
+
+// RigPolicy is that of the rig's box, without flows.
+func RigPolicy() firewall.Policy { return rigPolicy() }
+
+// SomePolicy adds random flows, ports and probes to the rig's policy; equal seeds give equal ones.
+func SomePolicy(seed uint64) firewall.Policy { return somePolicy(rand.New(rand.NewPCG(seed, 2))) }
+
+// ConnectionPolicy lets far, behind sk-a, reach port 443 of near in the screened subnet, and, if extra, also port 80.
+func ConnectionPolicy(far, near string, extra bool) firewall.Policy {
+	return connectionPolicy(far, near, extra)
+}
+
+// Load compiles and loads a policy.
+func Load(t testing.TB, in Inside, p firewall.Policy) firewall.Ruleset {
+	t.Helper()
+	return load(t, in, p)
+}

@@ -1,0 +1,80 @@
+package iptables_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"shekara/firewall/firewalltest"
+	"shekara/firewall/iptables"
+	door "shekara/netctl/iptables"
+	"shekara/netctl/nstest"
+	"shekara/netctl/probe"
+)
+
+// variants are those of the programs, each through another interface of the kernel. In haste one must do.
+func variants() []door.Variant {
+	if testing.Short() {
+		return []door.Variant{door.NFT}
+	}
+	return []door.Variant{door.NFT, door.Legacy}
+}
+
+func engine(v door.Variant) firewalltest.Engine {
+	return firewalltest.Engine{
+		Needs: []probe.Feature{probe.Tool("iptables-" + string(v)), probe.Tool("ip6tables-" + string(v)), probe.Tool("ipset")},
+		New:   func(ctx context.Context) (firewalltest.Loader, error) { return iptables.New(ctx, v) },
+		Slow:  true,
+		List:  []string{"iptables-" + string(v) + "-save", "-c", "-t", "mangle"},
+	}
+}
+
+func TestContract(t *testing.T) {
+	for _, v := range variants() {
+		t.Run(string(v), func(t *testing.T) { firewalltest.Contract(t, engine(v)) })
+	}
+}
+
+func TestLoaderContract(t *testing.T) {
+	for _, v := range variants() {
+		t.Run(string(v), func(t *testing.T) {
+			firewalltest.LoaderContract(t, func(t *testing.T) firewalltest.Host {
+				host := nstest.Host(t, "box")
+				return firewalltest.Host{
+					Loader:  engine(v).Open(t, host),
+					Restart: func() firewalltest.Loader { return engine(v).Open(t, host) },
+					Tamper:  func(set, element string) { host.Run("ipset", "-exist", "add", nameOf(host, set), entryOf(element)) },
+					Says:    func(set, element string) []string { return []string{nameOf(host, set), entryOf(element)} },
+					Vanish: func() {
+						for _, program := range []string{"iptables-", "ip6tables-"} {
+							for _, table := range []string{"raw", "mangle"} {
+								host.Run(program+string(v), "-t", table, "-F")
+								host.Run(program+string(v), "-t", table, "-X")
+							}
+						}
+						// The kernel frees rules that are gone a little later, and until then holds their sets.
+						for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+							if out, err := host.Try("ipset", "destroy"); err == nil {
+								return
+							} else if time.Now().After(deadline) {
+								t.Fatalf("destroy sets: %v\n%s", err, out)
+							}
+						}
+					},
+				}
+			})
+		})
+	}
+}
+
+// nameOf is the set that holds what Elements calls set.
+func nameOf(host *nstest.H, set string) string {
+	names := strings.Fields(host.Run("ipset", "list", "-n"))
+	suffix := map[string]string{"tunnel_any4": "4-any"}[set]
+	i := slices.IndexFunc(names, func(name string) bool { return strings.HasSuffix(name, suffix) })
+	return names[i]
+}
+
+func entryOf(element string) string { return strings.Replace(element, " . ", ",udp:", 1) }

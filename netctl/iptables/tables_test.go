@@ -1,0 +1,87 @@
+package iptables_test
+
+import (
+	"errors"
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+
+	"shekara/netctl/iptables"
+	"shekara/netctl/nstest"
+	"shekara/netctl/probe"
+	"shekara/netctl/probe/probetest"
+)
+
+// TestTables: chains come in one transaction or not at all, and single rules are put in, replaced and taken away.
+func TestTables(t *testing.T) {
+	probetest.Need(t, probe.Tool("iptables-nft"), probe.Tool("iptables-legacy"), probe.Tool("ipset"))
+	for _, v := range []iptables.Variant{iptables.Default, iptables.NFT, iptables.Legacy} {
+		for _, v6 := range []bool{false, true} {
+			nstest.Host(t, "box").Do(func() {
+				tables, err := iptables.Open(v, v6)
+				if err != nil {
+					t.Fatal(err)
+				}
+				must := func(err error) {
+					t.Helper()
+					if err != nil {
+						t.Fatalf("%q IPv6 %v: %v", v, v6, err)
+					}
+				}
+				rules := func() []string {
+					out, err := tables.Save(t.Context(), "mangle")
+					must(err)
+					var rules []string
+					for line := range strings.Lines(string(out)) {
+						if _, rule, is := strings.Cut(line, "] -A "); is {
+							rules = append(rules, strings.TrimSpace(rule))
+						}
+					}
+					return rules
+				}
+				must(tables.Restore(t.Context(), "*mangle\n:A - [0:0]\n:B - [0:0]\n-A A -j DROP\nCOMMIT\n"))
+				must(tables.Insert("mangle", "FORWARD", "-j", "A"))
+				must(tables.Replace("mangle", "FORWARD", 1, "-j", "B"))
+				if got, want := rules(), []string{"FORWARD -j B", "A -j DROP"}; !slices.Equal(got, want) {
+					t.Errorf("%q IPv6 %v: rules %q, want %q", v, v6, got, want)
+				}
+				if err := tables.Restore(t.Context(), "*mangle\n-A A -j ACCEPT\n-A C -j DROP\nCOMMIT\n"); err == nil || !strings.Contains(err.Error(), "tables") {
+					t.Errorf("%q IPv6 %v: a chain that is not there: %v", v, v6, err)
+				}
+				must(tables.Delete("mangle", "FORWARD", "-j", "B"))
+				if got, want := rules(), []string{"A -j DROP"}; !slices.Equal(got, want) {
+					t.Errorf("%q IPv6 %v: rules %q, want %q", v, v6, got, want)
+				}
+				if err := tables.Delete("mangle", "FORWARD", "-j", "B"); err == nil {
+					t.Errorf("%q IPv6 %v: a rule that is not there is deleted", v, v6)
+				}
+			})
+		}
+	}
+	if _, err := iptables.Open("nonsense", false); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "iptables-nonsense") {
+		t.Errorf("a program that is not there: %v", err)
+	}
+}
+
+func TestSets(t *testing.T) {
+	probetest.Need(t, probe.Tool("ipset"))
+	nstest.Host(t, "box").Do(func() {
+		if names, err := iptables.SetNames(t.Context()); err != nil || len(names) > 0 {
+			t.Errorf("sets before: %q, %v", names, err)
+		}
+		if err := iptables.RestoreSets(t.Context(), "create a hash:ip\nadd a 192.0.2.1\n"); err != nil {
+			t.Fatal(err)
+		}
+		out, err := iptables.SaveSets(t.Context())
+		if err != nil || !strings.Contains(string(out), "add a 192.0.2.1\n") {
+			t.Errorf("saved %q, %v", out, err)
+		}
+		if names, err := iptables.SetNames(t.Context()); err != nil || !slices.Equal(names, []string{"a"}) {
+			t.Errorf("names %q, %v", names, err)
+		}
+		if err := iptables.RestoreSets(t.Context(), "add b 192.0.2.1\n"); err == nil || !strings.Contains(err.Error(), "does not exist") {
+			t.Errorf("a set that is not there: %v", err)
+		}
+	})
+}
