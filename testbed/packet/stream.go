@@ -56,7 +56,9 @@ type Running struct {
 	mu       sync.Mutex // guards below
 	began    time.Time
 	account  Account
-	seen     []uint64 // a bit for each number that came back
+	seen     []uint64    // a bit for each number that came back
+	first    int         // the lowest number that may be on the way
+	sentAt   []time.Time // of the last numbers, a ring as long as the window
 	highest  int
 	last     time.Time // newest answer, or the start
 	complete chan struct{}
@@ -69,7 +71,7 @@ func (s Stream) Start() (*Running, error) {
 		return nil, fmt.Errorf("stream: rate is %d packets a second, 1 to 200000 is wanted", s.Rate)
 	}
 	s.Size = max(s.Size, 16)
-	r := &Running{stream: s, highest: -1, complete: make(chan struct{}, 1)}
+	r := &Running{stream: s, highest: -1, sentAt: make([]time.Time, max(leastWindow, s.Rate/20)), complete: make(chan struct{}, 1)}
 	if err := r.open(); err != nil {
 		r.close()
 		return nil, fmt.Errorf("stream from %s to %s: %w", s.Source, s.Destination, err)
@@ -152,19 +154,28 @@ func (r *Running) answer() {
 	}
 }
 
-// send keeps the rate over any pause: what fell due is sent at the next millisecond.
+const (
+	leastWindow = 64          // packets that may be on the way at once, whatever the rate
+	lostAfter   = time.Second // what has not come back by then is on the way no more; it counts if it comes back still
+)
+
+// send keeps the rate over a pause: what fell due is sent at the next millisecond, but no more than the window. A busy machine so makes the
+// stream slower instead of overrunning a queue on the way, which the account would blame the path for.
 func (r *Running) send(ctx context.Context) {
 	tick := time.NewTicker(max(time.Millisecond, time.Second/time.Duration(r.stream.Rate)))
 	defer tick.Stop()
 	payload := make([]byte, r.stream.Size)
+	skipped := 0 // fell due while the window was full
 	for number := 0; ; {
-		due := int(time.Since(r.began).Seconds()*float64(r.stream.Rate)) + 1
-		for ; number < due; number++ {
+		due := int(time.Since(r.began).Seconds()*float64(r.stream.Rate)) + 1 - skipped
+		for number < due {
+			if !r.admit(number) {
+				skipped += due - number
+				break
+			}
 			binary.BigEndian.PutUint64(payload[8:], uint64(number))
-			r.mu.Lock()
-			r.account.Sent++
-			r.mu.Unlock()
 			_, _ = r.conn.WriteTo(r.frame(payload, uint16(number)), r.to) // refused is lost
+			number++
 		}
 		select {
 		case <-ctx.Done():
@@ -172,6 +183,26 @@ func (r *Running) send(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// admit counts a packet as sent if the window has room for it.
+func (r *Running) admit(number int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	for r.first < number && (r.cameBack(r.first) || now.Sub(r.sentAt[r.first%len(r.sentAt)]) > lostAfter) {
+		r.first++
+	}
+	if number-r.first >= len(r.sentAt) && now.Sub(r.last) < lostAfter { // where nothing comes back, nothing is on the way
+		return false
+	}
+	r.sentAt[number%len(r.sentAt)] = now
+	r.account.Sent++
+	return true
+}
+
+func (r *Running) cameBack(number int) bool {
+	return number/64 < len(r.seen) && r.seen[number/64]&(1<<(number%64)) != 0
 }
 
 // frame puts an ICMP echo header before the payload.
@@ -238,12 +269,11 @@ func (r *Running) count(number int, at time.Time) {
 	for len(r.seen) <= number/64 {
 		r.seen = append(r.seen, 0)
 	}
-	bit := uint64(1) << (number % 64)
-	if r.seen[number/64]&bit != 0 {
+	if r.cameBack(number) {
 		r.account.Duplicated++
 		return
 	}
-	r.seen[number/64] |= bit
+	r.seen[number/64] |= 1 << (number % 64)
 	r.account.Received++
 	if number < r.highest {
 		r.account.Reordered++

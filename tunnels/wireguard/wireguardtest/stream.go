@@ -27,6 +27,7 @@ type stream struct {
 const (
 	streamEvery   = time.Millisecond // 1,000 packets a second
 	streamSize    = 200
+	streamWindow  = 48 // packets on the way at once: a busy machine makes the flow slower, and overruns no socket's queue (208 KiB hold some 90 that came through a TUN)
 	streamPatient = 3 * time.Second // after the last packet nothing can be on the way for longer, on a line of one host
 )
 
@@ -84,9 +85,14 @@ func (st *stream) send() {
 			return
 		case <-tick.C:
 			st.mu.Lock()
-			n := st.sent
-			st.sent++
+			n, full := st.sent, st.sent-uint64(len(st.returned)) >= streamWindow
+			if !full {
+				st.sent++
+			}
 			st.mu.Unlock()
+			if full {
+				continue
+			}
 			binary.BigEndian.PutUint64(packet, n)
 			_, _ = st.out.Write(packet) // what does not leave is lost, and counted
 		}
