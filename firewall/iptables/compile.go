@@ -40,9 +40,6 @@ const (
 
 func probeSet(place uint32) string { return fmt.Sprintf("probe-%02x", place) }
 
-// named are the sets of Elements that are one of ours each.
-var named = map[string]string{"tunnel_peer": peerSet, "tunnel_any": anySet, "probe_out": askedSet}
-
 // base is what does not depend on tunnels and flows.
 type base struct {
 	policy firewall.Policy
