@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,23 +59,42 @@ func (p *program) verification(r verification.Report, trace bool) {
 		p.line("%-*s  %-13s  %s", width, s.Name, s.Verdict, s.Claim)
 	}
 	for _, s := range r.Statements {
-		for i, v := range s.Violations {
-			p.line("")
-			if i == shownLines {
-				p.line("and %d more of %s: shekara verify --json", len(s.Violations)-i, s.Name)
-				break
-			}
-			p.line("%s: %s", s.Name, v.What)
-			if v.Rule != nil {
-				p.line("  by %s", v.Rule)
-			}
-			for _, t := range v.Trace {
-				if trace {
-					p.line("  %-11s  %s", t.Hook, t.Loaded)
-				}
+		p.violations(s, trace)
+		p.list("Not decided of "+s.Name+", because of", len(s.Reasons), func(i int) string { return s.Reasons[i] })
+	}
+}
+
+// violations shows one witness for each loaded rule at fault: a rule that lets new connections through does as much for all other packets.
+func (p *program) violations(s verification.Statement, trace bool) {
+	shown := 0
+	for i, v := range s.Violations {
+		same := func(o verification.Violation) bool { return v.Rule != nil && o.Rule != nil && *o.Rule == *v.Rule }
+		if slices.ContainsFunc(s.Violations[:i], same) {
+			continue
+		}
+		p.line("")
+		if shown++; shown > shownLines {
+			p.line("and more of %s: shekara verify --json", s.Name)
+			return
+		}
+		p.line("%s: %s", s.Name, v.What)
+		if v.Rule != nil {
+			p.line("  by %s", v.Rule)
+		}
+		for _, t := range v.Trace {
+			if trace {
+				p.line("  %-11s  %s", t.Hook, t.Loaded)
 			}
 		}
-		p.list("Not decided of "+s.Name+", because of", len(s.Reasons), func(i int) string { return s.Reasons[i] })
+		more := 0
+		for _, o := range s.Violations[i+1:] {
+			if same(o) {
+				more++
+			}
+		}
+		if more > 0 {
+			p.line("  and so for other kinds of packets, %d in all: shekara verify --json", more+1)
+		}
 	}
 }
 

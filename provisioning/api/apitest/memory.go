@@ -275,11 +275,14 @@ func (m *Memory) Verify(context.Context) (verification.Report, error) {
 		r.Indeterminate("nothing is in force: no Site document for this box was applied")
 	case slices.ContainsFunc(slices.Collect(maps.Values(n.files)), func(text string) bool { return strings.Contains(text, "hole") }):
 		rule := proof.Loaded{Table: "inet x", Chain: "f", Handle: 3, Text: "iifname ext0 oifname dmz0 accept"}
-		r.Add(verification.Filter, verification.OfFilter(proof.Result{Verdict: proof.Violated, Violations: []proof.Violation{{
+		first := proof.Violation{
 			Path: "forward", Class: "new", Kind: proof.PassesWrongly, Rule: rule, Trace: []proof.Trace{{Loaded: rule, Hook: "forward"}},
 			Witness: proof.Packet{In: "ext0", Out: "dmz0", Source: netip.MustParseAddr("198.51.100.9"), Destination: netip.MustParseAddr("10.20.0.10"),
 				Protocol: 6, SourcePort: 40000, DestinationPort: 443, HopLimit: 64, Class: "new"},
-		}}}))
+		}
+		second := first
+		second.Class, second.Witness.Class = "invalid", "invalid"
+		r.Add(verification.Filter, verification.OfFilter(proof.Result{Verdict: proof.Violated, Violations: []proof.Violation{first, second}}))
 	default:
 		r.Add(verification.Filter, verification.Found{})
 	}
