@@ -16,17 +16,17 @@ func Compile(p Policy) (Ruleset, error) {
 	if err != nil {
 		return Ruleset{}, err
 	}
-	elements, err := base.Elements(p.Ports, p.Flows, p.Probes)
+	elements, err := base.Elements(p.Ports, p.Flows, p.Probes, p.Limits...)
 	if err != nil {
 		return Ruleset{}, err
 	}
 	return base.Ruleset(elements)
 }
 
-// CompileBase looks at zones, interfaces, devices, management and resolvers only; ports, flows and probes are for Elements.
+// CompileBase looks at zones, interfaces, devices, management and resolvers only; ports, flows, probes and limits are for Elements.
 func CompileBase(p Policy) (*Base, error) {
 	b := &Base{policy: p}
-	b.policy.Ports, b.policy.Flows, b.policy.Probes = nil, nil, nil
+	b.policy.Ports, b.policy.Flows, b.policy.Probes, b.policy.Limits = nil, nil, nil, nil
 	if err := b.numberPlaces(p); err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ const (
 // the prefix of their records; it says the same across reloads, in records and for Explain.
 var dropIDs = [...]string{
 	"prerouting." + Spoofed,
-	"forward." + Invalid, "forward." + NoFlow,
+	"forward." + Invalid, "forward." + NoFlow, "forward." + TooManyNew, "forward." + TooManyConnections, "forward." + Bandwidth,
 	"input." + Invalid, "input." + NoFlow, "input." + NoPeer, "input." + NoMessage,
 	"output." + Invalid, "output." + NoFlow, "output." + WrongSource, "output." + Loop,
 	"postrouting." + Unhidden,

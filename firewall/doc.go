@@ -17,6 +17,9 @@
 // place it was opened from, 10 bits of the place it goes to, 12 bits of generation. Whatever takes something away begins a new
 // generation, so connections under way are judged again, once each: those still allowed go on, the others end at that moment.
 //
+// What was let pass through the box meets the limits of its tunnel (Limit) in a chain behind those, on the shortcut too: two maps, from the
+// device and the far prefix of each side, lead to the tunnel's own chains. Limits only take away, and connections are not judged again by them.
+//
 // What is dropped ends in one chain for each hook and reason. Its name, as "forward.no_flow", is the ID of what drops: of the counter that
 // counts all of it, and of the records that the kernel sends to LogGroup of a few packets a second.
 //

@@ -60,7 +60,21 @@ func Union(parts ...Elements) Elements {
 // Check reports the first element that cannot be one of its set: it would be a syntax error of nft, or worse, another command.
 func (e Elements) Check() error {
 	for _, set := range e.Sets() {
+		if _, is := parseLimitMap(set); is {
+			if err := checkLimitMap(set, e[set]); err != nil {
+				return err
+			}
+			continue
+		}
 		keyType, known := fixedSets[set]
+		if set == Limits {
+			for _, element := range e[set] {
+				if _, err := parseLimit(element); err != nil {
+					return fmt.Errorf("limit %q: %w", element, err)
+				}
+			}
+			continue
+		}
 		if !known {
 			s, ok := parseShape(set)
 			if !ok {

@@ -21,6 +21,8 @@ type Explanation struct {
 	Element string `json:"element,omitempty"`
 	MSS     int    `json:"mss,omitempty"` // what the option of a SYN is lowered to at most; 0: not touched
 	Trace   []Hit  `json:"trace"`         // every rule that matched, in order
+	// Limited are the tunnels whose limits the packet meets: whether it is too much, nobody can tell beforehand.
+	Limited []string `json:"limited,omitempty"`
 	// Becomes is set if addresses are translated: how they stand in the packet when it leaves or is delivered.
 	Becomes *Addresses `json:"becomes,omitempty"`
 
@@ -57,7 +59,11 @@ func NewExplainer(r Ruleset, local []netip.Addr) (*Explainer, error) {
 		return nil, err
 	}
 	w := &writer{}
-	r.table(w, Table, "", explainedGeneration, shapes)
+	limits := r.Elements.OnlyLimits()
+	delete(limits, Limits) // what a tunnel's chain holds is only more or less
+	if err := r.table(w, Table, "", explainedGeneration, shapes, limits, nil); err != nil {
+		return nil, err
+	}
 	p, err := parseProgram(w.String(), r.Elements)
 	if err != nil {
 		return nil, err
@@ -123,7 +129,7 @@ func (w *walk) hook(name string) bool {
 			}
 		}
 		if judging := base.priority == priorities["filter"] || name == "prerouting" && !base.nat; !judging {
-			before.Trace, before.MSS, before.Pass = w.out.Trace, w.out.MSS, true
+			before.Trace, before.Noted, before.Limited, before.MSS, before.Pass = w.out.Trace, w.out.Noted, w.out.Limited, w.out.MSS, true
 			w.out = before
 		}
 	}
@@ -252,20 +258,26 @@ func (w *walk) rule(r *rule) action {
 
 // inSet looks the expressions up in a named set.
 func (w *walk) inSet(set string, terms []expression) action {
+	key, ok := w.key(terms)
+	if _, held := slices.BinarySearch(w.program.held[set], key); !ok || !held && !w.program.sets[set][key] {
+		return action{kind: mismatch}
+	}
+	w.set, w.found = set, key
+	return action{}
+}
+
+// key is how the expressions stand together in a set's element. It reports false if the packet lacks one.
+func (w *walk) key(terms []expression) (string, bool) {
 	var key strings.Builder
 	for i, e := range terms {
 		v, ok := e(w)
 		if !ok {
-			return action{kind: mismatch}
+			return "", false
 		}
 		if i > 0 {
 			key.WriteString(" . ")
 		}
 		key.WriteString(v.key())
 	}
-	if _, held := slices.BinarySearch(w.program.held[set], key.String()); !held && !w.program.sets[set][key.String()] {
-		return action{kind: mismatch}
-	}
-	w.set, w.found = set, key.String()
-	return action{}
+	return key.String(), true
 }

@@ -99,6 +99,10 @@ var expressions = []struct {
 	{[]string{"iifname"}, func(w *walk) (value, bool) { return link(w.packet.From) }},
 	{[]string{"oifname"}, func(w *walk) (value, bool) { return link(w.packet.To) }},
 	{[]string{"ct", "state"}, func(w *walk) (value, bool) { return value{word: string(w.connection.State)}, true }},
+	{[]string{"ct", "status"}, func(w *walk) (value, bool) {
+		first := w.connection.State == StateNew && (w.packet.Connection.State == "" || w.packet.Connection.Mark == 0)
+		return number(map[bool]uint64{false: statusConfirmed}[first], w.tracked())
+	}},
 	{[]string{"ct", "direction"}, func(w *walk) (value, bool) {
 		return value{word: map[bool]string{false: "original", true: "reply"}[w.connection.Reply]}, w.tracked()
 	}},

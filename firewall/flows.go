@@ -14,7 +14,7 @@ const maxElementsPerFlow = 65536 // sources x destinations x services; a flow be
 
 // Elements is what tunnels and flows put into the sets of a ruleset with this base. The order of the input does not matter.
 // Called with one tunnel's it costs microseconds, whatever else there is.
-func (b *Base) Elements(ports []TunnelPort, flows []Flow, probes []Probe) (Elements, error) {
+func (b *Base) Elements(ports []TunnelPort, flows []Flow, probes []Probe, limits ...Limit) (Elements, error) {
 	out := Elements{}
 	for _, port := range ports {
 		if err := b.addPort(out, port); err != nil {
@@ -29,6 +29,11 @@ func (b *Base) Elements(ports []TunnelPort, flows []Flow, probes []Probe) (Eleme
 	for _, probe := range probes {
 		if err := b.addProbe(out, probe); err != nil {
 			return nil, fmt.Errorf("probe of tunnel %q: %w", probe.Tunnel, err)
+		}
+	}
+	for _, limit := range limits {
+		if err := b.addLimit(out, limit); err != nil {
+			return nil, fmt.Errorf("limits of tunnel %q: %w", limit.Tunnel, err)
 		}
 	}
 	out.normalise()

@@ -14,6 +14,7 @@ type Policy struct {
 	Ports      []TunnelPort
 	Flows      []Flow
 	Probes     []Probe
+	Limits     []Limit // what single tunnels may take; they allow nothing
 	Management Management
 	DNS        []netip.Addr // resolvers that the box itself may ask; answers come back as established
 	Engine     Engine       // what makes it real; it changes nothing of what passes

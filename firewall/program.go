@@ -94,9 +94,9 @@ func parseProgram(text string, held Elements) (*program, error) {
 		case strings.HasSuffix(line, " {") && kind == "chain":
 			in = &chain{name: name}
 			p.chains[name] = in
-		case strings.HasSuffix(line, " {") && (kind == "set" || kind == "counter"):
+		case strings.HasSuffix(line, " {") && (kind == "set" || kind == "map" || kind == "counter"):
 			set = name
-			if kind == "set" {
+			if kind != "counter" {
 				p.sets[name] = map[string]bool{}
 			}
 		case strings.HasSuffix(line, " {") && kind == "table":
@@ -120,7 +120,7 @@ func parseProgram(text string, held Elements) (*program, error) {
 // complete reports jumps and lookups that lead nowhere.
 func (p *program) complete() error {
 	for _, hook := range []string{"prerouting", "forward", "input", "output"} {
-		if len(p.hooks[hook]) == 0 {
+		if !slices.ContainsFunc(p.hooks[hook], func(c *chain) bool { return c.name == hook }) {
 			return fmt.Errorf("rules have no chain at hook %s", hook)
 		}
 	}
@@ -423,6 +423,9 @@ func (c *cursor) match() (step, error) {
 		c.program.named.sets = append(c.program.named.sets, set)
 		return func(w *walk) action { return w.inSet(set, terms) }, nil
 	}
+	if c.peek(0) == "vmap" && c.peek(1) != "{" {
+		return c.limited(terms)
+	}
 	if len(terms) != 1 {
 		return nil, c.unknown("comparison")
 	}
@@ -463,11 +466,15 @@ func (c *cursor) verdictMap(e expression) (step, error) {
 	}, nil
 }
 
-// comparison reads == X, < X, { X, Y }, X,Y or X alone.
+// comparison reads == X, < X, ! X, { X, Y }, X,Y or X alone.
 func (c *cursor) comparison() (func(value) bool, error) {
 	if c.take("<") {
 		n, err := strconv.ParseUint(c.next(), 0, 64)
 		return func(v value) bool { return v.number < n }, err
+	}
+	if c.take("!") { // none of the bits
+		n, err := strconv.ParseUint(c.next(), 0, 64)
+		return func(v value) bool { return v.number&n == 0 }, err
 	}
 	c.take("==")
 	braced := c.take("{")

@@ -10,7 +10,7 @@ const Table = "inet shekara"
 
 // Ruleset is a policy as rules.
 type Ruleset struct {
-	Policy   Policy   // what Base says, without ports, flows and probes: for engines that do not read nft syntax
+	Policy   Policy   // what Base says, without ports, flows, probes and limits: for engines that do not read nft syntax
 	Base     string   // chains and empty sets, in nft syntax, as they stand in the table
 	Elements Elements // what tunnels and flows put into the sets
 }
@@ -31,27 +31,34 @@ func (b *Base) Ruleset(e Elements) (Ruleset, error) {
 // Text is the whole ruleset in nft syntax, to be loaded where no table of ours is, or in one transaction with what clears it.
 // Generation is 1 to Generations and differs from that of the table which it replaces.
 func (r Ruleset) Text(generation int) (string, error) {
-	return r.text(Table, "", generation)
+	return r.text(Table, "", generation, nil)
+}
+
+// TextBeside is Text without chains of limits that are there already and are to stay, for they know how much their tunnels have taken.
+func (r Ruleset) TextBeside(chains map[string]bool, generation int) (string, error) {
+	return r.text(Table, "", generation, chains)
 }
 
 // DormantText is the same ruleset for a table of another name that has no hooks, so that no packet meets it: for comparison.
 func (r Ruleset) DormantText(table string, generation int) (string, error) {
-	return r.text(table, "\tflags dormant\n", generation)
+	return r.text(table, "\tflags dormant\n", generation, nil)
 }
 
-func (r Ruleset) text(table, flags string, generation int) (string, error) {
+func (r Ruleset) text(table, flags string, generation int, beside map[string]bool) (string, error) {
 	shapes, err := r.Elements.shapes()
 	if err != nil {
 		return "", err
 	}
 	w := &writer{}
-	r.table(w, table, flags, generation, shapes)
+	if err := r.table(w, table, flags, generation, shapes, r.Elements, beside); err != nil {
+		return "", err
+	}
 	w.elements("add", table, r.Elements)
 	return w.String(), nil
 }
 
-// table writes the table without what tunnels and flows put into its sets.
-func (r Ruleset) table(w *writer, table, flags string, generation int, shapes []shape) {
+// table writes the table without what tunnels and flows put into its sets, but with the chains of limits.
+func (r Ruleset) table(w *writer, table, flags string, generation int, shapes []shape, limits Elements, beside map[string]bool) error {
 	w.WriteString("table " + table + " {\n" + flags)
 	verify, pass := generationRules(generation)
 	w.chain("verify", verify)
@@ -62,7 +69,11 @@ func (r Ruleset) table(w *writer, table, flags string, generation int, shapes []
 	for _, chain := range flowChains {
 		w.chain(chain.name, flowRules(shapes, chain.port)...)
 	}
+	if err := w.limitTable(limits, beside); err != nil {
+		return err
+	}
 	w.WriteString(r.Base + "}\n") // one block: a second one would clear the flags, and would not know the chains of a later one
+	return nil
 }
 
 var flowChains = [...]struct{ name, port string }{{"flows_open", "dport"}, {"flows_answer", "sport"}}
@@ -83,7 +94,7 @@ func generationRules(n int) (verify string, pass []string) {
 
 func (w *writer) elements(verb, table string, e Elements) {
 	for _, set := range e.Sets() {
-		if len(e[set]) == 0 {
+		if len(e[set]) == 0 || set == Limits {
 			continue
 		}
 		fmt.Fprintf(w, "%s element %s %s {\n", verb, table, set)
@@ -95,7 +106,7 @@ func (w *writer) elements(verb, table string, e Elements) {
 }
 
 // Change is the text that takes a loaded table from before to after in one transaction: elements, and the sets and rules of
-// shapes that come or go. Generation is the one that is loaded if nothing is removed, else the next.
+// shapes that come or go. Generation is the one that is loaded if nothing that allows is removed (Narrows), else the next.
 func Change(before, after, add, remove Elements, generation int) (string, error) {
 	old, err := before.shapes()
 	if err != nil {
@@ -124,15 +135,23 @@ func Change(before, after, add, remove Elements, generation int) (string, error)
 			fmt.Fprintf(&gone, "delete set %s %s\n", Table, s.set())
 		}
 	}
+	first, last, err := limitChange(before, after, add, remove)
+	if err != nil {
+		return "", err
+	}
+	w.WriteString(first)
+	ofLimits, others := remove.parts()
+	w.elements("delete", Table, ofLimits) // a prefix may go from one tunnel to another
 	w.elements("add", Table, add)
-	w.elements("delete", Table, remove)
+	w.elements("delete", Table, others)
+	w.WriteString(last)
 	if changed {
 		for _, chain := range flowChains {
 			w.rewrite(chain.name, flowRules(shapes, chain.port)...)
 		}
 		w.WriteString(gone.String())
 	}
-	if remove.Count() > 0 {
+	if remove.Narrows() {
 		verify, pass := generationRules(generation)
 		w.rewrite("verify", verify)
 		w.rewrite("pass", pass...)

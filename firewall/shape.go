@@ -69,7 +69,7 @@ func (e Elements) shapes() ([]shape, error) {
 	for set := range e {
 		if s, ok := parseShape(set); ok {
 			out = append(out, s)
-		} else if _, known := fixedSets[set]; !known {
+		} else if !isFixed(set) {
 			return nil, fmt.Errorf("no set is named %q", set)
 		}
 	}
@@ -83,6 +83,13 @@ func (e Elements) shapes() ([]shape, error) {
 		return cmp.Or(y.source-x.source, y.destination-x.destination, y.portLength-x.portLength)
 	})
 	return out, nil
+}
+
+// isFixed says whether a name of Elements is one that needs no shape of flows.
+func isFixed(set string) bool {
+	_, ofLimits := parseLimitMap(set)
+	_, known := fixedSets[set]
+	return known || ofLimits || set == Limits
 }
 
 // fixedSets are the sets that are always there, and their types.

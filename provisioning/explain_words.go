@@ -23,17 +23,20 @@ func mistaken(hint, format string, args ...any) error {
 
 // reasons say in words why a packet is dropped.
 var reasons = map[string]string{
-	firewall.Spoofed:     "its source cannot come from there",
-	firewall.Invalid:     "it belongs to no connection and opens none",
-	firewall.NoFlow:      "no flow lets it pass",
-	firewall.NoMessage:   "it is too short to be a WireGuard message",
-	firewall.NoPeer:      "no registered peer has its source",
-	firewall.WrongSource: "an encrypted packet leaves from its tunnel's own address or not at all",
-	firewall.Loop:        "an encrypted packet may not go into a tunnel",
-	firewall.Unhidden:    "its source is to be hidden, and nothing else leaves by that tunnel",
-	firewall.Martian:     "the kernel takes no such source from outside",
-	notAllowedSource:     "the tunnel's far end may not send from that source",
-	noAllowedPeer:        "no tunnel of that device leads to the destination",
+	firewall.Spoofed:            "its source cannot come from there",
+	firewall.Invalid:            "it belongs to no connection and opens none",
+	firewall.NoFlow:             "no flow lets it pass",
+	firewall.NoMessage:          "it is too short to be a WireGuard message",
+	firewall.NoPeer:             "no registered peer has its source",
+	firewall.WrongSource:        "an encrypted packet leaves from its tunnel's own address or not at all",
+	firewall.Loop:               "an encrypted packet may not go into a tunnel",
+	firewall.Unhidden:           "its source is to be hidden, and nothing else leaves by that tunnel",
+	firewall.TooManyNew:         "its tunnel opens more connections in a second than its limit lets it",
+	firewall.TooManyConnections: "its tunnel has as many connections open as its limit lets it",
+	firewall.Bandwidth:          "its tunnel sends more than its limit lets it",
+	firewall.Martian:            "the kernel takes no such source from outside",
+	notAllowedSource:            "the tunnel's far end may not send from that source",
+	noAllowedPeer:               "no tunnel of that device leads to the destination",
 }
 
 // say puts verdict and advice into words.

@@ -50,12 +50,15 @@ var neverHit = map[string]string{
 	`answer_forward: goto forward.no_flow `:                                                                        "2026-11-25: no flow goes away between question and answer; connectionIsBound",
 	`into_tunnel: ct state established,related ct direction original ct mark & # . oifname @to_place jump verify `: "2026-11-25: one packet of a direction is sent; connectionIsBound",
 	`forward: ct state established,related ct direction original ct mark & # . iifname @from_place ct mark & # . oifname @to_place jump verify `: "2026-11-25: the same",
-	`input.invalid: counter name input.invalid drop `:               "2026-11-25: what leads here is excepted above",
-	`output.invalid: counter name output.invalid drop `:             "2026-11-25: the same",
-	`output.loop: counter name output.loop drop `:                   "2026-11-25: the same",
-	`output.wrong_source: counter name output.wrong_source drop `:   "2026-11-25: the same",
-	`forward: goto forward.no_flow `:                                "2026-11-25: an error about a connection that was not judged; errorsDoNotRevive",
-	`postrouting.unhidden: counter name postrouting.unhidden drop `: "2026-11-25: these documents hide and map nothing; TestTranslation, and scenario hiding",
+	`input.invalid: counter name input.invalid drop `:                               "2026-11-25: what leads here is excepted above",
+	`output.invalid: counter name output.invalid drop `:                             "2026-11-25: the same",
+	`output.loop: counter name output.loop drop `:                                   "2026-11-25: the same",
+	`output.wrong_source: counter name output.wrong_source drop `:                   "2026-11-25: the same",
+	`forward: goto forward.no_flow `:                                                "2026-11-25: an error about a connection that was not judged; errorsDoNotRevive",
+	`forward.too_many_new: counter name forward.too_many_new drop `:                 "2026-11-25: a limit is no matter of one packet; limitsNew",
+	`forward.too_many_connections: counter name forward.too_many_connections drop `: "2026-11-25: the same; limitsConnections",
+	`forward.bandwidth: counter name forward.bandwidth drop `:                       "2026-11-25: the same; limitsBandwidth",
+	`postrouting.unhidden: counter name postrouting.unhidden drop `:                 "2026-11-25: these documents hide and map nothing; TestTranslation, and scenario hiding",
 }
 
 // coverFrom is how many sets of documents it takes until chance has met every rule that can be met.

@@ -30,6 +30,7 @@ type Engine struct {
 	// Prove proves what a host holds against a policy; nil: the proof cannot read what the engine loads.
 	Prove      func(*nstest.H, firewall.Policy) error
 	Translates bool     // addresses, where a device says so
+	Limits     bool     // what single tunnels may take
 	Slow       bool     // a load takes many programs, and so a test under traffic does fewer
 	List       []string // the program that lists what is loaded with its counters, for the messages of tests that fail
 }
@@ -54,6 +55,10 @@ func Contract(t *testing.T, e Engine) {
 		{"changed under traffic", e.changedUnderTraffic},
 		{"goldens load", e.goldensLoad},
 		{"translation", e.translation},
+		{"limits on connections", e.limitsConnections},
+		{"limits on new connections", e.limitsNew},
+		{"limits on bandwidth", e.limitsBandwidth},
+		{"limits of translated tunnels", e.limitsTranslated},
 		{"counters", e.counters},
 		{"what is dropped is recorded", e.droppedIsRecorded},
 		{"a flood is recorded in part", e.floodIsRecordedInPart},

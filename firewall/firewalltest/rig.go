@@ -146,6 +146,7 @@ type packet struct {
 	sport, dport        uint16
 	flags               string // of TCP: "" is S; "SA", "A"
 	icmpReply           bool
+	size                int    // bytes more of payload
 	short               bool   // the ID alone: less than the shortest WireGuard message
 	arriveOn, deliverTo string // links of the box; deliverTo "": the box itself
 	pieces              pieces
@@ -228,7 +229,7 @@ func (p packet) payload() []byte {
 	case p.pieces != whole: // known by either fragment
 		payload = append(append(payload, make([]byte, 200)...), payload...)
 	case !p.short:
-		payload = append(payload, make([]byte, 24)...)
+		payload = append(payload, make([]byte, 24+p.size)...)
 	}
 	return payload
 }

@@ -28,7 +28,7 @@ func (e Engine) goldensLoad(t *testing.T) {
 			if err := json.Unmarshal(archive.Files[0].Data, &p); err != nil {
 				t.Fatal(err)
 			}
-			if slices.ContainsFunc(p.Devices, func(d firewall.Device) bool { return d.Translation != nil }) && !e.Translates {
+			if slices.ContainsFunc(p.Devices, func(d firewall.Device) bool { return d.Translation != nil }) && !e.Translates || len(p.Limits) > 0 && !e.Limits {
 				return
 			}
 			in := e.Open(t, nstest.Host(t, "box"))

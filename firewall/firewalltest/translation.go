@@ -36,12 +36,8 @@ func translatedRig() firewall.Policy {
 	return p
 }
 
-// translation: what the kernel makes of packets is what the explainer says, addresses too; and answers come back to who asked.
-func (e Engine) translation(t *testing.T) {
-	if !e.Translates {
-		return // it refuses such a policy, which its own tests see to
-	}
-	probetest.Need(t, e.Needs...)
+// newTranslatedRig is the rig with the route tables of both devices.
+func newTranslatedRig(t *testing.T, e Engine) *rig {
 	r := newRig(t, e)
 	for i, device := range []string{"sk-a", "sk-b"} {
 		table, mark := fmt.Sprint(1007+i), fmt.Sprint(0x534c0007+i)
@@ -51,6 +47,16 @@ func (e Engine) translation(t *testing.T) {
 			r.box.Run("ip", family, "route", "add", route[0], "via", route[1], "dev", device, "table", table)
 		}
 	}
+	return r
+}
+
+// translation: what the kernel makes of packets is what the explainer says, addresses too; and answers come back to who asked.
+func (e Engine) translation(t *testing.T) {
+	if !e.Translates {
+		return // it refuses such a policy, which its own tests see to
+	}
+	probetest.Need(t, e.Needs...)
+	r := newTranslatedRig(t, e)
 	policy := translatedRig()
 	explains, rules := explainer(t, policy)
 	r.box.Do(func() {

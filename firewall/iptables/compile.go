@@ -72,6 +72,11 @@ func compileBase(p firewall.Policy) (*base, error) {
 
 // render is the whole ruleset under a letter.
 func (b *base) render(letter string, generation int, flows [2]flows, elements firewall.Elements) (image, error) {
+	if limits, err := elements.Limits(); err != nil {
+		return image{}, err
+	} else if len(limits) > 0 {
+		return image{}, &UnsupportedError{"Limits", fmt.Sprintf("of tunnels %q: only nftables does", slices.Sorted(maps.Keys(limits)))}
+	}
 	i := image{letter: letter, sets: map[string]set{}}
 	for _, f := range families {
 		w := &writer{image: &i, family: f, base: b, generation: generation}

@@ -226,7 +226,10 @@ func TestWhatItCannotDoIsRefused(t *testing.T) {
 	translated := firewall.Policy{Zones: []firewall.Zone{{Name: "a"}}, Devices: []firewall.Device{{Name: "sk-a", FarZone: "a", LocalIP: netip.MustParseAddr("192.0.2.1"),
 		Port: 1, Sources: []netip.Prefix{netip.MustParsePrefix("10.99.0.0/28")}, Translation: &firewall.Translation{Zone: 1, Mark: 1, LocalMark: 2,
 			Far: []firewall.Mapping{{Inside: netip.MustParsePrefix("10.64.1.0/28"), Outside: netip.MustParsePrefix("10.99.0.0/28")}}}}}}
-	for field, p := range map[string]firewall.Policy{"Devices.Translation": translated, "Zones, Devices": p, "Interfaces, Devices": crowded, "Flows": ports} {
+	limited := translated
+	limited.Devices = []firewall.Device{{Name: "sk-a", FarZone: "a", LocalIP: netip.MustParseAddr("192.0.2.1"), Port: 1}}
+	limited.Limits = []firewall.Limit{{Tunnel: "a", Device: "sk-a", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.99.0.0/28")}, Connections: 1}}
+	for field, p := range map[string]firewall.Policy{"Limits": limited, "Devices.Translation": translated, "Zones, Devices": p, "Interfaces, Devices": crowded, "Flows": ports} {
 		r, err := firewall.Compile(p)
 		if err != nil {
 			t.Fatal(err)

@@ -28,6 +28,9 @@ const (
 func dropChains() map[string][]string {
 	out := map[string][]string{}
 	for _, id := range firewall.DropIDs() {
+		if firewall.IsLimit(firewall.Reason(id)) {
+			continue // limits are refused
+		}
 		switch hook, _, _ := strings.Cut(id, "."); hook {
 		case "prerouting":
 			out[raw] = append(out[raw], id)

@@ -18,6 +18,7 @@ func hooked() map[string]hookedChain {
 	return map[string]hookedChain{
 		"prerouting": {"filter", "prerouting", -300},
 		"forward":    {"filter", "forward", 0},
+		"limited":    {"filter", "forward", 5},
 		"input":      {"filter", "input", 0},
 		"output":     {"filter", "output", 0},
 	}
@@ -39,16 +40,16 @@ func hookedWhereTranslated() map[string]hookedChain {
 
 var ordinary = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_.-]{0,120}$`)
 
-// clearing is the script that empties our table but for its counters and for those of its hooked chains that the text to come has too. ok
-// is false if the table is not there, or is not such that this would do.
-func clearing(ctx context.Context, text string) (script string, ok bool, err error) {
+// clearing is the script that empties our table but for its counters, for those of its hooked chains that the text to come has too, and for
+// chains that are to stay as they are. ok is false if the table is not there, or is not such that this would do.
+func clearing(ctx context.Context, text string, stay map[string]bool) (script string, ok bool, err error) {
 	var answer struct {
 		NFTables []struct {
 			Chain *struct {
 				Family, Table, Name string
 				hookedChain
 			}
-			Set *struct{ Family, Table, Name string }
+			Set, Map *struct{ Family, Table, Name string }
 		}
 	}
 	out, err := query(ctx, "-j", "list", "chains")
@@ -59,12 +60,18 @@ func clearing(ctx context.Context, text string) (script string, ok bool, err err
 		return "", false, err
 	}
 	keep, kept, optional := hooked(), 0, hookedWhereTranslated()
-	var chains, sets []string
+	var chains, flushed, sets, maps []string
+	stayed := 0
 	for _, item := range answer.NFTables {
 		c := item.Chain
 		if c == nil || c.Family+" "+c.Table != firewall.Table {
 			continue
 		}
+		if stay[c.Name] {
+			stayed++
+			continue
+		}
+		flushed = append(flushed, c.Name)
 		if want, ours := keep[c.Name]; ours {
 			if c.hookedChain != want {
 				return "", false, nil
@@ -72,37 +79,44 @@ func clearing(ctx context.Context, text string) (script string, ok bool, err err
 			kept++
 		} else if want, ours := optional[c.Name]; ours && c.hookedChain == want && strings.Contains(text, "\tchain "+c.Name+" {\n") {
 			continue
-		} else {
+		} else if len(stay) == 0 || !firewall.IsLimit(firewall.Reason(c.Name)) { // to these lead the chains that stay
 			chains = append(chains, c.Name)
 		}
 	}
-	if kept != len(keep) {
+	if kept != len(keep) || stayed != len(stay) {
 		return "", false, nil
 	}
-	family, name, _ := strings.Cut(firewall.Table, " ")
-	if out, err = query(ctx, "-j", "-t", "list", "sets", "table", family, name); err != nil {
-		return "", false, err
-	}
-	answer.NFTables = nil
-	if err := decode(out, &answer); err != nil {
-		return "", false, err
-	}
-	for _, item := range answer.NFTables {
-		if item.Set != nil {
-			sets = append(sets, item.Set.Name)
+	for _, kind := range []string{"sets", "maps"} {
+		if out, err = query(ctx, "-j", "-t", "list", kind); err != nil {
+			return "", false, err
+		}
+		answer.NFTables = nil
+		if err := decode(out, &answer); err != nil {
+			return "", false, err
+		}
+		for _, item := range answer.NFTables {
+			if s := item.Set; s != nil && s.Family+" "+s.Table == firewall.Table {
+				sets = append(sets, s.Name)
+			}
+			if m := item.Map; m != nil && m.Family+" "+m.Table == firewall.Table {
+				maps = append(maps, m.Name)
+			}
 		}
 	}
 	var b strings.Builder
-	b.WriteString("flush table " + firewall.Table + "\n")
+	if len(stay) == 0 {
+		b.WriteString("flush table " + firewall.Table + "\n")
+		flushed = nil
+	}
 	for _, list := range []struct {
-		kind  string
+		what  string
 		names []string
-	}{{"chain", chains}, {"set", sets}} {
+	}{{"flush chain ", flushed}, {"delete chain ", chains}, {"delete set ", sets}, {"delete map ", maps}} {
 		for _, name := range list.names {
 			if !ordinary.MatchString(name) { // somebody else's: the kernel allows what nft's grammar does not
 				return "", false, nil
 			}
-			b.WriteString("delete " + list.kind + " " + firewall.Table + " " + name + "\n")
+			b.WriteString(list.what + firewall.Table + " " + name + "\n")
 		}
 	}
 	return b.String(), true, nil

@@ -53,7 +53,7 @@ func parseListing(text string) listing {
 			block = strings.TrimSuffix(line, " {")
 			l.blocks[block] = nil
 		case inElements || strings.HasPrefix(line, "elements = {"):
-			set := strings.TrimPrefix(block, "set ")
+			_, set, _ := strings.Cut(block, " ")
 			inElements = !strings.HasSuffix(line, "}")
 			line = strings.TrimSuffix(strings.TrimPrefix(line, "elements = {"), "}")
 			for element := range strings.SplitSeq(line, ",") {
@@ -72,7 +72,32 @@ func parseListing(text string) listing {
 		slices.Sort(list)
 		l.elements[set] = list
 	}
+	l.takeLimits()
 	return l
+}
+
+// takeLimits reads the chains of limited tunnels. Those that are not as our rules would have them stay chains, and so show as drift.
+func (l listing) takeLimits() {
+	byTunnel := map[string]map[string][]string{}
+	for block, rules := range l.blocks {
+		if chain, tunnel, ok := firewall.SplitLimitChain(strings.TrimPrefix(block, "chain ")); ok {
+			if byTunnel[tunnel] == nil {
+				byTunnel[tunnel] = map[string][]string{}
+			}
+			byTunnel[tunnel][chain] = rules
+		}
+	}
+	for _, tunnel := range slices.Sorted(maps.Keys(byTunnel)) {
+		element, ok := firewall.ListedLimit(tunnel, byTunnel[tunnel])
+		if !ok {
+			continue
+		}
+		l.elements[firewall.Limits] = append(l.elements[firewall.Limits], element)
+		for chain := range byTunnel[tunnel] {
+			delete(l.blocks, "chain "+chain+"_"+tunnel)
+		}
+	}
+	slices.Sort(l.elements[firewall.Limits])
 }
 
 // sortBraces sorts what stands in anonymous sets and maps: the kernel keeps no order in them.
@@ -89,13 +114,17 @@ func canonicalElement(element string) string {
 	if !strings.Contains(element, ":") || !strings.Contains(element, "::") {
 		return element
 	}
+	element, verdict, of := strings.Cut(element, " : ")
 	fields := strings.Split(element, " . ")
 	for i, field := range fields {
 		if a, err := netip.ParseAddr(field); err == nil {
 			fields[i] = a.String()
 		}
 	}
-	return strings.Join(fields, " . ")
+	if element = strings.Join(fields, " . "); of {
+		return element + " : " + verdict // of a map
+	}
+	return element
 }
 
 func (l listing) clone() listing {
@@ -161,6 +190,10 @@ func (l listing) compare(have listing, elements firewall.Elements) []string {
 	}{{"missing", missing}, {"added", added}} {
 		for _, set := range side.is.Sets() {
 			for _, element := range side.is[set] {
+				if set == firewall.Limits {
+					drift = append(drift, fmt.Sprintf("chains of limits %s %s", element, side.word))
+					continue
+				}
 				drift = append(drift, fmt.Sprintf("set %s: element %s %s", set, element, side.word))
 			}
 		}

@@ -50,8 +50,11 @@ func New(ctx context.Context) (*Loader, error) {
 	sample := "table " + checkTable + ` {
 	flags dormant;
 	set s { type mark . ipv4_addr . inet_service; }
+	map m { type ifname . ipv4_addr : verdict; }
+	chain e { limit rate over 125000 bytes/second burst 65536 bytes drop; }
 	chain c {
 		type filter hook forward priority filter; policy drop;
+		ct state new ct status ! 0x8 iifname . ip saddr & 255.255.255.240 vmap @m
 		meta mark . ct original ip saddr & 255.255.255.240 . th dport & 65532 @s ct mark set meta mark | 0x00000001
 		ct mark & 0xffc00000 . iifname @t accept
 		tcp option maxseg size set rt mtu
@@ -88,11 +91,7 @@ func (l *Loader) Load(ctx context.Context, r firewall.Ruleset) error {
 	if err != nil {
 		return fmt.Errorf("load ruleset: %w", err)
 	}
-	text, err := r.Text(generation)
-	if err != nil {
-		return fmt.Errorf("load ruleset: %w", err)
-	}
-	before, after, err := l.replace(ctx, text)
+	before, after, err := l.replace(ctx, r, generation)
 	if err != nil {
 		l.seen = 0
 		return fmt.Errorf("load ruleset: %w", err)
@@ -106,18 +105,27 @@ func (l *Loader) Load(ctx context.Context, r firewall.Ruleset) error {
 	return nil
 }
 
-// replace puts text in place of our table. Where it can it keeps the hooked chains and swaps only what they hold: while a hooked
+// replace puts the ruleset in place of our table. Where it can it keeps the hooked chains and swaps only what they hold: while a hooked
 // chain is deleted there is a moment in which it still sees packets but has no rules left, and its policy drops them (seen:
 // one or two packets lost in each swap at 30,000 packets a second). Only a table that somebody else had a hand in is
-// deleted whole.
-func (l *Loader) replace(ctx context.Context, text string) (before, after uint32, err error) {
+// deleted whole. Chains of limits that were loaded and are in the ruleset too stay: else a tunnel could take as much anew after every load.
+func (l *Loader) replace(ctx context.Context, r firewall.Ruleset, generation int) (before, after uint32, err error) {
+	text, err := r.Text(generation)
+	if err != nil {
+		return 0, 0, err
+	}
 	if !l.drifted {
-		clear, ok, err := clearing(ctx, text)
+		stay := l.limitsOf(r)
+		clear, ok, err := clearing(ctx, text, stay)
 		if err != nil {
 			return 0, 0, err
 		}
 		if ok {
-			if before, after, err = l.commit(ctx, clear+text); err == nil || ctx.Err() != nil {
+			beside, err := r.TextBeside(stay, generation)
+			if err != nil {
+				return 0, 0, err
+			}
+			if before, after, err = l.commit(ctx, clear+beside); err == nil || ctx.Err() != nil {
 				return before, after, err
 			}
 		}
@@ -134,6 +142,19 @@ func (l *Loader) replace(ctx context.Context, text string) (before, after uint32
 		l.earlier[name] = l.earlier[name].Plus(c)
 	}
 	return before, after, nil
+}
+
+// limitsOf are the chains of limits in the ruleset that were loaded.
+func (l *Loader) limitsOf(r firewall.Ruleset) map[string]bool {
+	chains := map[string]bool{}
+	for _, element := range r.Elements[firewall.Limits] {
+		if _, loaded := l.held[firewall.Limits][element]; loaded {
+			for _, name := range firewall.LimitChains(element) {
+				chains[name] = true
+			}
+		}
+	}
+	return chains
 }
 
 func deleteTable(table string) string { return "add table " + table + "\ndelete table " + table + "\n" }
@@ -192,8 +213,8 @@ func hasTable(tables []byte) bool {
 }
 
 // Change adds and removes elements in one transaction. Elements to add that are there already are passed over; one to remove
-// that is not there is an error (fs.ErrNotExist), and nothing is changed then. If anything is removed, connections under way
-// are judged again.
+// that is not there is an error (fs.ErrNotExist), and nothing is changed then. If anything is removed that lets packets pass, connections under
+// way are judged again.
 func (l *Loader) Change(ctx context.Context, add, remove firewall.Elements) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -233,7 +254,7 @@ func (l *Loader) Change(ctx context.Context, add, remove firewall.Elements) erro
 		after[set] = nil
 	}
 	generation := l.generation
-	if remove.Count() > 0 {
+	if remove.Narrows() {
 		generation = generation%firewall.Generations + 1
 	}
 	text, err := firewall.Change(before, after, fresh, remove, generation)

@@ -15,6 +15,7 @@ func engine() firewalltest.Engine {
 		Needs:      []probe.Feature{probe.NFTables},
 		New:        func(ctx context.Context) (firewalltest.Loader, error) { return nft.New(ctx) },
 		Translates: true,
+		Limits:     true,
 		Prove:      prove,
 		List:       []string{"nft", "list", "counters"},
 	}

@@ -14,7 +14,7 @@ func (r *run) choice(rule *rule, c *choice, reach formula, accepted *[]formula) 
 	if len(list) == 1 {
 		return r.verdict(rule, list[0].verdict, r.and(reach, list[0].where), accepted)
 	}
-	events, writes, mark, ct := len(r.events), len(r.writes), r.mark, r.ct
+	events, writes, limits, mark, ct := len(r.events), len(r.writes), len(r.limits), r.mark, r.ct
 	var outcomes [4][]formula
 	var own []formula
 	for i := range list {
@@ -35,6 +35,9 @@ func (r *run) choice(rule *rule, c *choice, reach formula, accepted *[]formula) 
 	}
 	for i := writes; i < len(r.writes); i++ {
 		r.writes[i].where = r.and(reach, r.writes[i].where)
+	}
+	for i := limits; i < len(r.limits); i++ {
+		r.limits[i].where = r.and(reach, r.limits[i].where)
 	}
 	narrowed := func(list []formula) formula { return r.and(reach, r.any(list...)) }
 	*accepted = append(*accepted, narrowed(outcomes[3]))

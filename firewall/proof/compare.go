@@ -169,6 +169,7 @@ func (p *comparison) compare() {
 				can = p.and(can, possible[[2]string{path, class}])
 			}
 			p.check(path, r, can, p.bounds(path, r.view, through))
+			p.checkLimits(path, r, can)
 		}
 	}
 }

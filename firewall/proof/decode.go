@@ -43,6 +43,7 @@ func Decode(listing []byte) (*Ruleset, error) {
 			d.unknown("verdict leads to chain %q, which is not listed", v.name)
 		}
 	}
+	d.settleLimits()
 	slices.Sort(d.ruleset.unmodelled)
 	d.ruleset.unmodelled = slices.Compact(d.ruleset.unmodelled)
 	return d.ruleset, nil
@@ -235,8 +236,10 @@ func (d *decoder) rules(what string, o map[string]any) {
 			d.unknown("%s: %v", place, err)
 		}
 		words = append(words, words2)
-		if _, limit := object["limit"]; limit {
+		if slices.ContainsFunc(slices.Collect(maps.Keys(object)), func(word string) bool { return rates[word] }) {
 			rated = true // it ends the rule for whom the rate is not
+		} else if rated && d.stops(s.verdict) {
+			s = statement{limit: s.verdict.target}
 		} else if rated && (s.verdict != nil || s.choice != nil || s.assign != nil) {
 			d.unknown("%s: %s: a rate decides", place, strings.Join(words, " "))
 		}

@@ -19,6 +19,7 @@
 //	            packet is now, whatever mark the connection can carry: one that rules loaded now write for such a connection, none, or
 //	            any of another generation (as rules wrote that are gone)
 //	errors      an ICMP error passes only if its connection might; where the connection was judged, it does pass
+//	limits      exactly the packets of tunnels that the policy limits meet a limit; it counts as no prohibition, and by how much is not looked at
 //	sources     nothing passes that arrives from a source which its interface or device cannot have
 //	this box    is reached by registered peers, management, probes, neighbours, answers and path MTU errors alone, and
 //	            seals packets only from a device's own address; it sends into a tunnel only what flows and probes say,
@@ -26,7 +27,7 @@
 //
 // What is not: routing (it also drops an IPv4 source that is this box's own, so such a witness may not arrive); WireGuard's allowed
 // addresses (which peer a device hands a packet to); the zone of a forwarded destination, which flows do not name; translation, flow
-// tables, bridges, ingress hooks, rates, conntrack helpers and every expression that is not modelled, which make the result indeterminate
+// tables, bridges, ingress hooks, other rates, conntrack helpers and every expression that is not modelled, which make the result indeterminate
 // and are named; what nft does not list at all (legacy xtables, tc, XDP), for which the caller must look elsewhere; marks of the present
 // generation that were written by rules which somebody added and removed by hand meanwhile (Generations in package firewall).
 //

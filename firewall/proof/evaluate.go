@@ -44,6 +44,7 @@ type run struct {
 	passes formula // what all hooks let through
 	events []event
 	writes []write
+	limits []met
 	active map[*chain]bool // those that called each other to get here
 	steps  int             // rules that were looked at
 }
@@ -242,6 +243,8 @@ func (r *run) chain(c *chain, reach formula, accepted *[]formula) (leaves formul
 				matched = r.and(matched, r.match(s.match, matched))
 			case s.assign != nil:
 				matched = r.assign(rule, s.assign, matched)
+			case s.limit != nil:
+				r.limits = append(r.limits, met{s.limit, matched})
 			case s.verdict != nil:
 				taken, back, gone := r.verdict(rule, s.verdict, matched, accepted)
 				leaves = r.or(leaves, gone)
@@ -399,6 +402,10 @@ func (r *run) field(e expression, care formula) (vector, formula) {
 			return constantVector(small(stateInvalid), 8), always
 		}
 		return constantVector(small(v.state), 8), always
+	case ctStatus:
+		value := constantVector(number{}, 32)
+		value[28] = v.confirmed // statusConfirmed; no rule that is modelled asks for another
+		return value, tracked
 	case ctDirection:
 		if v.reply {
 			return constantVector(small(1), 8), tracked

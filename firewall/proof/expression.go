@@ -23,7 +23,7 @@ var headers = map[[2]string]expression{
 var metas = map[string]field{"mark": metaMark, "l4proto": metaProtocol, "nfproto": metaFamily, "length": metaLength, "iifname": inputName, "oifname": outputName,
 	"iif": inputName, "oif": outputName} // nft lists an interface's index by the name that it has now
 
-var tracked = map[[2]string]field{{"state", ""}: ctState, {"direction", ""}: ctDirection, {"mark", ""}: ctMark,
+var tracked = map[[2]string]field{{"state", ""}: ctState, {"status", ""}: ctStatus, {"direction", ""}: ctDirection, {"mark", ""}: ctMark,
 	{"ip saddr", "original"}: originalSource4, {"ip6 saddr", "original"}: originalSource6,
 	{"ip daddr", "original"}: originalDestination4, {"ip6 daddr", "original"}: originalDestination6}
 

@@ -3,7 +3,6 @@ package proof
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"slices"
 )
 
 // Ruleset is what a kernel's nftables hold, of all tables. Decode makes it.
@@ -33,13 +32,14 @@ type rule struct {
 	statements []statement
 }
 
-// statement is a match, a verdict, a verdict map or a mark that is set; exactly one field is set. What changes no verdict (counters, logs,
+// statement is a match, a verdict, a verdict map, a mark that is set, or a verdict of a limit; exactly one field is set. What changes no verdict (counters, logs,
 // TCP options) is left out.
 type statement struct {
 	match   *match
 	verdict *verdict
 	choice  *choice
 	assign  *assign
+	limit   *chain // what is too much ends in it, and all else goes on (limits.go)
 }
 
 type match struct {
@@ -95,6 +95,7 @@ func newSet(name, leads string, elements []element) *set {
 	s := &set{name: name, leads: leads, elements: elements}
 	h := sha256.New()
 	b := make([]byte, 0, 256)
+	groups := map[verdict]int{}
 	for i := range elements {
 		e := &elements[i]
 		b = append(b[:0], byte(len(e.key)))
@@ -107,9 +108,10 @@ func newSet(name, leads string, elements []element) *set {
 		}
 		b = binary.LittleEndian.AppendUint64(b, e.data.low)
 		if e.verdict != nil {
-			g := slices.IndexFunc(s.groups, func(g group) bool { return *g.verdict == *e.verdict })
-			if g < 0 {
+			g, known := groups[*e.verdict]
+			if !known {
 				g = len(s.groups)
+				groups[*e.verdict] = g
 				s.groups = append(s.groups, group{verdict: e.verdict})
 			}
 			s.groups[g].elements = append(s.groups[g].elements, e)
@@ -172,6 +174,7 @@ const (
 	inputName
 	outputName
 	ctState
+	ctStatus
 	ctDirection
 	ctMark
 	originalSource4
@@ -202,7 +205,7 @@ var fields = map[field]struct {
 }{
 	metaMark: {"meta mark", 32, numeric}, metaProtocol: {"meta l4proto", 8, numeric}, metaFamily: {"meta nfproto", 8, numeric}, metaLength: {"meta length", 16, numeric},
 	inputName: {"iifname", 0, named}, outputName: {"oifname", 0, named},
-	ctState: {"ct state", 8, numeric}, ctDirection: {"ct direction", 8, numeric}, ctMark: {"ct mark", 32, numeric},
+	ctState: {"ct state", 8, numeric}, ctStatus: {"ct status", 32, numeric}, ctDirection: {"ct direction", 8, numeric}, ctMark: {"ct mark", 32, numeric},
 	originalSource4: {"ct original ip saddr", 32, address4}, originalSource6: {"ct original ip6 saddr", 128, address6},
 	originalDestination4: {"ct original ip daddr", 32, address4}, originalDestination6: {"ct original ip6 daddr", 128, address6},
 	source4: {"ip saddr", 32, address4}, source6: {"ip6 saddr", 128, address6},
@@ -217,6 +220,7 @@ var fields = map[field]struct {
 const (
 	stateInvalid, stateEstablished, stateRelated, stateNew, stateUntracked = 1, 2, 4, 8, 64
 
+	statusConfirmed        = 8
 	familyIPv4, familyIPv6 = 2, 10
 	typeLocal              = 2 // RTN_LOCAL
 )

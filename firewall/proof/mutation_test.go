@@ -18,14 +18,16 @@ import (
 	"shekara/netctl/probe/probetest"
 )
 
-// mutations are changes of the loaded ruleset of testdata/site.txtar, as an intruder or a mistake would make them, and what the proof must
-// say. A rule is named by "<chain|part of its text>", which becomes its handle.
-var mutations = []struct {
+type mutation struct {
 	name   string
 	change string
 	want   proof.Verdict
 	says   string // in a witness with its rule, or in a reason
-}{
+}
+
+// mutations are changes of the loaded ruleset of testdata/site.txtar, as an intruder or a mistake would make them, and what the proof must
+// say. A rule is named by "<chain|part of its text>", which becomes its handle.
+var mutations = []mutation{
 	// Nothing that matters.
 	{"nothing", "", proof.Proved, ""},
 	{"a comment", `add rule inet shekara forward counter comment "seen"`, proof.Proved, ""},
@@ -116,9 +118,11 @@ var mutations = []struct {
 	{"a field that is not modelled", "insert rule inet shekara forward ip dscp 4 accept", proof.Indeterminate, "dscp"},
 }
 
-func sitePolicy(t testing.TB) firewall.Policy {
+func sitePolicy(t testing.TB) firewall.Policy { return policyOf(t, "site") }
+
+func policyOf(t testing.TB, name string) firewall.Policy {
 	t.Helper()
-	archive, err := txtar.ParseFile(filepath.Join("..", "testdata", "site.txtar"))
+	archive, err := txtar.ParseFile(filepath.Join("..", "testdata", name+".txtar"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,11 +137,13 @@ var named = regexp.MustCompile(`<([^|]*)\|([^>]*)>`)
 
 // TestMutations: every change that lets one packet more or one less through is found, with a packet that shows it, and what is not
 // understood is named. What changes nothing is still proved, so that the proof is not mere comparison.
-func TestMutations(t *testing.T) {
+func TestMutations(t *testing.T) { mutate(t, sitePolicy(t), mutations) }
+
+func mutate(t *testing.T, policy firewall.Policy, mutations []mutation) {
+	t.Helper()
 	probetest.Need(t, probe.NFTables)
 	host := nstest.Host(t, "box")
 	host.Run("ip", "link", "set", "lo", "up")
-	policy := sitePolicy(t)
 	rules, err := firewall.Compile(policy)
 	if err != nil {
 		t.Fatal(err)

@@ -43,6 +43,9 @@ const (
 	PassesWrongly Kind = "passes, but the policy does not allow it"
 	PassesSpoofed Kind = "passes, but its interface cannot have its source"
 	IsStopped     Kind = "is stopped, but the policy allows it"
+	// These two are about limits: they stop what is too much.
+	LimitedWrongly Kind = "meets a limit that the policy does not set"
+	Unlimited      Kind = "passes, but does not meet its tunnel's limit"
 )
 
 // maxNodes bounds the memory: 12 bytes for each node and 8 to 16 for the table beside them, which would double at one node more.
@@ -98,7 +101,7 @@ func Prove(loaded *Ruleset, policy firewall.Policy) (Result, error) {
 func check(p firewall.Policy) error {
 	base, err := firewall.CompileBase(p)
 	if err == nil {
-		_, err = base.Elements(p.Ports, p.Flows, p.Probes)
+		_, err = base.Elements(p.Ports, p.Flows, p.Probes, p.Limits...)
 	}
 	if err != nil {
 		return fmt.Errorf("prove policy: %w", err)

@@ -31,7 +31,10 @@ func (v *verdict) String() string {
 }
 
 // harmless are statements that change no verdict, of this packet or another: a limit only where nothing behind it does, see rules.
-var harmless = map[string]bool{"counter": true, "log": true, "last": true, "comment": true, "limit": true}
+var harmless = map[string]bool{"counter": true, "log": true, "last": true, "comment": true, "limit": true, "ct count": true}
+
+// rates are the statements that end a rule for whom what came before is, or is not, too much.
+var rates = map[string]bool{"limit": true, "ct count": true}
 
 // statement reads one, and how nft would print it, nearly. The zero statement is one that decides nothing.
 func (d *decoder) statement(o map[string]any) (statement, string, error) {
@@ -194,6 +197,9 @@ func fits(key []expression, s *set) error {
 			if e[j].kind != f.kind || f.kind == numeric && !e[j].high.fits(f.width) {
 				return fmt.Errorf("%s is compared with what it cannot be", f.name)
 			}
+			if key[j].field == ctStatus {
+				return fmt.Errorf("ct status in a set")
+			}
 			if f := key[j].field; (f == sourceType || f == destinationType) && (e[j].low != e[j].high || e[j].low != small(typeLocal)) {
 				return fmt.Errorf("%s other than local", fields[f].name)
 			}
@@ -257,7 +263,11 @@ func (d *decoder) match(o map[string]any) (*match, string, error) {
 	if err == nil {
 		err = m.compare(op, elements)
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case key[0].field == ctStatus:
+		err = m.confirmedOnly()
+	default:
 		err = fits(key, m.set)
 	}
 	if err != nil {
@@ -279,6 +289,8 @@ func (m *match) compare(op string, elements []element) error {
 	case "!=":
 		m.negated = true
 		return nil
+	case "!": // none of the bits
+		m.negated, op = true, "in"
 	}
 	if len(m.key) != 1 || listed || len(elements) != 1 || len(elements[0].key) != 1 || f.kind == named {
 		return fmt.Errorf("operator %s", op)

@@ -27,6 +27,7 @@ type variables struct {
 	udpLength, hops vector
 	sourceLocal     formula // fib says that the source is an address of this box
 	targetLocal     formula
+	unanswered      formula  // of a connection without an answer: this is not its first packet
 	headerless      formula  // shorter than its transport header: rules that read one end
 	levels          int      // how many variables there are
 	interfaces      []string // by number; 0 is none
@@ -83,7 +84,7 @@ func newVariables(d *diagrams, names []string) *variables {
 	v.errorSource, v.errorTarget = many(128), many(128)
 	v.errorHead, v.checksum = many(16), many(16)
 	v.flags, v.length, v.udpLength, v.hops = many(8), many(16), many(16), many(8)
-	v.sourceLocal, v.targetLocal, v.headerless = one(), one(), one()
+	v.sourceLocal, v.targetLocal, v.headerless, v.unanswered = one(), one(), one(), one()
 
 	v.toConnection = make([]uint32, v.levels)
 	for level := range v.toConnection {
@@ -141,6 +142,7 @@ type view struct {
 	tracked        bool // conntrack has an entry: its direction, mark and addresses can be read
 	reply          bool
 	mark           vector  // of the connection, before the rules
+	confirmed      formula // of a connection that was there before the packet
 	domain         formula // which packets there can be of this class
 	headerless     formula
 }
@@ -169,7 +171,7 @@ func (e *engine) icmp(protocol vector) formula {
 // class is the view of one class, wherever they come from and go to.
 func (e *engine) class(name string) *view {
 	v := &view{name: name, input: e.from, output: e.to, source: e.source, target: e.target, protocol: e.protocol, head: e.sourcePort, second: e.targetPort,
-		state: stateNew, tracked: true, mark: e.connectionMark, headerless: e.headerless}
+		state: stateNew, tracked: true, mark: e.connectionMark, headerless: e.headerless, confirmed: always}
 	turn := func() {
 		v.reply = true
 		v.input, v.output = e.to, e.from
@@ -180,6 +182,7 @@ func (e *engine) class(name string) *view {
 	first := e.icmpPairs(e.sourcePort[:8], nil)
 	switch name {
 	case classNew: // until there is an answer; so it may have a mark already
+		v.confirmed = e.unanswered
 		v.domain = e.or(not(isICMP), first)
 	case classOriginal:
 		v.state = stateEstablished

@@ -108,7 +108,7 @@ func (p *comparison) violation(path string, r *run, kind Kind, wrong formula) Vi
 		if slices.ContainsFunc(e.where, func(f formula) bool { return !p.holds(f, a) }) {
 			continue
 		}
-		if e.kind == accepts && e.chain.hook != "prerouting" && e.hook == path {
+		if e.kind == accepts && e.chain.hook != "prerouting" && e.hook == path && !e.passedOn() {
 			accepted = len(events)
 		}
 		events = append(events, e)
@@ -127,6 +127,11 @@ func (p *comparison) violation(path string, r *run, kind Kind, wrong formula) Vi
 		v.Rule = events[decisive].loaded()
 	}
 	return v
+}
+
+// passedOn says whether a base chain of ours behind the one that judges let a packet go on: it can only take away (limits).
+func (e event) passedOn() bool {
+	return e.rule == nil && e.chain.priority > 0 && e.chain.family+" "+e.chain.table == firewall.Table
 }
 
 // chooses says whether a rule looks at the packet at all.
