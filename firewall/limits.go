@@ -24,6 +24,19 @@ type Limit struct {
 	MbitPerSecond int
 }
 
+func (l Limit) String() string {
+	var parts []string
+	for _, x := range []struct {
+		n    int
+		text string
+	}{{l.NewPerSecond, "%d new connections a second"}, {l.Connections, "%d connections at a time"}, {l.MbitPerSecond, "%d Mbit/s each way"}} {
+		if x.n > 0 {
+			parts = append(parts, fmt.Sprintf(x.text, x.n))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
 // The largest limits.
 const (
 	MaxNewPerSecond  = 100_000
@@ -397,6 +410,9 @@ func (e Elements) parts() (limits, others Elements) {
 
 // OnlyLimits is the elements of limits alone.
 func (e Elements) OnlyLimits() Elements { limits, _ := e.parts(); return limits }
+
+// WithoutLimits is all other elements.
+func (e Elements) WithoutLimits() Elements { _, others := e.parts(); return others }
 
 // Narrows says whether less is allowed without the elements, so that connections must be judged again. Limits allow nothing.
 func (e Elements) Narrows() bool { _, others := e.parts(); return others.Count() > 0 }

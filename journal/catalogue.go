@@ -44,6 +44,7 @@ func Catalogue() []Entry {
 		{TunnelFail, "A tunnel has an error of its own and is tried again later; the others go on."},
 		{TunnelRecover, "A tunnel's own error is gone."},
 		{TunnelReset, "A tunnel that was stuck in its handshake was reset alone."},
+		{TunnelLimit, "A tunnel wants more than its limits let it, and what is beyond is dropped; fields say by which rule. Told once a minute for each tunnel."},
 		{FilterClose, "At boot, before the network, nothing is forwarded; management is let in as the last confirmed revision says. The daemon's first ruleset takes its place."},
 		{FlowRevoke, "Connections that were established under a flow no longer declared were cut; fields say how many and which, when the filter closed, when a packet of them was last seen, and how many passed packets since."},
 		{PacketDrop, "The filter dropped a packet: fields name the rule, as `shekara explain` does, and say what the packet was; or, of the rule's last minute, how many more it dropped (suppressed)."},

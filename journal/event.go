@@ -67,6 +67,7 @@ const (
 	TunnelFail       Type = "tunnel.fail"
 	TunnelRecover    Type = "tunnel.recover"
 	TunnelReset      Type = "tunnel.reset"
+	TunnelLimit      Type = "tunnel.limit"
 	FilterClose      Type = "filter.close"
 	FlowRevoke       Type = "flow.revoke"
 	PacketDrop       Type = "packet.drop"

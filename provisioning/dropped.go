@@ -116,6 +116,7 @@ func (e *Engine) dropCounts(ctx context.Context) map[string]firewall.Counter {
 
 // showDrop journals the first packets of each kind, and counts the others.
 func (e *Engine) showDrop(ctx context.Context, d *dropRecords, r nflog.Record) {
+	e.noteLimit(ctx, r)
 	w := d.windows[r.Prefix]
 	if w == nil {
 		w = &dropped{ends: time.Now().Add(dropWindow), kinds: map[nflog.Record]bool{}}

@@ -143,10 +143,11 @@ type Engine struct {
 	revoked    revocation    // connections that no flow allows any more
 	revoking   chan struct{} // closed when those are forgotten; nil: there are none
 	verified   verified
-	foreign    []string  // tables of others that could drop what ours lets pass
-	hearing    hearing   // of changes of the host, until a look has judged them
-	others     []string  // what of others stood in the way when it was told last
-	turned     time.Time // when the loop last turned
+	foreign    []string           // tables of others that could drop what ours lets pass
+	hearing    hearing            // of changes of the host, until a look has judged them
+	reached    map[string]reached // limits of tunnels that were, by tunnel
+	others     []string           // what of others stood in the way when it was told last
+	turned     time.Time          // when the loop last turned
 }
 
 // New opens the state and changes nothing on the host.
@@ -172,7 +173,7 @@ func newEngine(o Options, s *store) *Engine {
 		ready:     make(chan struct{}),
 		documents: document.NewSet(),
 		world:     newWorld(),
-		keys:      map[string]secret.Key{}, unreadable: map[string]error{}, pairs: map[string]keyPair{}, troubles: map[string]*trouble{}, refused: map[string]*trouble{}, health: map[string]*vitals{}, names: map[string]*lookup{},
+		keys:      map[string]secret.Key{}, unreadable: map[string]error{}, pairs: map[string]keyPair{}, troubles: map[string]*trouble{}, refused: map[string]*trouble{}, health: map[string]*vitals{}, names: map[string]*lookup{}, reached: map[string]reached{},
 	}
 }
 

@@ -197,8 +197,7 @@ func viewOf(set *document.Set, site string) (*view, error) {
 	v := &view{set: set, site: site, intent: intent{present: true, base: desired.Base, tunnels: desired.Tunnels, flows: desired.Flows}}
 	policy := policyOf(desired.Base)
 	for _, t := range desired.Tunnels {
-		h := holdingOf(t)
-		policy.Ports, policy.Flows, policy.Probes = append(policy.Ports, h.ports...), append(policy.Flows, h.flows...), append(policy.Probes, h.probes...)
+		holdingOf(t).addTo(&policy)
 	}
 	for _, f := range desired.Flows {
 		policy.Flows = append(policy.Flows, f.Flow)
@@ -206,7 +205,7 @@ func viewOf(set *document.Set, site string) (*view, error) {
 	if v.base, err = firewall.CompileBase(policy); err != nil {
 		return nil, fmt.Errorf("filter: %w", err)
 	}
-	elements, err := v.base.Elements(policy.Ports, policy.Flows, policy.Probes)
+	elements, err := v.base.Elements(policy.Ports, policy.Flows, policy.Probes, policy.Limits...)
 	if err != nil {
 		return nil, fmt.Errorf("filter: %w", err)
 	}

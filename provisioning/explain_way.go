@@ -306,6 +306,9 @@ func (v *view) through(x *Explanation) {
 		if d, ok := v.intent.base.Devices[end.Interface]; ok && (x.MTU == 0 || d.Spec.MTU < x.MTU) {
 			x.MTU = d.Spec.MTU
 		}
+		if l := v.intent.tunnels[end.Tunnel].Limit; l != nil && slices.Contains(x.Verdict.Limited, end.Tunnel) {
+			x.Notes = append(x.Notes, fmt.Sprintf("tunnel %s is limited to %s: what is more is dropped, whichever packet it is", end.Tunnel, l))
+		}
 		if state := v.states[end.Tunnel]; end.Tunnel != "" && state != "" && state != "passing" && state != "idle" {
 			x.Notes = append(x.Notes, fmt.Sprintf("tunnel %s is %s: whatever the rules say, see shekara tunnel show %s", end.Tunnel, state, end.Tunnel))
 		}
@@ -358,7 +361,7 @@ func (v *view) reference(kind document.Kind, name string) ExplainedDocument {
 
 // has says whether the element that let a packet pass is one of the holding's.
 func (v *view) has(h holding, x firewall.Explanation) bool {
-	elements, err := v.base.Elements(h.ports, h.flows, h.probes)
+	elements, err := v.base.Elements(h.ports, h.flows, h.probes, h.limits...)
 	return err == nil && slices.Contains(elements[x.Set], x.Element)
 }
 

@@ -21,7 +21,8 @@ type filterState struct {
 
 // filterChange is the way from one filter to the next in two transactions, with the devices, peers and routes in between:
 // the first takes away, and adds nothing but the tunnel ports of peers that come, the second adds. A port is open before its peer is
-// there, since the answer to a peer's first handshake would be dropped and WireGuard tries again only after five seconds.
+// there, since the answer to a peer's first handshake would be dropped and WireGuard tries again only after five seconds. Limits change in the
+// first too: what comes is limited when it comes, and no tunnel is without its limit in between.
 type filterChange struct {
 	remove bool // the whole table goes, last
 	// whole replaces the table: its base is another, or it is not known what is loaded.
@@ -68,7 +69,7 @@ func planFilter(f *filterState, i *intent, p patch) (filterChange, error) {
 }
 
 func (c *filterChange) owner(f *filterState, owner string, next holding) error {
-	elements, err := f.base.Elements(next.ports, next.flows, next.probes)
+	elements, err := f.base.Elements(next.ports, next.flows, next.probes, next.limits...)
 	if err != nil {
 		return err
 	}
@@ -78,7 +79,7 @@ func (c *filterChange) owner(f *filterState, owner string, next holding) error {
 		return nil
 	}
 	kept, _ := removed.Diff(old) // old without what is removed
-	ports, err := f.base.Elements(next.ports, nil, nil)
+	ports, err := f.base.Elements(next.ports, nil, nil, next.limits...)
 	if err != nil {
 		return err
 	}
@@ -137,10 +138,10 @@ func planWhole(f *filterState, i *intent, p patch, policy firewall.Policy) (filt
 	var denied []firewall.Elements
 	for _, owner := range slices.Sorted(maps.Keys(next)) {
 		h := next[owner]
-		if whole.holdings[owner], err = base.Elements(h.ports, h.flows, h.probes); err != nil {
+		if whole.holdings[owner], err = base.Elements(h.ports, h.flows, h.probes, h.limits...); err != nil {
 			return filterChange{}, fmt.Errorf("filter of %s: %w", owner, err)
 		}
-		ports, err := base.Elements(h.ports, nil, nil)
+		ports, err := base.Elements(h.ports, nil, nil, h.limits...)
 		if err != nil {
 			return filterChange{}, fmt.Errorf("filter of %s: %w", owner, err)
 		}
@@ -160,17 +161,33 @@ func planWhole(f *filterState, i *intent, p patch, policy firewall.Policy) (filt
 }
 
 // check asks the loader's engine whether it can do what is asked, before anything is changed. An engine that can do all has no such question.
-func (c filterChange) check(loader Filter) error {
+func (c filterChange) check(loader Filter, base *firewall.Base) error {
 	limited, is := loader.(interface{ Check(firewall.Ruleset) error })
-	if !is || c.whole == nil {
+	switch {
+	case !is:
+		return nil
+	case c.whole != nil:
+		ruleset, err := c.whole.ruleset()
+		if err == nil {
+			err = limited.Check(ruleset)
+		}
+		if err != nil {
+			return fmt.Errorf("filter: %w", err)
+		}
 		return nil
 	}
-	ruleset, err := c.whole.ruleset()
-	if err != nil {
-		return err
-	}
-	if err := limited.Check(ruleset); err != nil {
-		return fmt.Errorf("filter: %w", err)
+	for _, owner := range slices.Sorted(maps.Keys(c.owners)) {
+		limits := c.owners[owner].new.OnlyLimits()
+		if limits.Count() == 0 {
+			continue // with the base stays what the engine can do
+		}
+		ruleset, err := base.Ruleset(limits)
+		if err == nil {
+			err = limited.Check(ruleset)
+		}
+		if err != nil {
+			return fmt.Errorf("filter of %s: %w", owner, err)
+		}
 	}
 	return nil
 }
@@ -203,7 +220,7 @@ func (c filterChange) denyFirst(ctx context.Context, loader Filter, f *filterSta
 		f.hold(owner, change.kept)
 	}
 	gone := firewall.Union(removed...)
-	return gone.Count() > 0, f.change(ctx, loader, firewall.Union(added...), gone)
+	return gone.Narrows(), f.change(ctx, loader, firewall.Union(added...), gone)
 }
 
 // allow is the second transaction: it opens what is newly allowed.

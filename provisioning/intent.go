@@ -128,6 +128,7 @@ type holding struct {
 	ports  []firewall.TunnelPort
 	flows  []firewall.Flow
 	probes []firewall.Probe
+	limits []firewall.Limit
 }
 
 func holdingOf(t compile.Tunnel) holding {
@@ -138,12 +139,21 @@ func holdingOf(t compile.Tunnel) holding {
 	if t.Probe != nil {
 		h.probes = []firewall.Probe{*t.Probe}
 	}
+	if t.Limit != nil {
+		h.limits = []firewall.Limit{*t.Limit}
+	}
 	return h
 }
 
-// common is what both ask for.
+// addTo adds what the owner asks for to a policy.
+func (h holding) addTo(p *firewall.Policy) {
+	p.Ports, p.Flows = append(p.Ports, h.ports...), append(p.Flows, h.flows...)
+	p.Probes, p.Limits = append(p.Probes, h.probes...), append(p.Limits, h.limits...)
+}
+
+// common is what both ask for; of limits, which take away, only the other's are in force.
 func (h holding) common(other holding) holding {
-	return holding{ports: both(h.ports, other.ports), flows: both(h.flows, other.flows), probes: both(h.probes, other.probes)}
+	return holding{ports: both(h.ports, other.ports), flows: both(h.flows, other.flows), probes: both(h.probes, other.probes), limits: other.limits}
 }
 
 func both[T any](a, b []T) []T {

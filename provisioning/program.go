@@ -3,9 +3,11 @@ package provisioning
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
+	"shekara/firewall"
 	"shekara/netctl"
 	"shekara/provisioning/compile"
 	"shekara/tunnels"
@@ -65,7 +67,7 @@ func (e *Engine) compare(s scope, p patch) (*program, error) {
 	if prog.filter, err = planFilter(&e.filter, &e.intent, p); err != nil {
 		return nil, err
 	}
-	if err := prog.filter.check(e.options.Filter); err != nil {
+	if err := prog.filter.check(e.options.Filter, e.filter.base); err != nil {
 		return nil, err
 	}
 	c := &comparison{have: netctl.State{Strangers: e.world.strangers}, keys: map[string]map[tunnels.PublicKey]bool{}, places: map[routePlace]bool{}}
@@ -396,10 +398,13 @@ func (c filterChange) steps() (deny, allow []Step) {
 			tunnel = "" // a flow between zones
 		}
 		come, gone := change.old.Diff(change.kept)
-		if n := gone.Count(); n > 0 {
+		if text := limitStep(change, owner); text != "" {
+			deny = append(deny, Step{Phase: phaseDeny, Tunnel: tunnel, Text: text})
+		}
+		if n := gone.WithoutLimits().Count(); n > 0 {
 			deny = append(deny, Step{Phase: phaseDeny, Tunnel: tunnel, Text: fmt.Sprintf("close %s of %s", counted(n, "filter element"), owner)})
 		}
-		if come.Count() > 0 {
+		if come.Narrows() {
 			deny = append(deny, Step{Phase: phaseDeny, Tunnel: tunnel, Text: "open the tunnel port to the peer of " + owner})
 		}
 		if come := change.new.Count() - change.kept.Count(); come > 0 {
@@ -407,6 +412,29 @@ func (c filterChange) steps() (deny, allow []Step) {
 		}
 	}
 	return deny, allow
+}
+
+// limitStep says what becomes of an owner's limits; "": they stay.
+func limitStep(change ownerChange, owner string) string {
+	of := func(e firewall.Elements) (text string) {
+		limits, err := e.Limits() // our own elements
+		for _, l := range limits {
+			text = l.String()
+		}
+		if err != nil {
+			text = err.Error()
+		}
+		return text
+	}
+	was, is := of(change.old), of(change.new)
+	switch {
+	case is == "" && was == "", is == was && reflect.DeepEqual(change.old.OnlyLimits(), change.new.OnlyLimits()):
+		return ""
+	case is == "":
+		return "end the limits of " + owner
+	default:
+		return fmt.Sprintf("limit %s to %s", owner, is)
+	}
 }
 
 // counted is a number of things.

@@ -72,6 +72,7 @@ func (e *Engine) Status(context.Context) (Status, error) {
 	for name := range e.intent.tunnels {
 		s.Tunnels[e.stateOf(name)]++
 	}
+	s.AtLimit = e.atLimit()
 	s.Failed = e.siteFailures()
 	for _, name := range slices.Sorted(maps.Keys(e.troubles)) {
 		err := e.troubles[name].err
@@ -150,6 +151,7 @@ func (e *Engine) tunnelStatus(name string, t compile.Tunnel) TunnelStatus {
 	if t.Unsupported == "" {
 		s.PublicKey = t.Spec.PublicKey.String()
 	}
+	s.Limits = e.limitsOf(name)
 	if peer.Endpoint.IsValid() {
 		s.Endpoint = peer.Endpoint.String()
 	}

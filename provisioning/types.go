@@ -94,31 +94,32 @@ const (
 
 // TunnelStatus is one tunnel as it truly is.
 type TunnelStatus struct {
-	Name           string       `json:"name"`
-	State          string       `json:"state"` // tunnels.Health
-	Reason         string       `json:"reason,omitempty"`
-	Hint           string       `json:"hint,omitempty"`
-	Since          time.Time    `json:"since"`
-	Environment    string       `json:"environment"`
-	Protocol       string       `json:"protocol"`
-	Device         string       `json:"device"`
-	Engine         string       `json:"engine,omitempty"`
-	LocalPeer      string       `json:"localPeer"`
-	RemotePeer     string       `json:"remotePeer"`
-	LocalIP        string       `json:"localIP"`
-	PublicKey      string       `json:"publicKey,omitempty"` // the far peer's, base64
-	Endpoint       string       `json:"endpoint,omitempty"`
-	LocalPrefixes  []string     `json:"localPrefixes"`
-	RemotePrefixes []string     `json:"remotePrefixes"`
-	LocalShown     []string     `json:"localShown,omitempty"`    // what stands in the tunnel instead of LocalPrefixes
-	RemoteKnown    []string     `json:"remoteKnown,omitempty"`   // how this side writes RemotePrefixes, where differently
-	ConntrackZone  uint16       `json:"conntrackZone,omitempty"` // of a far side that is mapped
-	RouteTable     uint32       `json:"routeTable"`
-	LastHandshake  *time.Time   `json:"lastHandshake,omitempty"`
-	ReceivedBytes  uint64       `json:"receivedBytes"`
-	SentBytes      uint64       `json:"sentBytes"`
-	Probe          *ProbeStatus `json:"probe,omitempty"`
-	NextRetry      *time.Time   `json:"nextRetry,omitempty"`
+	Name           string        `json:"name"`
+	State          string        `json:"state"` // tunnels.Health
+	Reason         string        `json:"reason,omitempty"`
+	Hint           string        `json:"hint,omitempty"`
+	Since          time.Time     `json:"since"`
+	Environment    string        `json:"environment"`
+	Protocol       string        `json:"protocol"`
+	Device         string        `json:"device"`
+	Engine         string        `json:"engine,omitempty"`
+	LocalPeer      string        `json:"localPeer"`
+	RemotePeer     string        `json:"remotePeer"`
+	LocalIP        string        `json:"localIP"`
+	PublicKey      string        `json:"publicKey,omitempty"` // the far peer's, base64
+	Endpoint       string        `json:"endpoint,omitempty"`
+	LocalPrefixes  []string      `json:"localPrefixes"`
+	RemotePrefixes []string      `json:"remotePrefixes"`
+	LocalShown     []string      `json:"localShown,omitempty"`    // what stands in the tunnel instead of LocalPrefixes
+	RemoteKnown    []string      `json:"remoteKnown,omitempty"`   // how this side writes RemotePrefixes, where differently
+	ConntrackZone  uint16        `json:"conntrackZone,omitempty"` // of a far side that is mapped
+	RouteTable     uint32        `json:"routeTable"`
+	Limits         *TunnelLimits `json:"limits,omitempty"`
+	LastHandshake  *time.Time    `json:"lastHandshake,omitempty"`
+	ReceivedBytes  uint64        `json:"receivedBytes"`
+	SentBytes      uint64        `json:"sentBytes"`
+	Probe          *ProbeStatus  `json:"probe,omitempty"`
+	NextRetry      *time.Time    `json:"nextRetry,omitempty"`
 }
 
 // ProbeStatus is what echo through the tunnel measured over the last 20 probes.
@@ -140,7 +141,8 @@ type Status struct {
 	State        RevisionState  `json:"revisionState"`
 	ConfirmBy    *time.Time     `json:"confirmBy,omitempty"`
 	HoldUntil    *time.Time     `json:"holdUntil,omitempty"`
-	Tunnels      map[string]int `json:"tunnels"` // state -> how many
+	Tunnels      map[string]int `json:"tunnels"`           // state -> how many
+	AtLimit      []string       `json:"atLimit,omitempty"` // tunnels of which something was dropped within the last minute because it was more than their limits
 	Failed       []Failed       `json:"failed,omitempty"`
 	Drift        []string       `json:"drift,omitempty"`    // what differs now and is not repaired
 	DriftBy      []string       `json:"driftBy,omitempty"`  // who made it so, as far as the kernel tells: one line for each kind of thing that differs

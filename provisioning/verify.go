@@ -121,14 +121,11 @@ func (e *Engine) demands(ctx context.Context) (demand, error) {
 // policy is all that the documents ask of the filter.
 func (i *intent) policy() firewall.Policy {
 	p := policyOf(i.base)
-	add := func(h holding) {
-		p.Ports, p.Flows, p.Probes = append(p.Ports, h.ports...), append(p.Flows, h.flows...), append(p.Probes, h.probes...)
-	}
 	for _, name := range slices.Sorted(maps.Keys(i.tunnels)) {
-		add(holdingOf(i.tunnels[name]))
+		holdingOf(i.tunnels[name]).addTo(&p)
 	}
 	for _, name := range slices.Sorted(maps.Keys(i.flows)) {
-		add(holding{flows: []firewall.Flow{i.flows[name].Flow}})
+		p.Flows = append(p.Flows, i.flows[name].Flow)
 	}
 	return p
 }

@@ -66,6 +66,9 @@ func (p *program) status(s provisioning.Status, now time.Time) {
 	p.line("Daemon    shekarad %s, engine %s, up %s", s.Version, orNone(s.Engine), span(now.Sub(s.Started)))
 	p.line("Revision  %s", revision)
 	p.line("Tunnels   %s", p.tally(s.Tunnels))
+	if len(s.AtLimit) > 0 {
+		p.line("At limit  %s", atLimit(s.AtLimit))
+	}
 	if !s.LastObserved.IsZero() {
 		p.line("Observed  %s ago", span(now.Sub(s.LastObserved)))
 	}
@@ -86,6 +89,15 @@ func (p *program) status(s provisioning.Status, now time.Time) {
 	p.list("Drift", len(s.Drift), func(i int) string { return s.Drift[i] })
 	p.list("Changed by", len(s.DriftBy), func(i int) string { return s.DriftBy[i] })
 	p.list("Documents that are not in force because they are invalid", len(s.Problems), func(i int) string { return s.Problems[i] })
+}
+
+// atLimit names some tunnels, and how many more there are.
+func atLimit(names []string) string {
+	const shown = 5
+	if more := len(names) - shown; more > 0 {
+		return fmt.Sprintf("%s and %d more: shekara status --json", strings.Join(names[:shown], ", "), more)
+	}
+	return strings.Join(names, ", ") + ": what is more than their limits is dropped"
 }
 
 func failedLine(f provisioning.Failed) string {

@@ -143,6 +143,13 @@ func (p *program) tunnel(t provisioning.TunnelStatus, now time.Time) {
 	field("Local prefixes", notations(t.LocalPrefixes, "shown as", t.LocalShown))
 	field("Remote prefixes", notations(t.RemotePrefixes, "known here as", t.RemoteKnown))
 	field("Route table", fmt.Sprint(t.RouteTable))
+	if t.Limits != nil {
+		limits := t.Limits.String()
+		if t.Limits.ReachedAt != nil {
+			limits += fmt.Sprintf("; reached %s ago (%s)", ago(t.Limits.ReachedAt, now), t.Limits.Reached)
+		}
+		field("Limits", limits)
+	}
 	if t.ConntrackZone != 0 {
 		field("Conntrack zone", fmt.Sprint(t.ConntrackZone))
 	}

@@ -53,6 +53,7 @@ type Tunnel struct {
 	Port         firewall.TunnelPort
 	Flows        []firewall.Flow
 	Probe        *firewall.Probe
+	Limit        *firewall.Limit
 	ProbeEvery   int // seconds; 0: no probe
 }
 

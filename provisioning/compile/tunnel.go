@@ -109,6 +109,9 @@ func (r *Resolver) wireguard(name string, t *document.Tunnel, e ends) (Tunnel, e
 	} else {
 		made.EndpointHost, made.EndpointPort = cmp.Or(e.peer.Endpoint, e.peer.PublicIP), uint16(far.Port)
 	}
+	if l := t.Limits; l != (document.Limits{}) {
+		made.Limit = &firewall.Limit{Tunnel: name, Device: device, Prefixes: remote, NewPerSecond: l.NewPerSecond, Connections: l.Connections, MbitPerSecond: l.MbitPerSecond}
+	}
 	own, asked, err := probeAddresses(e)
 	if err != nil {
 		return Tunnel{}, err

@@ -116,6 +116,7 @@ type Tunnel struct {
 	IPsec        *IPsec      `yaml:"ipsec,omitempty" doc:"with protocol ipsec"`
 	CryptoModule string      `yaml:"cryptoModule,omitempty" doc:"name of the CryptoModule that does the encryption: its level is the tunnel's (CRY-02)" default:"none, which is level 1"`
 	Probe        bool        `yaml:"probe,omitempty" doc:"ask the far end's probeAddress every five seconds"`
+	Limits       Limits      `yaml:"limits,omitempty" doc:"what the tunnel may take of each appliance that it passes through (VPN-08)"`
 	Inactive     bool        `yaml:"inactive,omitempty" doc:"kept for the record; not made"`
 }
 
@@ -127,6 +128,13 @@ type End struct {
 	Mapped       []string `yaml:"mapped,omitempty" doc:"by what the other side knows prefixes, one to one: as many, in the same order and of the same lengths; inside the zone; the other end's appliance translates"`
 	Hide         []string `yaml:"hide,omitempty" doc:"what stands in the tunnel instead of prefixes: as many, in the same order and of the same lengths, or one single address for each family, and then nobody opens connections to this end; this end's appliance translates (HID-01)"`
 	ProbeAddress string   `yaml:"probeAddress,omitempty" doc:"an address inside prefixes that answers echo; the appliance that holds it probes from it"`
+}
+
+// Limits are of what passes through an appliance; what it sends itself, and its probes, are not counted. The numbers' bounds are those of firewall.
+type Limits struct {
+	NewPerSecond  int `yaml:"newPerSecond,omitempty" doc:"connections opened in a second, 1 to 100000, of both directions together; what is not used is kept for a second" default:"any number"`
+	Connections   int `yaml:"connections,omitempty" doc:"connections at a time, 1 to 10000, of both directions together: those that connection tracking knows and does not call closed; with thousands give newPerSecond too, for counting them costs the appliance some microseconds at each new one" default:"any number"`
+	MbitPerSecond int `yaml:"mbitPerSecond,omitempty" doc:"megabits (10^6 bits) of IP packets in a second, 1 to 100000, for each direction on its own; what is not used is kept for a second" default:"any number"`
 }
 
 // IPsec is decoded and checked; applying it answers "not yet".

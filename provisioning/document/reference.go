@@ -96,8 +96,12 @@ func referenceOf(k Kind) (about string, e example) {
 		return "Exactly two ends (DEF-33). The end whose peer the box's Site lists is the local one; the same document serves both boxes. Two peers are joined once in each environment (VPN-03). Applying `ipsec` answers \"not yet\".\n\n" +
 				"Where ranges overlap an end is `mapped`: hosts of the other side write those addresses, and the other end's appliance translates. Where addresses are not to be seen (HID-01) an end has `hide`: its own appliance translates, " +
 				"and nothing leaves by the tunnel with another source. Flows, probes and registers name hosts by `prefixes`, their own addresses, everywhere; `shekara explain` and `shekara tunnel show` have both notations. " +
-				"The appliance that translates, and one that sees hidden addresses, needs a device for that tunnel alone: an entry with `tunnel` in its Peer's `wireguard`.",
+				"The appliance that translates, and one that sees hidden addresses, needs a device for that tunnel alone: an entry with `tunnel` in its Peer's `wireguard`.\n\n" +
+				"`limits` are of this one tunnel: at its limit it takes nothing from its neighbours. New connections and those at a time count in both directions together, bandwidth in each on its own. " +
+				"What is too much is dropped and counted by the IDs `forward.too_many_new`, `forward.too_many_connections` and `forward.bandwidth`, and `tunnel.limit` is on record once a minute. " +
+				"Where a limit of a tunnel changes, its connections are counted anew from then on. The iptables engine has no limits.",
 			example{"agency-a", &Tunnel{Environment: Production, Protocol: "wireguard", PresharedKey: "agency-a", Probe: true,
+				Limits:    Limits{NewPerSecond: 50, Connections: 1000, MbitPerSecond: 20},
 				Initiator: End{Peer: "agency-a-edge", Zone: "agencies", Prefixes: []string{"10.64.1.0/28"}, ProbeAddress: "10.64.1.1"},
 				Owner:     End{Peer: "owner-edge", Zone: "gateway-dmz", Prefixes: []string{"10.20.0.0/24"}, ProbeAddress: "10.20.0.1"}}}
 	case KindFlow:

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"shekara/firewall"
 	"shekara/provisioning/contour"
 	"shekara/provisioning/document"
 )
@@ -31,6 +32,7 @@ func (c *checker) tunnel(t *document.Tunnel) {
 	if t.Keepalive < 0 || t.Keepalive > 65535 {
 		c.add("spec.keepalive", "keepalive out of range", fmt.Sprint(t.Keepalive), "write 1 to 65535 seconds, or leave it out", "")
 	}
+	c.limits(t)
 	if t.Initiator.Peer == t.Owner.Peer && t.Owner.Peer != "" {
 		c.add("spec.owner.peer", "both ends are one peer", t.Owner.Peer, "name the other peer: a tunnel joins two", "DEF-33")
 	}
@@ -60,6 +62,21 @@ func (c *checker) tunnel(t *document.Tunnel) {
 	c.remote(t, owner, initiator)
 	if c.sound() {
 		c.contours(c.judge.Tunnel(&contour.Tunnel{Initiator: initiator.contour(), Owner: owner.contour(), CryptoModule: t.CryptoModule, IPsec: t.IPsec}))
+	}
+}
+
+func (c *checker) limits(t *document.Tunnel) {
+	for _, l := range []struct {
+		field    string
+		is, most int
+	}{{"newPerSecond", t.Limits.NewPerSecond, firewall.MaxNewPerSecond}, {"connections", t.Limits.Connections, firewall.MaxConnections},
+		{"mbitPerSecond", t.Limits.MbitPerSecond, firewall.MaxMbitPerSecond}} {
+		if l.is < 0 || l.is > l.most {
+			c.add("spec.limits."+l.field, "limit out of range", fmt.Sprint(l.is), fmt.Sprintf("write 1 to %d, or leave it out for no limit", l.most), "VPN-08")
+		}
+	}
+	if t.Limits != (document.Limits{}) && t.Protocol == "ipsec" {
+		c.add("spec.limits", "limits of a tunnel of protocol ipsec", "", "leave them out: only wireguard has them so far", "VPN-08")
 	}
 }
 
