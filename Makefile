@@ -36,7 +36,7 @@ live: build
 	@mkdir -p build && : > $(SKIPS)
 	SHEKARA_SKIPS=$(SKIPS) $(GO) test -count=1 -timeout 30m -p 2 ./...
 
-SCENARIOS := demo contours leak isolation restart rollback multihome scale drift revoke lockout overlap hiding iptables
+SCENARIOS := demo contours leak isolation restart rollback multihome scale drift revoke lockout overlap hiding limits iptables
 scenarios: build
 	@set -e; for s in $(SCENARIOS); do bin/shekara testbed run $$s --html build/$$s.html --json build/$$s.json; done
 

@@ -85,7 +85,7 @@ func (engine Engine) documentsAgree(t *testing.T) {
 	}
 	sport := uint16(1024)
 	for seed := range uint64(rounds) {
-		p := somePaper(t, rand.New(rand.NewPCG(seed, 7)))
+		p := somePaper(t, rand.New(rand.NewPCG(seed, 7)), engine.Limits)
 		e, ruleset := explainer(t, p.policy)
 		if err := loader.Load(t.Context(), ruleset); err != nil {
 			t.Fatalf("seed %d: %v\n%s", seed, err, p.text)
@@ -244,7 +244,7 @@ func note(t *testing.T, r firewall.Ruleset, into map[string]bool) {
 			chain = strings.TrimSuffix(name, " {")
 		case line == "}":
 			chain = ""
-		case chain == "", strings.HasPrefix(line, "type "), strings.HasPrefix(line, "elements"):
+		case chain == "", ofOneTunnel(chain), strings.HasPrefix(line, "type "), strings.HasPrefix(line, "elements"):
 		case strings.HasPrefix(line, "limit rate "): // records what the next rule drops, and decides nothing: drop_test.go
 		default:
 			into[ruleShape(chain, line)] = true
@@ -255,10 +255,13 @@ func note(t *testing.T, r firewall.Ruleset, into map[string]bool) {
 var (
 	quotedText = regexp.MustCompile(`"[^"]*"`)
 	braceList  = regexp.MustCompile(`\{[^}]*\}`)
-	setOfFlows = regexp.MustCompile(`@flow[0-9_]+`)
+	setOfFlows = regexp.MustCompile(`@(flow|limit_[a-z]+)[0-9_]+`)
 	anyNumber  = regexp.MustCompile(`\b(0x)?[0-9a-f]*[0-9][0-9a-f]*\b|[0-9a-f]*::?[0-9a-f:]*(/[0-9]+)?`)
 	placeName  = regexp.MustCompile(`^(to_zone|to_device|source_zone|source_device|outer)_.*`)
 )
+
+// ofOneTunnel says whether a chain holds the limits of one: who comes there is known, and what is too much no packet knows by itself.
+func ofOneTunnel(chain string) bool { _, _, is := firewall.SplitLimitChain(chain); return is }
 
 // ruleShape is a rule without what differs from document to document: names, addresses and numbers.
 func ruleShape(chain, rule string) string {
@@ -267,7 +270,7 @@ func ruleShape(chain, rule string) string {
 		comment = "place"
 	}
 	rule = braceList.ReplaceAllString(rule, "{…}")
-	rule = setOfFlows.ReplaceAllString(quotedText.ReplaceAllString(rule, "…"), "@flow")
+	rule = setOfFlows.ReplaceAllString(quotedText.ReplaceAllString(rule, "…"), "@$1")
 	if strings.Contains(chain, "flows_") {
 		rule = "… @flow goto pass"
 	}

@@ -82,8 +82,11 @@ metadata: {name: owner-six}
 spec: {side: owner, publicIP: "2001:db8:113::1", wireguard: [{farZone: banks, environment: production, port: 51821}]}
 `
 
-// somePaper draws documents. What validation refuses is left out again, as its author would; so the rest is what can be applied.
-func somePaper(t testing.TB, random *rand.Rand) paper {
+// someLimits are never reached here: what they are for passes as if they were not there, and all who look at rules must know.
+const someLimits = "\n  limits: {newPerSecond: 100000, connections: 10000, mbitPerSecond: 100000}"
+
+// somePaper draws documents, with limits or without. What validation refuses is left out again, as its author would; so the rest is what can be applied.
+func somePaper(t testing.TB, random *rand.Rand, limits bool) paper {
 	t.Helper()
 	p := paper{end: map[string][]tunnelEnd{}}
 	texts := strings.Split(rigDocuments, "---\n")
@@ -99,7 +102,7 @@ func somePaper(t testing.TB, random *rand.Rand) paper {
 	if !add() {
 		t.Fatalf("the rig's own documents: %v", validate.Check(set, validate.Options{Site: "owner"}))
 	}
-	tunnels := somePaperTunnels(random, &p, add)
+	tunnels := somePaperTunnels(random, &p, limits, add)
 	for n := range 14 {
 		add(someFlow(random, n, tunnels))
 	}
@@ -134,8 +137,8 @@ type drawnTunnel struct {
 	far, near []string
 }
 
-// somePaperTunnels adds up to six tunnels. The first on each device has probes.
-func somePaperTunnels(random *rand.Rand, p *paper, add func(...string) bool) (tunnels []drawnTunnel) {
+// somePaperTunnels adds up to six tunnels. The first on each device has probes, and limits.
+func somePaperTunnels(random *rand.Rand, p *paper, limits bool, add func(...string) bool) (tunnels []drawnTunnel) {
 	for i, c := range []struct {
 		device, zone, owner, outer string
 		far                        []string
@@ -163,6 +166,9 @@ func somePaperTunnels(random *rand.Rand, p *paper, add func(...string) bool) (tu
 		far, ours, _ := strings.Cut(c.probe, " ")
 		if c.probe != "" {
 			probe, far, ours = "\n  probe: true", fmt.Sprintf(", probeAddress: %q", far), fmt.Sprintf(", probeAddress: %q", ours)
+		}
+		if c.probe != "" && limits {
+			probe += someLimits
 		}
 		name := fmt.Sprintf("t%d", i)
 		if !add(fmt.Sprintf("kind: Peer\nmetadata: {name: far-%d}\nspec: {side: initiator, publicIP: %q%s, wireguard: [{farZone: gateway-dmz, environment: production, port: 51820, publicKey: %q}]}\n",
@@ -248,6 +254,11 @@ func policyOf(d *compile.Desired) firewall.Policy {
 		p.Ports = append(p.Ports, t.Port)
 		for _, f := range t.Flows {
 			flow(f)
+		}
+		if t.Limit != nil {
+			limit := *t.Limit
+			limit.Device = link[limit.Device]
+			p.Limits = append(p.Limits, limit)
 		}
 		if t.Probe != nil {
 			probe := *t.Probe
