@@ -34,8 +34,7 @@ func bareDevice(ctx context.Context, h *lab.Host, name string, mtu int) error {
 	return dataplane.Give(ctx, folder, order, file, func() error {
 		// In a session of its own, as ours and as any daemon: the kernel's autogroups (sched(7)) share processors by session, and a dataplane
 		// in the session of the load that it carries was woken sooner, which alone made a tenth of the throughput.
-		// setsid waits: when a host's program ends, its group is killed, and with it a child that has not yet left it.
-		_, err := h.Start(lab.Command{Args: []string{"setsid", "--wait", "shekarad", "dataplane", name}})
+		_, err := h.Start(lab.Command{Args: []string{"setsid", "shekarad", "dataplane", name}})
 		return err
 	})
 }

@@ -2,6 +2,7 @@ package provisioning
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -108,7 +109,7 @@ func (e *Engine) dropCounts(ctx context.Context) map[string]firewall.Counter {
 	limited, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	counts, err := e.options.Counts.Counters(limited)
-	if err != nil {
+	if err != nil && !errors.Is(err, firewall.ErrNotLoaded) {
 		e.options.Log.Warn("count dropped packets", "error", err)
 	}
 	return counts

@@ -31,6 +31,7 @@ type engine struct {
 	programs  string // folder of shekara and shekarad
 	self      string // this program
 	captureTo string // folder for captures; "" for none
+	without   string // path of a program that hosts with shekarad lack; "" for none
 	progress  io.Writer
 	network   *lab.Network
 	report    *report.Report
@@ -105,8 +106,15 @@ func (e *engine) build(ctx context.Context, step *report.Step) error {
 	environment := []string{"PATH=" + e.programs + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8", "NO_COLOR=1"}
 	e.network = lab.Open([]string{"/proc/self/exe", "testbed", "agent"}, environment)
 	for _, h := range e.scenario.Hosts {
-		if _, err := e.network.AddHost(h.Name, h.Router); err != nil {
+		host, err := e.network.AddHost(h.Name, h.Router)
+		if err != nil {
 			return err
+		}
+		isEdge := slices.ContainsFunc(h.Programs, func(p scenario.Program) bool { return p.Command[0] == "shekarad" })
+		if e.without != "" && isEdge {
+			if err := host.Hide(e.without); err != nil {
+				return err
+			}
 		}
 	}
 	for _, l := range e.scenario.Links {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -19,11 +20,12 @@ import (
 )
 
 const usage = `usage: shekara testbed list
-       shekara testbed run SCENARIO [--json FILE] [--html FILE] [--captures DIR] [--keep] [--programs DIR]
+       shekara testbed run SCENARIO [--json FILE] [--html FILE] [--captures DIR] [--keep] [--without PROGRAM] [--programs DIR]
        shekara testbed up SCENARIO [--programs DIR]
        shekara testbed exec HOST -- COMMAND...
        shekara testbed capture LINK [-w FILE]
        shekara testbed down
+--without nft runs the scenario on edges that lack that program, and so filter with iptables.
 SCENARIO is a name that list shows, or a .yaml file. Root is needed; the machine's own network is never touched.
 `
 
@@ -116,6 +118,7 @@ func load(name string) (*scenario.Scenario, fs.FS, error) {
 // options are the flags of run and up.
 type options struct {
 	json, html, captures, programs string
+	without                        string
 	keep                           bool
 	scenario                       string
 }
@@ -129,6 +132,7 @@ func parseOptions(verb string, args []string) (options, error) {
 		flags.StringVar(&o.html, "html", "", "")
 		flags.StringVar(&o.captures, "captures", "", "")
 		flags.BoolVar(&o.keep, "keep", false, "")
+		flags.StringVar(&o.without, "without", "", "")
 	}
 	flags.StringVar(&o.programs, "programs", "", "")
 	// Flags may stand before and after the name.
@@ -175,6 +179,12 @@ func prepare(o options, progress io.Writer) (*engine, error) {
 	}
 	e := newEngine(s, files, programs, self, progress)
 	e.captureTo = o.captures
+	if o.without != "" {
+		if e.without, err = exec.LookPath(o.without); err != nil {
+			return nil, err
+		}
+		e.report.Title += ", without " + o.without
+	}
 	return e, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -173,18 +174,21 @@ func (a *agent) serve(r request, files []*os.File) {
 	if err := Send(replies, reply{Started: pid}); err != nil {
 		_ = unix.Kill(-pid, unix.SIGKILL)
 	}
+	var over atomic.Bool // the program ended by itself: what it left in the background stays, as on any host
 	go func() {
 		for {
 			var c command
 			if _, err := Receive(replies, &c); err != nil {
-				// The other end let go. The group may be gone: ESRCH is fine.
-				_ = unix.Kill(-pid, unix.SIGKILL)
+				if !over.Load() { // the other end let go. The group may be gone: ESRCH is fine
+					_ = unix.Kill(-pid, unix.SIGKILL)
+				}
 				return
 			}
 			_ = unix.Kill(pid, syscall.Signal(c.Signal))
 		}
 	}()
 	s := <-ended
+	over.Store(true)
 	_ = Send(replies, reply{Ended: &s})
 }
 

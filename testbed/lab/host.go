@@ -133,6 +133,21 @@ func (h *Host) Path(path string) string {
 	return filepath.Join(fmt.Sprintf("/proc/%d/root", h.PID()), filepath.Clean("/"+path))
 }
 
+// Hide takes a program away from the host: nothing can be run under its path any more.
+func (h *Host) Hide(path string) error {
+	// Resolved outside: the path of a program may be a symbolic link, and a mount would follow it.
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return fmt.Errorf("hide a program: %w", err)
+	}
+	return ns.DoInProcess(h.PID(), func() error {
+		if err := unix.Mount("/dev/null", path, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("hide %s: %w", path, err)
+		}
+		return nil
+	})
+}
+
 // WriteFile writes a file on the host, and the folders above it. Only the host's private folders are writable.
 func (h *Host) WriteFile(path string, data []byte, mode os.FileMode) error {
 	path = filepath.Clean(path)

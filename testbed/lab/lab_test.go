@@ -216,7 +216,7 @@ func make2(folder string) {
 		_, err = n.AddLink(lab.LinkSpec{Name: "w", Wire: true, Ends: []lab.End{{Host: "left", Interface: "eth0"}, {Host: "right", Interface: "eth0"}}})
 	}
 	if err == nil {
-		_, err = h.Start(lab.Command{Args: []string{"setsid", "--wait", "sleep", "86399"}})
+		_, err = h.Start(lab.Command{Args: []string{"setsid", "sleep", "86399"}})
 	}
 	if err != nil {
 		fmt.Println(err)

@@ -13,7 +13,7 @@ import (
 const maxMessage = 128 << 10
 
 // request asks the agent to start a program. Four descriptors come with it: standard input, output, error, and the socket on
-// which this program's replies go and its signals come. When that socket closes, the program's process group is killed.
+// which this program's replies go and its signals come. When that socket closes while the program runs, its process group is killed.
 type request struct {
 	Args        []string `json:"args"`
 	Environment []string `json:"environment"`
