@@ -78,12 +78,13 @@ func TestManyRoutes(t *testing.T) {
 	}
 }
 
-// TestReplacedWithoutGap looks a route up all the time while it changes: never may a look find the unreachable route
+// TestReplacedWithoutGap looks a route up all the time while it changes: no look may find the unreachable route
 // below it, or a way around it. Deleting and adding it instead is the control, in which looks must find the former.
 //
 // Once in some thousand looks IPv6 says ENETUNREACH: a look-up that holds the old route when it is freed gets the null
 // route (fib6_info_hold_safe in net/ipv6/route.c). Once in some millions (seen once) it passes over the table and takes a
-// later rule. IPv4 has no such race.
+// later rule. IPv4 may find the route below: a look-up that came upon the old route while it is freed goes on past it (fib_dead in
+// net/ipv4/fib_trie.c; seen once in some ten runs on a busy machine). So a look in a thousand is allowed, and the control must find ten times as many.
 func TestReplacedWithoutGap(t *testing.T) {
 	for _, prefix := range []string{"10.1.0.0/16", "2001:db8:a::/48"} {
 		host, h, _ := world(t)
@@ -96,7 +97,7 @@ func TestReplacedWithoutGap(t *testing.T) {
 			h.Route("default", gateway)
 		}
 
-		gaps := func(change func(route netctl.Route), enough func(gaps int64) bool) int64 {
+		gaps := func(change func(route netctl.Route), enough func(gaps int64) bool) (share float64) {
 			var missed, looks, raced atomic.Int64
 			ctx, cancel := context.WithCancel(t.Context())
 			var group sync.WaitGroup
@@ -125,22 +126,22 @@ func TestReplacedWithoutGap(t *testing.T) {
 			if raced.Load() > 10+looks.Load()/100 {
 				t.Errorf("%s: %d of %d looks hit the kernel's race", prefix, raced.Load(), looks.Load())
 			}
-			return missed.Load()
+			return float64(missed.Load()) / float64(looks.Load())
 		}
-		if n := gaps(func(route netctl.Route) {
+		if share := gaps(func(route netctl.Route) {
 			must(t, host.Apply(t.Context(), []netctl.Op{{Verb: netctl.Set, Route: &route}}))
-		}, func(int64) bool { return false }); n != 0 {
-			t.Errorf("%s: %d looks found no route while it was replaced", prefix, n)
+		}, func(int64) bool { return false }); share > 0.001 {
+			t.Errorf("%s: of all looks %.4f found no route while it was replaced", prefix, share)
 		}
 		old := route
 		old.Link = "eth0"
 		must(t, host.Apply(t.Context(), []netctl.Op{{Verb: netctl.Set, Route: &old}}))
-		if n := gaps(func(route netctl.Route) {
+		if share := gaps(func(route netctl.Route) {
 			must(t, host.Apply(t.Context(), []netctl.Op{{Verb: netctl.Delete, Route: &old}}))
 			must(t, host.Apply(t.Context(), []netctl.Op{{Verb: netctl.Add, Route: &route}}))
 			old = route
-		}, func(gaps int64) bool { return gaps > 0 }); n == 0 {
-			t.Errorf("%s: the control found no gap: the looks show nothing", prefix)
+		}, func(gaps int64) bool { return gaps > 1000 }); share < 0.01 {
+			t.Errorf("%s: the control found gaps in %.4f of all looks: they show nothing", prefix, share)
 		}
 	}
 }
