@@ -2,6 +2,7 @@ package lab_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -286,7 +287,11 @@ func TestKilledMakerLeavesNothing(t *testing.T) {
 	}
 	_ = maker.Wait()
 	for _, fd := range agents {
-		if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 20_000); n != 1 || err != nil {
+		n, err := 0, error(unix.EINTR)
+		for errors.Is(err, unix.EINTR) {
+			n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 20_000)
+		}
+		if n != 1 || err != nil {
 			t.Fatalf("an agent outlives its maker (%v)", err)
 		}
 	}
