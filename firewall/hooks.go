@@ -199,6 +199,20 @@ func (b *Base) farRules(p Policy) []string {
 	return rules
 }
 
+// mappedRules: what is for a host that is known here by a mapped address leaves by no other interface either. Its address is translated by
+// then; the mark tells it, which every such packet got.
+func (b *Base) mappedRules() []string {
+	_, far := b.translated()
+	if len(far) == 0 {
+		return nil
+	}
+	marks := make([]string, len(far))
+	for i, d := range far {
+		marks[i] = fmt.Sprintf("0x%08x", d.LocalMark)
+	}
+	return []string{"meta mark " + braces(marks) + " " + drop("output", NoFlow) + ` comment "behind tunnels alone"`}
+}
+
 // outputChains: this box may speak to its zones freely, but to those behind tunnels only through these; into a tunnel only as a flow or
 // probe says; what is sealed (marked by a device) leaves from that device's address or not at all.
 func (b *Base) outputChains(w *writer, p Policy) error {
@@ -228,6 +242,7 @@ func (b *Base) outputChains(w *writer, p Policy) error {
 		rules = append(rules, "meta mark vmap "+braces(verdicts)+` comment "outer packets"`)
 	}
 	rules = append(rules, `oifname @device_links goto into_tunnel comment "this box into tunnels"`)
+	rules = append(rules, b.mappedRules()...)
 	rules = append(rules, b.farRules(p)...)
 	for _, rule := range matchPrefixes("daddr", resolvers, `meta l4proto { 6, 17 } th dport 53 accept comment "resolvers"`) {
 		rules = append(rules, "oifname @zone_links "+rule)

@@ -2,6 +2,7 @@ package firewalltest
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"testing"
 
 	"shekara/firewall"
@@ -21,10 +22,26 @@ func (r Rig) Box() *nstest.H { return r.box }
 func (r Rig) Arrives(p firewall.Packet) bool {
 	r.t.Helper()
 	r.box.Run("conntrack", "-F")
-	id := r.send(packet{source: p.Source, to: p.Destination, protocol: p.Protocol, sport: p.SourcePort, dport: p.DestinationPort, arriveOn: p.From})
-	_, there := r.arrived()[p.To][id]
+	_, _, there := r.Seen(p)
 	return there
 }
+
+// Seen sends a packet that is forwarded, with whatever connections there are, and says with which addresses it arrives where it should.
+func (r Rig) Seen(p firewall.Packet) (source, destination netip.Addr, there bool) {
+	r.t.Helper()
+	id := r.send(packet{source: p.Source, to: p.Destination, protocol: p.Protocol, sport: p.SourcePort, dport: p.DestinationPort, arriveOn: p.From})
+	got, there := r.arrived()[p.To][id]
+	if there {
+		source, destination = addressesOf(r.t, got)
+	}
+	return source, destination, there
+}
+
+// RouteMapped routes what TranslatedPolicy maps.
+func (r Rig) RouteMapped() { r.routeMapped() }
+
+// TranslatedPolicy is that of the rig's box with one range behind both devices, and its LAN hidden from the second.
+func TranslatedPolicy() firewall.Policy { return translatedRig() }
 
 // RigPolicy is that of the rig's box, without flows.
 func RigPolicy() firewall.Policy { return rigPolicy() }

@@ -39,6 +39,12 @@ func translatedRig() firewall.Policy {
 // newTranslatedRig is the rig with the route tables of both devices.
 func newTranslatedRig(t *testing.T, e Engine) *rig {
 	r := newRig(t, e)
+	r.routeMapped()
+	return r
+}
+
+// routeMapped leads to each device what is mapped there, by its mark.
+func (r *rig) routeMapped() {
 	for i, device := range []string{"sk-a", "sk-b"} {
 		table, mark := fmt.Sprint(1007+i), fmt.Sprint(0x534c0007+i)
 		for family, route := range map[string][2]string{"-4": {"192.0.2.0/28", r.ends[device].address}, "-6": {"2001:db8:2::/64", r.ends[device].address6}} {
@@ -47,7 +53,6 @@ func newTranslatedRig(t *testing.T, e Engine) *rig {
 			r.box.Run("ip", family, "route", "add", route[0], "via", route[1], "dev", device, "table", table)
 		}
 	}
-	return r
 }
 
 // translation: what the kernel makes of packets is what the explainer says, addresses too; and answers come back to who asked.

@@ -2,6 +2,7 @@ package nft_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"testing"
@@ -142,6 +143,160 @@ func TestWitnessesAreReal(t *testing.T) {
 		firewalltest.Load(t, in, p)
 		if before := passes(found.Witness); before == after || after != (c.kind != proof.IsStopped) {
 			t.Errorf("%s: passes before %v, after %v", found, before, after)
+		}
+	}
+}
+
+// TestTranslatedWitnessesAreReal: the same where addresses are translated. What a witness becomes by the changed rules is what arrives, and by
+// those of the compiler it becomes what the policy says, or does not arrive.
+func TestTranslatedWitnessesAreReal(t *testing.T) {
+	probetest.Need(t, probe.NFTables)
+	r := firewalltest.NewRig(t, engine())
+	r.RouteMapped()
+	in := open(t, r.Box())
+	p := firewalltest.TranslatedPolicy()
+	changes := []struct {
+		change string
+		kind   proof.Kind
+	}{
+		{"flush chain inet shekara known_device_sk-b", proof.Mistranslated},
+		{"flush chain inet shekara known_device_sk-b; add rule inet shekara known_device_sk-b snat ip prefix to ip saddr map { 192.0.2.0/28 : 10.64.1.0/28 }", proof.Mistranslated},
+		{"flush chain inet shekara nat_prerouting; add rule inet shekara nat_prerouting iifname vmap { sk-a : goto shown_device_sk-a, sk-b : goto shown_device_sk-b }; add rule inet shekara nat_prerouting dnat ip6 prefix to ip6 daddr map { fd00:64:1::/64 : 2001:db8:2::/64, fd00:96:1::/64 : 2001:db8:2::/64 }; add rule inet shekara nat_prerouting dnat ip prefix to ip daddr map { 10.64.1.0/28 : 192.0.2.0/28, 10.96.1.0/29 : 192.0.2.8/29 }", proof.Mistranslated},
+		{"flush chain inet shekara hide_device_sk-b; flush chain inet shekara leave_device_sk-b", proof.ShowsHidden},
+		{"flush chain inet shekara hide_device_sk-b", proof.IsStopped},
+		{"insert rule inet shekara hide_device_sk-b ip saddr 10.30.0.16/28 snat ip to 10.99.0.17", proof.Mistranslated},
+		{`insert rule inet shekara open_forward iifname "lan0" oifname "sk-b" ct original ip daddr 10.96.1.9 accept`, proof.PassesWrongly},
+	}
+	if testing.Short() {
+		changes = changes[3:5]
+	}
+	for _, c := range changes {
+		load := func(change string) proof.Result {
+			r.Box().Run("nft", "flush", "ruleset")
+			firewalltest.Load(t, in, p)
+			if change != "" {
+				r.Box().RunInput(change+"\n", "nft", "-f", "-")
+			}
+			r.Box().Run("conntrack", "-F")
+			return proved(t, r.Box(), p)
+		}
+		var found *proof.Violation
+		for _, v := range load(c.change).Violations {
+			if v.Path == "forward" && v.Class == "new" && v.Kind == c.kind {
+				found = &v
+			}
+		}
+		if found == nil {
+			t.Errorf("%s: no witness of a new packet that %q", c.change, c.kind)
+			continue
+		}
+		t.Log(found)
+		w := found.Witness
+		seen := func() (proof.Connection, bool) {
+			source, destination, there := r.Seen(firewall.Packet{From: w.In, To: w.Out, Source: w.Source, Destination: w.Destination, Protocol: w.Protocol,
+				SourcePort: w.SourcePort, DestinationPort: w.DestinationPort})
+			return proof.Connection{Source: source, Destination: destination}, there
+		}
+		became := proof.Connection{Source: w.Source, Destination: w.Destination}
+		if w.Becomes != nil {
+			became = *w.Becomes
+		}
+		after, came := seen()
+		if came != (c.kind != proof.IsStopped) || came && after != became {
+			t.Errorf("%s: arrives %v as %v", found, came, after)
+		}
+		if result := load(""); result.Verdict != proof.Proved {
+			t.Fatalf("without the change: %+v", result)
+		}
+		if before, came := seen(); came == (c.kind == proof.PassesWrongly) || came && before == after {
+			t.Errorf("%s: without the change arrives %v as %v", found, came, before)
+		}
+	}
+}
+
+// someTranslatedPolicy is one with random translations of the rig's devices, and flows in this side's notation, some of which nothing hides.
+func someTranslatedPolicy(seed uint64) firewall.Policy {
+	r := rand.New(rand.NewPCG(seed, 5))
+	p := firewalltest.TranslatedPolicy()
+	a, b := firewall.Place{Device: "sk-a"}, firewall.Place{Device: "sk-b"}
+	known := map[string][]string{"sk-a": {"10.64.1.0/28", "10.64.1.5/32", "fd00:64:1::/64"}, "sk-b": {"10.96.1.0/28", "10.96.1.5/32", "fd00:96:1::5/128"}}
+	for i := range p.Devices {
+		d, t := &p.Devices[i], *p.Devices[i].Translation
+		if r.IntN(3) == 0 { // the far side is known by its own addresses
+			d.Sources = nil
+			for _, m := range t.Far {
+				d.Sources = append(d.Sources, m.Inside)
+			}
+			t.Far, t.Zone, t.Mark, t.LocalMark = nil, 0, 0, 0
+		}
+		switch r.IntN(4) {
+		case 0:
+			t.Local = nil
+		case 1:
+			hidden := netip.MustParsePrefix([]string{"10.99.0.1/32", "10.99.0.2/32"}[r.IntN(2)])
+			t.Local = []firewall.Mapping{{Inside: netip.MustParsePrefix("10.30.0.0/24"), Outside: hidden}}
+		case 2:
+			t.Local = p.Devices[1].Translation.Local
+		}
+		if d.Translation = &t; len(t.Far)+len(t.Local) == 0 {
+			d.Translation = nil
+		}
+	}
+	places := []firewall.Place{a, b, {Zone: "lan"}, {Zone: "lan"}, {Zone: "gateway-dmz"}}
+	pick := func(place firewall.Place) (list []netip.Prefix) {
+		texts := known[place.Device]
+		if place.Zone != "" {
+			texts = []string{"10.30.0.0/28", "10.30.0.2/32", "10.30.0.16/28", "10.30.0.0/24", "fd00:30::/64"}
+		}
+		for _, text := range texts {
+			if r.IntN(2) == 0 {
+				list = append(list, netip.MustParsePrefix(text))
+			}
+		}
+		return list
+	}
+	flows := p.Flows
+	p.Flows = nil
+	for n := range 8 {
+		flows = append(flows, firewall.Flow{Name: fmt.Sprint("random-", n), From: places[r.IntN(len(places))], To: places[r.IntN(len(places))],
+			Services: []firewall.Service{{Protocol: firewall.TCP, FirstPort: 443, LastPort: uint16(443 + r.IntN(3))}, {Protocol: firewall.SCTP}}[r.IntN(2):]})
+	}
+	for _, f := range flows {
+		if len(f.Sources) == 0 {
+			f.Sources, f.Destinations = pick(f.From), pick(f.To)
+		}
+		one := p
+		one.Flows = []firewall.Flow{f}
+		if f.From.Device != "" && f.To.Device != "" { // tunnels lead to this side's zones alone
+			continue
+		}
+		if _, err := firewall.Compile(one); err == nil { // else to who is hidden, or of two families
+			p.Flows = append(p.Flows, f)
+		}
+	}
+	for i, device := range []string{"sk-a", "sk-b"} {
+		if r.IntN(2) == 0 {
+			remote := netip.MustParsePrefix(known[device][i]).Addr()
+			p.Probes = append(p.Probes, firewall.Probe{Tunnel: device, Device: device, Local: netip.MustParseAddr("10.30.0.1"), Remote: remote})
+		}
+	}
+	return p
+}
+
+// TestTranslatedIsProved: what the compiler makes of random translations is what they say, for all packets.
+func TestTranslatedIsProved(t *testing.T) {
+	probetest.Need(t, probe.NFTables)
+	host := nstest.Host(t, "box")
+	in := open(t, host)
+	rounds := uint64(12)
+	if testing.Short() {
+		rounds = 2
+	}
+	for seed := range rounds {
+		p := someTranslatedPolicy(seed)
+		firewalltest.Load(t, in, p)
+		if result := proved(t, host, p); result.Verdict != proof.Proved {
+			t.Fatalf("seed %d: %s %v %v", seed, result.Verdict, result.Reasons, result.Violations)
 		}
 	}
 }

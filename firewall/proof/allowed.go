@@ -13,15 +13,23 @@ import (
 type allowed struct {
 	*engine
 	policy                  firewall.Policy
+	devices                 map[string]firewall.Device
+	notations               notations
 	links                   map[firewall.Place][]string
 	zones                   map[string][]netip.Prefix
 	zoneLinks, deviceLinks  []string
-	pairs                   map[[2]firewall.Place]formula // addresses and services of all flows between two places
-	forward, inward, onward formula                       // connections through this box, to it and from it into tunnels: who may open them
+	pairs                   []pair
+	forward, inward, onward opening // connections through this box, to it and from it into tunnels: who may open them
+}
+
+// pair are all flows between two places: their addresses, as who opens writes them, and services.
+type pair struct {
+	from, to firewall.Place
+	flows    formula
 }
 
 func (e *engine) newAllowed(p firewall.Policy) *allowed {
-	a := &allowed{engine: e, policy: p, links: map[firewall.Place][]string{}, zones: map[string][]netip.Prefix{}, pairs: map[[2]firewall.Place]formula{}}
+	a := &allowed{engine: e, policy: p, devices: map[string]firewall.Device{}, links: map[firewall.Place][]string{}, zones: map[string][]netip.Prefix{}}
 	for _, z := range p.Zones {
 		a.zones[z.Name] = z.Prefixes
 	}
@@ -31,9 +39,11 @@ func (e *engine) newAllowed(p firewall.Policy) *allowed {
 		a.zoneLinks = append(a.zoneLinks, i.Name)
 	}
 	for _, d := range p.Devices {
+		a.devices[d.Name] = d
 		a.links[firewall.Place{Device: d.Name}] = []string{d.Name}
 		a.deviceLinks = append(a.deviceLinks, d.Name)
 	}
+	a.notations = a.newNotations()
 	a.addFlows()
 	a.connections()
 	return a
@@ -144,9 +154,17 @@ func (a *allowed) service(s firewall.Service, protocol, port vector) formula {
 // addFlows joins the flows of each pair of places.
 func (a *allowed) addFlows() {
 	lists := map[[2]firewall.Place][]permission{}
+	var order [][2]firewall.Place
 	services := map[firewall.Service]formula{}
 	for _, f := range a.policy.Flows {
-		pair := [2]firewall.Place{f.From, f.To}
+		between := [2]firewall.Place{f.From, f.To}
+		if _, known := lists[between]; !known {
+			order = append(order, between)
+		}
+		var far, near []firewall.Mapping // who opens writes the other side's notation
+		if t := a.devices[f.From.Device].Translation; t != nil {
+			far, near = t.Far, t.Local
+		}
 		for _, s := range f.Services {
 			if _, known := services[s]; !known {
 				services[s] = a.service(s, a.protocol, a.targetPort)
@@ -154,48 +172,67 @@ func (a *allowed) addFlows() {
 			for _, source := range f.Sources {
 				for _, destination := range f.Destinations {
 					if source.Addr().Is4() == destination.Addr().Is4() {
-						lists[pair] = append(lists[pair], permission{source, destination, services[s]})
+						lists[between] = append(lists[between], permission{outside(far, source), outside(near, destination), services[s]})
 					}
 				}
 			}
 		}
 	}
-	for pair, list := range lists {
-		a.pairs[pair] = a.permitted(a.source, a.target, list)
+	for _, between := range order {
+		a.pairs = append(a.pairs, pair{between[0], between[1], a.permitted(a.source, a.target, lists[between])})
 	}
 }
 
 // connections says which may be opened, by the variables of a connection. No flow ends at this box itself.
 func (a *allowed) connections() {
-	var through, to, from []formula
+	var through, throughExactly, from, fromExactly []formula
+	n := a.notations
+	translated := a.and(n.onward, n.shown)
 	source := a.home(a.source)
-	for pair, flows := range a.pairs {
-		opener, other := a.at(a.from, a.links[pair[0]]...), a.at(a.to, a.links[pair[1]]...)
-		through = append(through, a.all(opener, other, flows))
-		if zone := pair[0].Zone; zone != "" {
-			from = append(from, a.all(other, source[zone], flows))
+	for _, p := range a.pairs {
+		opener, other := a.at(a.from, a.links[p.from]...), a.at(a.to, a.links[p.to]...)
+		may := a.all(opener, other, p.flows)
+		through, throughExactly = append(through, may), append(throughExactly, a.and(may, translated))
+		if zone := p.from.Zone; zone != "" {
+			may = a.all(other, source[zone], p.flows)
+			from, fromExactly = append(from, may), append(fromExactly, a.and(may, translated))
 		}
 	}
+	asked, asking := a.probes()
+	a.forward = a.opening(through, throughExactly)
+	a.onward = a.opening(append(from, asked), append(fromExactly, a.and(asked, translated)))
+	a.inward = a.opening([]formula{asking}, []formula{a.and(asking, n.inward)})
+}
+
+// probes are the echo requests that this box sends, and those that it is sent. Both are known by what stands in them on the device.
+func (a *allowed) probes() (asked, asking formula) {
 	echo := a.choose(a.version6,
 		a.and(a.equal(a.protocol, small(icmp6)), a.equal(a.sourcePort[:8], small(firewall.EchoRequest6))),
 		a.and(a.equal(a.protocol, small(icmpNumber)), a.equal(a.sourcePort[:8], small(firewall.EchoRequest))))
-	asked, asking := map[string][]permission{}, map[string][]permission{}
+	sent, received := map[string][]permission{}, map[string][]permission{}
 	for _, p := range a.policy.Probes {
 		if !p.Remote.IsValid() {
 			continue
 		}
-		asked[p.Device] = append(asked[p.Device], permission{first: exactly(p.Remote), also: echo})
+		remote := exactly(p.Remote)
+		if t := a.devices[p.Device].Translation; t != nil {
+			remote = outside(t.Far, remote)
+		}
+		sent[p.Device] = append(sent[p.Device], permission{first: remote, also: echo})
 		if p.Local.IsValid() {
-			asking[p.Device] = append(asking[p.Device], permission{exactly(p.Remote), exactly(p.Local), echo})
+			received[p.Device] = append(received[p.Device], permission{remote, exactly(p.Local), echo})
 		}
 	}
-	for device, list := range asked {
-		from = append(from, a.and(a.at(a.to, device), a.permitted(a.target, nil, list)))
+	asked, asking = never, never
+	for _, d := range a.policy.Devices {
+		if list := sent[d.Name]; len(list) > 0 {
+			asked = a.or(asked, a.and(a.at(a.to, d.Name), a.permitted(a.toTarget, nil, list)))
+		}
+		if list := received[d.Name]; len(list) > 0 {
+			asking = a.or(asking, a.and(a.at(a.from, d.Name), a.permitted(a.source, a.toTarget, list)))
+		}
 	}
-	for device, list := range asking {
-		to = append(to, a.and(a.at(a.from, device), a.permitted(a.source, a.target, list)))
-	}
-	a.forward, a.inward, a.onward = a.any(through...), a.any(to...), a.any(from...)
+	return asked, asking
 }
 
 // genuine is where a packet's source is one that the interface it arrives by may send.
@@ -207,7 +244,11 @@ func (a *allowed) genuine(v *view) formula {
 		out = a.or(out, a.and(a.at(v.input, i.Name), a.or(a.without(home[i.Zone], own), a.linkLocal(v))))
 	}
 	for _, d := range a.policy.Devices {
-		out = a.or(out, a.and(a.at(v.input, d.Name), a.without(home[d.FarZone], own)))
+		may := home[d.FarZone]
+		if len(d.Sources) > 0 {
+			may = a.insideAny(v.source, d.Sources)
+		}
+		out = a.or(out, a.and(a.at(v.input, d.Name), a.without(may, own)))
 	}
 	return out
 }

@@ -14,22 +14,25 @@ func (r *run) choice(rule *rule, c *choice, reach formula, accepted *[]formula) 
 	if len(list) == 1 {
 		return r.verdict(rule, list[0].verdict, r.and(reach, list[0].where), accepted)
 	}
-	events, writes, limits, mark, ct := len(r.events), len(r.writes), len(r.limits), r.mark, r.ct
+	events, writes, limits, bindings := len(r.events), len(r.writes), len(r.limits), len(r.bindings)
+	mark, ct, zone := r.mark, r.ct, r.zone
 	var outcomes [4][]formula
 	var own []formula
 	for i := range list {
 		f := &list[i]
 		r.mark, r.ct = register{before: &mark, reach: reach}, register{before: &ct, reach: reach}
+		r.zone = register{before: &zone, reach: reach, once: true}
 		own = own[:0]
 		taken, back, gone := r.verdict(rule, f.verdict, f.where, &own)
 		for j, outcome := range []formula{taken, back, gone, r.any(own...)} {
 			outcomes[j] = append(outcomes[j], outcome)
 		}
-		f.mark, f.ct = r.mark.updates, r.ct.updates
+		f.mark, f.ct, f.zone = r.mark.updates, r.ct.updates, r.zone.updates
 	}
-	r.mark, r.ct = mark, ct
+	r.mark, r.ct, r.zone = mark, ct, zone
 	r.setAll(&r.mark, reach, list, func(f fork) []update { return f.mark })
 	r.setAll(&r.ct, reach, list, func(f fork) []update { return f.ct })
+	r.setAll(&r.zone, reach, list, func(f fork) []update { return f.zone })
 	for i := events; i < len(r.events); i++ {
 		r.events[i].where = append(r.events[i].where, reach)
 	}
@@ -39,6 +42,9 @@ func (r *run) choice(rule *rule, c *choice, reach formula, accepted *[]formula) 
 	for i := limits; i < len(r.limits); i++ {
 		r.limits[i].where = r.and(reach, r.limits[i].where)
 	}
+	for i := bindings; i < len(r.bindings); i++ {
+		r.bindings[i].where = r.and(reach, r.bindings[i].where)
+	}
 	narrowed := func(list []formula) formula { return r.and(reach, r.any(list...)) }
 	*accepted = append(*accepted, narrowed(outcomes[3]))
 	return narrowed(outcomes[0]), narrowed(outcomes[1]), narrowed(outcomes[2])
@@ -46,9 +52,9 @@ func (r *run) choice(rule *rule, c *choice, reach formula, accepted *[]formula) 
 
 // fork is one verdict of a map, the packets that it is for, and what its chains write.
 type fork struct {
-	verdict  *verdict
-	where    formula
-	mark, ct []update
+	verdict        *verdict
+	where          formula
+	mark, ct, zone []update
 }
 
 // setAll takes over what forks wrote: what each wrote first as one update, what each wrote next as another. No packet is in two forks.

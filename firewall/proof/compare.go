@@ -28,7 +28,11 @@ func (p *comparison) findStale() {
 		}
 	}
 	visited := map[*chain]bool{}
-	notice := func(r *rule, a *assign) {
+	notice := func(r *rule, s *statement) {
+		a := s.assign
+		if a == nil {
+			return
+		}
 		if a.from != nil && a.from.field == ctMark {
 			panic(unmodelled{fmt.Sprintf("table %s %s, chain %s, handle %d: %s: a mark made from a connection's mark",
 				r.chain.family, r.chain.table, r.chain.name, r.handle, r.text)})
@@ -44,13 +48,15 @@ func (p *comparison) findStale() {
 		}
 	}
 	for _, hook := range []string{"prerouting", "input", "forward", "output", "postrouting"} {
-		for _, c := range p.hooked(hook) {
-			visit(c, visited, notice)
+		for _, s := range p.hooked(hook) {
+			for _, c := range s.chains {
+				visitRules(c, visited, notice)
+			}
 		}
 	}
 	// Where no flow is loaded nothing leads to the chain that writes our marks, and its generation is no less the present one.
 	for _, c := range p.ruleset.inner {
-		visit(c, visited, notice)
+		visitRules(c, visited, notice)
 	}
 	p.stale = p.or(not(current), p.equal(p.connectionMark, number{}))
 }
@@ -73,22 +79,22 @@ func (a *assign) afterZero() uint64 {
 	return n
 }
 
-// visit walks through all rules that set a mark in a chain and those that it leads to.
-func visit(c *chain, seen map[*chain]bool, do func(*rule, *assign)) {
+// visitRules walks through all statements of a chain and those that it leads to.
+func visitRules(c *chain, seen map[*chain]bool, do func(*rule, *statement)) {
 	if c == nil || seen[c] {
 		return
 	}
 	seen[c] = true
 	for _, r := range c.rules {
-		for _, s := range r.statements {
+		for i := range r.statements {
+			s := &r.statements[i]
+			do(r, s)
 			switch {
-			case s.assign != nil:
-				do(r, s.assign)
 			case s.verdict != nil:
-				visit(s.verdict.target, seen, do)
+				visitRules(s.verdict.target, seen, do)
 			case s.choice != nil:
 				for _, e := range s.choice.set.elements {
-					visit(e.verdict.target, seen, do)
+					visitRules(e.verdict.target, seen, do)
 				}
 			}
 		}
@@ -161,6 +167,13 @@ func (p *comparison) compare() {
 			possible[[2]string{"input", class}], possible[[2]string{"output", class}] = interfaces(onward), interfaces(inward)
 		}
 	}
+	// Connections as the rules that are loaded now let them be opened, with zone and what stands instead of their addresses.
+	entries := map[string]formula{}
+	for _, path := range []string{"forward", "input", "output"} {
+		if entries[path] = never; p.translates {
+			entries[path] = p.exists(p.without(p.runs[[2]string{path, classNew}].passes, p.unanswered), p.ofOpening)
+		}
+	}
 	for _, path := range []string{"forward", "input", "output"} {
 		for _, class := range allClasses {
 			r := p.runs[[2]string{path, class}]
@@ -168,36 +181,99 @@ func (p *comparison) compare() {
 			if r.view.tracked {
 				can = p.and(can, possible[[2]string{path, class}])
 			}
-			p.check(path, r, can, p.bounds(path, r.view, through))
+			b := p.bounds(path, r, through)
+			b.translated = p.translation(path, r.view, entries["forward"])
+			p.check(path, r, can, b)
 			p.checkLimits(path, r, can)
+			if opened := map[string]string{"forward": "forward", "input": "output", "output": "input"}[path]; p.translates && class == classReply {
+				p.note(path, r, Estranged, p.without(p.all(p.byDevice(path), r.view.domain, b.least, entries[opened]), r.zoned), can)
+			}
 		}
 	}
 }
 
-// bounds are what of a class may pass at most, and what must pass. They differ only in ICMP errors and in answers to this box.
-type bounds struct{ most, least, genuine formula }
+// bounds are what of a class may pass at most, and what must pass. They differ only in ICMP errors and in answers to this box, and where
+// connections are translated.
+type bounds struct {
+	most, least formula
+	genuine     formula // it has a source that may come by its interface
+	hidden      formula // it leaves with a source that may be seen there
+	translated  formula // what stands in it instead of the addresses with which its connection was opened is what the policy says
+}
 
-func (p *comparison) bounds(path string, v *view, through formula) bounds {
+func (p *comparison) bounds(path string, r *run, through formula) bounds {
 	a := p.allowed
 	var b bounds
-	switch path {
+	switch v := r.view; path {
 	case "forward":
 		b = p.forwardBounds(v, through)
-		b.genuine = a.genuine(v)
+		b.genuine, b.hidden = a.genuine(v), a.hidden(r.now.output, r.now.source)
 	case "input":
+		v = &r.within
 		b = p.inputBounds(v)
-		b.genuine = a.genuine(v)
+		b.genuine, b.hidden = a.genuine(r.view), always
 		loopback := a.at(v.input, "lo")
 		ports, registered := a.tunnelPorts(v)
 		for _, side := range []*formula{&b.most, &b.least} {
 			*side = p.choose(loopback, always, p.choose(ports, registered, *side))
 		}
 	default:
-		b = p.outputBounds(v)
-		b.genuine = always
+		b = p.outputBounds(v, &r.within)
+		b.genuine, b.hidden = always, a.hidden(r.now.output, r.now.source)
 	}
-	b.most, b.least = p.and(b.most, b.genuine), p.and(b.least, b.genuine)
+	b.most = p.all(b.most, b.genuine, b.hidden)
+	if b.least = p.and(b.least, b.genuine); r.view.name != classNew {
+		b.least = p.and(b.least, b.hidden)
+	} else { // an opening one is hidden by the rules, as the policy says it shall be
+		b.least = p.and(b.least, p.or(b.hidden, p.unbound()))
+	}
 	return b
+}
+
+// byDevice is where a connection goes by a device. This box's own addresses are not known here: what it says to its zones is left out, where
+// its address may be any; by a device it says nothing from an address by which a far host is known.
+func (p *comparison) byDevice(path string) formula {
+	a, mapped := p.allowed, never
+	if path == "input" {
+		mapped, _ = a.mapped(p.source)
+	}
+	return p.without(p.or(a.at(p.from, a.deviceLinks...), a.at(p.to, a.deviceLinks...)), mapped)
+}
+
+// unbound is where a packet opens a connection that nothing has translated yet.
+func (p *comparison) unbound() formula {
+	if !p.translates {
+		return always
+	}
+	return not(p.unanswered)
+}
+
+// translation is where what stands in a packet instead of its connection's addresses is what the policy says. An older connection may have
+// been translated by other rules, of which nobody knows: what hides addresses sees to all, the rest to those that rules loaded now let in.
+func (p *comparison) translation(path string, v *view, entries formula) formula {
+	n := p.allowed.notations
+	if !p.translates || !v.tracked {
+		return always
+	}
+	lasts := always
+	if path == "forward" {
+		// It may arrive by any interface, but leaves by that of its connection, as routing has it.
+		arrives := p.ofFrom
+		if v.reply {
+			arrives = p.ofTo
+		}
+		if entries = p.exists(entries, arrives); v.state == stateRelated {
+			entries = p.services(entries)
+		}
+		lasts = p.or(not(entries), n.lasts)
+	}
+	switch {
+	case v.state != stateNew:
+		return lasts
+	case path == "input":
+		return p.any(p.unanswered, n.inward, p.and(n.astray, p.same(p.source, p.toSource)))
+	}
+	return p.choose(p.unanswered, lasts, p.or(n.onward, p.and(n.astray, n.seen)))
 }
 
 // services forgets protocol and ports: an error is about a connection whatever it carries.
@@ -205,17 +281,26 @@ func (p *comparison) services(f formula) formula {
 	return p.exists(f, p.ofService)
 }
 
+// opens is what must pass of the packets of connections that may be opened, whether or not there is an answer yet.
+func (p *comparison) opens(v *view, o opening) formula {
+	if !p.translates || v.state != stateNew {
+		return o.exact
+	}
+	return p.choose(p.unanswered, o.exact, o.opened)
+}
+
 func (p *comparison) forwardBounds(v *view, through formula) bounds {
+	forward := p.allowed.forward
 	switch v.name {
 	case classNew, classOriginal, classReply:
-		return bounds{most: p.allowed.forward, least: p.allowed.forward}
+		return bounds{most: forward.loose, least: p.opens(v, forward)}
 	case classErrorOriginal, classErrorReply:
 		// What rules marked as judged between these two interfaces: errors about it pass. Those about a connection that was not judged
 		// since the last removal may be dropped (package firewall, Limits).
-		fresh := p.and(p.services(p.and(through, p.allowed.forward)), p.allowed.pathErrors(v))
-		return bounds{most: p.services(p.allowed.forward), least: fresh}
+		fresh := p.and(p.services(p.and(through, forward.exact)), p.allowed.pathErrors(v))
+		return bounds{most: p.services(forward.loose), least: fresh}
 	}
-	return bounds{never, never, never}
+	return bounds{most: never, least: never}
 }
 
 func (p *comparison) inputBounds(v *view) bounds {
@@ -223,22 +308,22 @@ func (p *comparison) inputBounds(v *view) bounds {
 	var b bounds
 	switch v.name {
 	case classNew, classOriginal:
-		b.most = p.or(a.inward, a.management(v))
-		b.least = b.most
+		management := a.management(v)
+		b.most, b.least = p.or(a.inward.loose, management), p.or(p.opens(v, a.inward), management)
 	case classReply:
 		// This box may speak to its zones, so their answers may come; a mark on such a connection is none of ours.
 		zones := a.at(v.input, a.zoneLinks...)
-		b.most = p.or(zones, a.onward)
-		b.least = p.or(p.and(zones, p.equal(p.connectionMark, number{})), a.onward)
+		b.most = p.or(zones, a.onward.loose)
+		b.least = p.or(p.and(zones, p.equal(p.connectionMark, number{})), a.onward.exact)
 	case classErrorOriginal, classErrorReply:
-		admitted := a.inward
+		admitted := a.inward.loose
 		if v.reply {
-			admitted = p.or(a.onward, a.at(p.to, a.zoneLinks...))
+			admitted = p.or(a.onward.loose, a.at(p.to, a.zoneLinks...))
 		}
 		b.least = a.pathErrors(v)
 		b.most = p.or(b.least, p.services(admitted))
 	case classInvalid:
-		return bounds{never, never, never}
+		return bounds{most: never, least: never}
 	default:
 		b.most, b.least = never, never
 	}
@@ -248,24 +333,26 @@ func (p *comparison) inputBounds(v *view) bounds {
 }
 
 // outputBounds: sealed packets leave from their device's address and not into a tunnel; into a tunnel goes what flows and probes say; to
-// zones this box may speak, but for what belongs to one that is behind tunnels alone.
-func (p *comparison) outputBounds(v *view) bounds {
+// zones this box may speak, but for what belongs to one that is behind tunnels alone. What goes to an address by which a far host is known
+// here is never sealed: it goes by its tunnel.
+func (p *comparison) outputBounds(v, within *view) bounds {
 	a := p.allowed
 	b := bounds{most: never, least: never}
 	switch v.name {
 	case classNew, classOriginal:
-		b.most, b.least = a.onward, a.onward
+		b.most, b.least = a.onward.loose, p.opens(v, a.onward)
 	case classReply:
-		b.most, b.least = a.inward, a.inward
+		b.most, b.least = a.inward.loose, a.inward.exact
 	case classErrorOriginal, classErrorReply:
-		admitted := a.onward
+		admitted := a.onward.loose
 		if v.reply {
-			admitted = a.inward
+			admitted = a.inward.loose
 		}
 		b.least = a.pathErrors(v)
 		b.most = p.or(b.least, p.services(admitted))
 	}
-	into, elsewhere := a.at(v.output, a.deviceLinks...), not(a.farAlone(v.target))
+	mapped, answering := a.mapped(v.target)
+	into, elsewhere := a.at(v.output, a.deviceLinks...), not(p.any(a.farAlone(within.target), mapped, answering))
 	marked, sealed := never, never
 	for _, d := range a.policy.Devices {
 		if d.Mark != 0 {
@@ -274,31 +361,38 @@ func (p *comparison) outputBounds(v *view) bounds {
 			sealed = p.or(sealed, p.all(not(into), is, a.is(v.source, d.LocalIP)))
 		}
 	}
+	marked = p.without(marked, mapped)
 	for _, side := range []*formula{&b.most, &b.least} {
 		*side = p.choose(a.at(v.output, "lo"), always, p.choose(marked, sealed, p.choose(into, *side, elsewhere)))
 	}
 	return b
 }
 
-// check notes one witness for what passes wrongly, one for what passes though spoofed, and one for what is stopped wrongly.
+// check notes one witness of each kind of what is wrong.
 func (p *comparison) check(path string, r *run, can formula, b bounds) {
 	for _, c := range []struct {
 		kind  Kind
 		wrong formula
 	}{
 		{PassesSpoofed, p.without(r.passes, b.genuine)},
-		{PassesWrongly, p.and(p.without(r.passes, b.most), b.genuine)},
-		{IsStopped, p.without(p.and(b.least, r.view.domain), r.passes)},
+		{ShowsHidden, p.and(p.without(r.passes, b.hidden), b.genuine)},
+		{PassesWrongly, p.all(p.without(r.passes, b.most), b.genuine, b.hidden)},
+		{Mistranslated, p.and(p.without(r.passes, b.translated), b.most)},
+		{IsStopped, p.without(p.and(b.least, r.possible), r.passes)},
 	} {
-		// Which marks there can be is asked last: it is about the flows of all places, and what is wrong about those of few. None is one
-		// that every connection can have.
-		if unmarked := p.and(c.wrong, p.equal(p.connectionMark, number{})); unmarked != never {
-			c.wrong = unmarked
-		} else {
-			c.wrong = p.and(c.wrong, can)
-		}
-		if c.wrong != never {
-			p.violations = append(p.violations, p.violation(path, r, c.kind, c.wrong))
-		}
+		p.note(path, r, c.kind, c.wrong, can)
+	}
+}
+
+// note takes down one witness of what is wrong, if there is any. Which marks there can be is asked last: it is about the flows of all places,
+// and what is wrong about those of few. None is one that every connection can have.
+func (p *comparison) note(path string, r *run, kind Kind, wrong, can formula) {
+	if unmarked := p.and(wrong, p.equal(p.connectionMark, number{})); unmarked != never {
+		wrong = unmarked
+	} else {
+		wrong = p.and(wrong, can)
+	}
+	if wrong != never {
+		p.violations = append(p.violations, p.violation(path, r, kind, wrong))
 	}
 }

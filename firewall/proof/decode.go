@@ -85,7 +85,8 @@ func (d *decoder) containers(what string, o map[string]any) {
 			d.unknown("table %s %s: flags (it may be dormant)", family, name)
 		}
 	case "chain":
-		c := &chain{family: family, table: table, name: name, hook: text(o["hook"]), priority: integer(o["prio"]), accept: text(o["policy"]) != "drop"}
+		c := &chain{family: family, table: table, name: name, hook: text(o["hook"]), priority: integer(o["prio"]), accept: text(o["policy"]) != "drop",
+			nat: text(o["type"]) == "nat"}
 		d.chains[in+" "+name] = c
 		if c.hook == "" {
 			if in == firewall.Table {
@@ -97,12 +98,13 @@ func (d *decoder) containers(what string, o map[string]any) {
 		case family == "arp": // no IP packet meets it
 		case !own(family):
 			d.unknown("table %s, chain %s: hook %s of family %s", in, name, c.hook, family)
-		case text(o["type"]) != "filter":
+		case text(o["type"]) != "filter" && !c.nat:
 			d.unknown("table %s, chain %s: type %s", in, name, text(o["type"]))
 		case !slices.Contains(hooks, c.hook):
 			d.unknown("table %s, chain %s: hook %s", in, name, c.hook)
 		default:
 			d.ruleset.chains = append(d.ruleset.chains, c)
+			d.ruleset.translates = d.ruleset.translates || c.nat
 		}
 	default:
 		d.unknown("table %s: %s %s", in, what, name)
@@ -134,16 +136,20 @@ func (d *decoder) contents(what string, o map[string]any) {
 	if o["elem"] != nil && list == nil {
 		d.unknown("%s: elements %s", place, compact(o["elem"]))
 	}
-	elements, err := d.elements(list, text(o["map"]))
+	leads := text(o["map"])
+	if leads == "ipv4_addr" || leads == "ipv6_addr" {
+		leads = "address"
+	}
+	elements, err := d.elements(list, leads)
 	if err != nil {
 		d.unknown("%s: %v", place, err)
 	}
-	d.sets[name] = newSet(name, text(o["map"]), elements)
+	d.sets[name] = newSet(name, leads, elements)
 }
 
-// elements reads those of a set; data is what a map leads to: "mark", "verdict"; "": a set's.
+// elements reads those of a set; data is what a map leads to: "mark", "verdict", "address"; "": a set's.
 func (d *decoder) elements(list []any, data string) ([]element, error) {
-	if data != "" && data != "mark" && data != "verdict" {
+	if data != "" && data != "mark" && data != "verdict" && data != "address" {
 		return nil, fmt.Errorf("map to %s", data)
 	}
 	out := make([]element, 0, len(list))
@@ -173,6 +179,12 @@ func (d *decoder) elements(list []any, data string) ([]element, error) {
 				return nil, fmt.Errorf("mark %s", compact(value))
 			}
 			e.data = small(n)
+		case "address":
+			to, err := d.address(value)
+			if err != nil {
+				return nil, err
+			}
+			e.address = &to
 		}
 		out = append(out, e)
 	}
@@ -240,7 +252,7 @@ func (d *decoder) rules(what string, o map[string]any) {
 			rated = true // it ends the rule for whom the rate is not
 		} else if rated && d.stops(s.verdict) {
 			s = statement{limit: s.verdict.target}
-		} else if rated && (s.verdict != nil || s.choice != nil || s.assign != nil) {
+		} else if rated && (s.verdict != nil || s.choice != nil || s.assign != nil || s.translation != nil) {
 			d.unknown("%s: %s: a rate decides", place, strings.Join(words, " "))
 		}
 		if s != (statement{}) {

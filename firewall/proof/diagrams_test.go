@@ -115,7 +115,7 @@ func TestRanges(t *testing.T) {
 // bits or the same field twice.
 func TestSetsAreFound(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		e := newEngine([]string{noInterface, otherInterface}, 1<<20)
+		e := newEngine([]string{noInterface, otherInterface}, false, 1<<20)
 		d := e.diagrams
 		bits := func(name string) vector {
 			v := make(vector, 4)

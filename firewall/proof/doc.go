@@ -20,19 +20,33 @@
 //	            any of another generation (as rules wrote that are gone)
 //	errors      an ICMP error passes only if its connection might; where the connection was judged, it does pass
 //	limits      exactly the packets of tunnels that the policy limits meet a limit; it counts as no prohibition, and by how much is not looked at
+//	translated  what opens a connection leaves with the addresses that the policy says: of the far side by which it is known here, of this
+//	            side those that are shown; nothing else is translated
+//	kept        on a device whose far side is mapped, and from one to which this side is shown, a connection as the rules loaded now let
+//	            it be opened goes on with these addresses, by whatever interface a packet of it arrives; its answers are of its conntrack zone
+//	hidden      nothing leaves by a device that hides with another source than those that are shown: no packet, answer or ICMP error, of
+//	            no connection, however it was translated by rules that are gone
 //	sources     nothing passes that arrives from a source which its interface or device cannot have
 //	this box    is reached by registered peers, management, probes, neighbours, answers and path MTU errors alone, and
 //	            seals packets only from a device's own address; it sends into a tunnel only what flows and probes say,
 //	            and what belongs to a zone behind tunnels alone by no other way
 //
-// What is not: routing (it also drops an IPv4 source that is this box's own, so such a witness may not arrive); WireGuard's allowed
-// addresses (which peer a device hands a packet to); the zone of a forwarded destination, which flows do not name; translation, flow
-// tables, bridges, ingress hooks, other rates, conntrack helpers and every expression that is not modelled, which make the result indeterminate
-// and are named; what nft does not list at all (legacy xtables, tc, XDP), for which the caller must look elsewhere; marks of the present
-// generation that were written by rules which somebody added and removed by hand meanwhile (Generations in package firewall).
+// What is not: routing (it also drops an IPv4 source that is this box's own, so such a witness may not arrive); WireGuard's allowed addresses
+// (which peer a device hands a packet to); the zone of a forwarded destination, which flows do not name; to whom a packet goes that is routed
+// past the device of its mapped address; flow tables, bridges, ingress hooks, other rates, conntrack helpers, translation of a target's port or to
+// this box itself, and every expression that is not modelled, which make the result indeterminate and are named; what nft does not list at
+// all (legacy xtables, tc, XDP), for which the caller must look elsewhere; marks of the present generation that were written by rules which
+// somebody added and removed by hand meanwhile (Generations in package firewall).
 //
-// Taken for granted: nft lists what the kernel does; fragments are whole behind conntrack's defragmentation, and a packet
-// whose transport header is cut off is invalid or untracked; an address of this box stays one as long as a connection to it lives.
+// How translation is modelled. What stands instead of a connection's two addresses are variables beside these. At the hook of each, the rules
+// bind them for a packet that opens a connection; one that belongs to a living connection may have any. Which zone conntrack looks in is a
+// register that rules write, once, before it looks. A source that the kernel chooses (a range, masquerade), and its port, may be any of those
+// that it may choose. Where neither the rules nor the policy translate, no such variable exists.
+//
+// Taken for granted: nft lists what the kernel does; what this box sends to a mapped address and is then routed anew leaves by the interface
+// that the rules saw; where nothing translates no living connection is translated (shekara verify looks at each); fragments are whole behind
+// conntrack's defragmentation, and a packet whose transport header is cut off is invalid or untracked; an address of this box stays one as
+// long as a connection to it lives.
 //
 // Owns: the model of the kernel's rules and the verdict on them.
 // Never: touches the host, reads the clock, shares code with the compiler that it judges (it asks it only whether a policy is one).

@@ -14,9 +14,9 @@ type engine struct {
 	lower map[string]formula // parts of sets, see exact
 }
 
-func newEngine(interfaces []string, limit int) *engine {
+func newEngine(interfaces []string, translates bool, limit int) *engine {
 	d := newDiagrams(limit)
-	return &engine{diagrams: d, variables: newVariables(d, interfaces), found: map[string]formula{}, lower: map[string]formula{}}
+	return &engine{diagrams: d, variables: newVariables(d, interfaces, translates), found: map[string]formula{}, lower: map[string]formula{}}
 }
 
 // evaluation of one ruleset.
@@ -24,7 +24,7 @@ type evaluation struct {
 	*engine
 	ctx     context.Context
 	ruleset *Ruleset
-	hooks   map[string][]*chain // what hooked found
+	hooks   map[string][]step // what hooked found
 }
 
 // ended is thrown where the context has, and caught by Prove.
@@ -36,17 +36,24 @@ type unmodelled struct{ what string }
 // run is one class of packets on its way through the hooks.
 type run struct {
 	*evaluation
-	view   *view
-	hook   string
-	early  bool // before conntrack has looked
-	mark   register
-	ct     register
-	passes formula // what all hooks let through
-	events []event
-	writes []write
-	limits []met
-	active map[*chain]bool // those that called each other to get here
-	steps  int             // rules that were looked at
+	view      *view // as it comes
+	now       view  // with the addresses and ports that it has by now
+	within    view  // with its target translated and its source not yet: as rules see it that judge
+	hook      string
+	elsewhere formula // its target was translated to another
+	early     bool    // before conntrack has looked
+	mark      register
+	ct        register
+	zone      register
+	passes    formula // what all hooks let through
+	possible  formula // what there can be: each packet in the zone and with the translation that rules give it, and on this path
+	zoned     formula // it is in the zone of its connection
+	bindings  []binding
+	events    []event
+	writes    []write
+	limits    []met
+	active    map[*chain]bool // those that called each other to get here
+	steps     int             // rules that were looked at
 }
 
 // maxSteps bounds a run: a few chains that call each other often enough could keep it busy for ever.
@@ -75,6 +82,7 @@ type register struct {
 	before  *register // in a fork, in place of first: the register before it, of the packets in reach
 	reach   formula
 	updates []update
+	once    bool   // what is written first stays
 	last    vector // what was read last, and holds for all packets of care
 	care    formula
 }
@@ -97,7 +105,11 @@ func (r *register) read(d *diagrams, care formula) vector {
 	}
 	left, value := care, vector(nil)
 	var above []update
-	for _, u := range slices.Backward(r.updates) {
+	order := slices.Backward(r.updates)
+	if r.once {
+		order = slices.All(r.updates)
+	}
+	for _, u := range order {
 		here := d.and(left, u.where)
 		if here == never {
 			continue
@@ -145,55 +157,136 @@ const (
 
 // follow lets a class of packets pass all base chains of a path.
 func (e *evaluation) follow(path string, v *view) *run {
-	r := &run{evaluation: e, view: v, passes: v.domain, mark: register{first: e.packetMark}, ct: register{first: v.mark}, active: map[*chain]bool{}}
+	r := &run{evaluation: e, view: v, now: *v, within: *v, elsewhere: never, passes: v.domain, possible: v.domain, mark: register{first: e.packetMark}, ct: register{first: v.mark},
+		zone: register{first: constantVector(number{}, 16), once: true}, active: map[*chain]bool{}}
 	for _, hook := range hookOrder[path] {
 		r.hook = hook
-		for _, c := range e.hooked(hook) {
-			r.early = (hook == "prerouting" || hook == "output") && c.priority < priorityConntrack
-			enters := r.passes
-			switch c.family {
-			case "ip":
-				enters = e.without(enters, e.version6)
-			case "ip6":
-				enters = e.and(enters, e.version6)
+		known := !e.translates || !tracks(hook)
+		for _, s := range e.hooked(hook) {
+			if r.early = tracks(hook) && s.priority < priorityConntrack; !r.early && !known {
+				known = true
+				r.enterConntrack()
 			}
+			if s.nat {
+				r.translateAll(s.chains)
+				continue
+			}
+			c := s.chains[0]
+			enters := r.entering(c, r.passes)
 			r.passes = e.or(e.without(r.passes, enters), r.base(c, enters))
+		}
+		if !known {
+			r.enterConntrack()
+		}
+		if e.translates && path == "forward" && hook == "prerouting" {
+			r.route()
 		}
 	}
 	return r
 }
 
-// hooked are the base chains of a hook in the order in which packets meet them.
-func (e *evaluation) hooked(hook string) []*chain {
+// tracks says whether conntrack looks at packets at a hook.
+func tracks(hook string) bool { return hook == "prerouting" || hook == "output" }
+
+// entering are those packets that a base chain is asked about.
+func (r *run) entering(c *chain, among formula) formula {
+	switch c.family {
+	case "ip":
+		return r.without(among, r.version6)
+	case "ip6":
+		return r.and(among, r.version6)
+	}
+	return among
+}
+
+// hooked are the steps of a hook in the order in which packets meet them.
+func (e *evaluation) hooked(hook string) []step {
 	if list, known := e.hooks[hook]; known {
 		return list
 	}
-	var list []*chain
+	var list []step
+	translating := step{priority: priorityTarget, nat: true}
+	if translatesSource(hook) {
+		translating.priority = prioritySource
+	}
 	for _, c := range e.ruleset.chains {
-		if c.hook == hook {
-			list = append(list, c)
+		switch {
+		case c.hook != hook:
+		case c.nat:
+			translating.chains = append(translating.chains, c)
+		default:
+			list = append(list, step{priority: c.priority, chains: []*chain{c}})
 		}
 	}
-	slices.SortStableFunc(list, func(x, y *chain) int { return x.priority - y.priority })
-	for i, c := range list {
-		place := fmt.Sprintf("table %s %s, chain %s", c.family, c.table, c.name)
-		if c.priority <= priorityDefragment {
-			panic(unmodelled{place + ": it may run before fragments are put together"})
+	if e.translates && hook != "forward" {
+		slices.SortStableFunc(translating.chains, func(x, y *chain) int { return x.priority - y.priority })
+		inOrder(translating.chains)
+		list = append(list, translating)
+	}
+	slices.SortStableFunc(list, func(x, y step) int { return x.priority - y.priority })
+	for i, s := range list {
+		if s.nat {
+			continue
 		}
-		if c.priority == priorityConntrack && (hook == "prerouting" || hook == "output") {
-			panic(unmodelled{place + ": it runs at the priority of conntrack"})
-		}
-		if i > 0 && list[i-1].priority == c.priority && (writes(c) || writes(list[i-1])) {
-			panic(unmodelled{place + ": which of two chains of one priority sets marks first is not known"})
+		c := s.chains[0]
+		switch {
+		case c.priority <= priorityDefragment && !wholeHeaders(c):
+			panic(unmodelled{c.place() + ": it may run before fragments are put together"})
+		case c.priority == priorityConntrack && tracks(hook):
+			panic(unmodelled{c.place() + ": it runs at the priority of conntrack"})
+		case i > 0 && list[i-1].nat && list[i-1].priority == c.priority, i+1 < len(list) && list[i+1].nat && list[i+1].priority == c.priority:
+			panic(unmodelled{c.place() + ": it runs at the priority of translation"})
+		case i > 0 && list[i-1].priority == c.priority:
+			inOrder([]*chain{list[i-1].chains[0], c})
 		}
 	}
 	e.hooks[hook] = list
 	return list
 }
 
-// writes says whether a chain, or one that it leads to, sets a mark.
+// inOrder throws where two chains of one priority stand beside each other and their order matters.
+func inOrder(list []*chain) {
+	for i, c := range list {
+		if i > 0 && list[i-1].priority == c.priority && (writes(c) || writes(list[i-1])) {
+			panic(unmodelled{c.place() + ": which of two chains of one priority sets marks or addresses first is not known"})
+		}
+	}
+}
+
+func (c *chain) place() string {
+	return fmt.Sprintf("table %s %s, chain %s", c.family, c.table, c.name)
+}
+
+// wholeHeaders says whether a chain, and those that it leads to, asks only for what every fragment has: interfaces, addresses and marks.
+func wholeHeaders(c *chain) bool {
+	whole := true
+	ask := func(list ...expression) {
+		for _, e := range list {
+			switch e.field {
+			case metaMark, metaFamily, inputName, outputName, source4, source6, destination4, destination6, sourceType, destinationType:
+			default:
+				whole = false
+			}
+		}
+	}
+	visitRules(c, map[*chain]bool{}, func(_ *rule, s *statement) {
+		switch {
+		case s.match != nil:
+			ask(s.match.key...)
+		case s.choice != nil:
+			ask(s.choice.key...)
+		case s.assign != nil:
+			if ask(s.assign.key...); s.assign.from != nil {
+				ask(*s.assign.from)
+			}
+		}
+	})
+	return whole
+}
+
+// writes says whether a chain, or one that it leads to, sets a mark or an address.
 func writes(c *chain) (found bool) {
-	visit(c, map[*chain]bool{}, func(*rule, *assign) { found = true })
+	visitRules(c, map[*chain]bool{}, func(_ *rule, s *statement) { found = found || s.assign != nil || s.translation != nil })
 	return found
 }
 
@@ -245,6 +338,9 @@ func (r *run) chain(c *chain, reach formula, accepted *[]formula) (leaves formul
 				matched = r.assign(rule, s.assign, matched)
 			case s.limit != nil:
 				r.limits = append(r.limits, met{s.limit, matched})
+			case s.translation != nil:
+				taken := r.translate(rule, s.translation, matched, accepted)
+				reach, matched = r.without(reach, taken), r.without(matched, taken)
 			case s.verdict != nil:
 				taken, back, gone := r.verdict(rule, s.verdict, matched, accepted)
 				leaves = r.or(leaves, gone)
@@ -305,7 +401,7 @@ func (r *run) match(m *match, care formula) formula {
 
 // assign sets a mark where the rule still matches, and gives where it goes on: a map without an entry ends the rule.
 func (r *run) assign(rule *rule, a *assign, where formula) formula {
-	value, asked := constantVector(a.value, 32), always
+	value, asked := constantVector(a.value, fields[a.to].width), always
 	switch {
 	case a.from != nil:
 		value, asked = r.read(*a.from, where)
@@ -322,6 +418,11 @@ func (r *run) assign(rule *rule, a *assign, where formula) formula {
 	case where == never:
 	case a.to == metaMark:
 		r.mark.set(update{where, asked, value})
+	case a.to == ctZone:
+		if r.early { // later it belongs to a connection already, and the kernel changes nothing
+			r.zone.set(update{where, asked, value})
+			r.events = append(r.events, event{rule.chain, rule, continues, []formula{where}, r.hook})
+		}
 	case r.view.tracked && !r.early: // without an entry of conntrack nothing is written, and the rule goes on
 		r.ct.set(update{where, asked, value})
 		r.writes = append(r.writes, write{rule, where, value})
@@ -363,10 +464,13 @@ func (r *run) read(e expression, care formula) (vector, formula) {
 
 // field is what a packet of the view has. What it lacks ends the rule, as in the kernel (NFT_BREAK).
 func (r *run) field(e expression, care formula) (vector, formula) {
-	v := r.view
+	v := &r.now
 	tracked := never
 	if v.tracked && !r.early {
 		tracked = always
+	}
+	if r.early && r.translates && slices.Contains([]field{ctState, ctStatus, ctDirection, ctMark}, e.field) { // that of a template, if it has a zone
+		panic(unmodelled{fmt.Sprintf("hook %s: %s before conntrack, beside conntrack zones", r.hook, e)})
 	}
 	original := func(source bool) vector {
 		if source {
@@ -437,9 +541,11 @@ func (r *run) field(e expression, care formula) (vector, formula) {
 
 // localType is what fib says of an address: local, or another type, which no rule that is modelled tells apart.
 func (r *run) localType(source bool) vector {
-	local := r.targetLocal
+	local := r.localTarget()
 	if source {
-		local = r.sourceLocal
+		if local = r.sourceLocal; r.translates && translatesSource(r.hook) {
+			panic(unmodelled{fmt.Sprintf("hook %s: %s, where sources are translated", r.hook, fields[sourceType].name)})
+		}
 	}
 	v := constantVector(number{}, 8)
 	v[6] = local // 2, RTN_LOCAL
@@ -448,7 +554,7 @@ func (r *run) localType(source bool) vector {
 
 // header is a field of the transport header.
 func (r *run) header(e expression) (vector, formula) {
-	v := r.view
+	v := &r.now
 	has := not(v.headerless)
 	switch e.protocol {
 	case 0:

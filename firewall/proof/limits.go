@@ -95,7 +95,7 @@ func (p *comparison) checkLimits(path string, r *run, can formula) {
 	for _, id := range slices.Sorted(maps.Keys(limited)) {
 		is, wanted := limited[id], never
 		if path == "forward" {
-			wanted = p.and(p.allowed.limited(r.view, firewall.Reason(id)), r.passes)
+			wanted = p.and(p.allowed.limited(&r.within, firewall.Reason(id)), r.passes)
 		}
 		wrong, missing = append(wrong, p.without(is, wanted)), append(missing, p.without(wanted, is))
 	}

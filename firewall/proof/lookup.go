@@ -114,6 +114,12 @@ type column struct {
 	plain     bool // is a variable itself
 }
 
+// plain says whether a formula is a variable itself.
+func (e *engine) plain(f formula) bool {
+	n := e.at(f)
+	return f > never && f&1 == 0 && n.low == never && n.high == always
+}
+
 // exact builds the diagram of exact elements. Columns that are functions (a mark that rules wrote) come first; below them, those that are
 // variables, in their order, so that each node is made once. What is below depends on the set alone and is kept for the next class.
 func (e *engine) exact(key []vector, s *set, part int, elements []*element) formula {
@@ -125,8 +131,7 @@ func (e *engine) exact(key []vector, s *set, part int, elements []*element) form
 				fixed = append(fixed, c)
 				continue
 			}
-			n := e.at(bit)
-			c.level, c.plain = n.level, bit&1 == 0 && n.low == never && n.high == always
+			c.level, c.plain = e.level(bit), e.plain(bit)
 			columns = append(columns, c)
 		}
 	}
@@ -254,7 +259,7 @@ func (e *engine) permitted(first, second vector, list []permission) formula {
 		var columns []column
 		for part, v := range []vector{first[:s.first], second[:s.second]} {
 			for i, bit := range v {
-				columns = append(columns, column{part: part, bit: i, is: bit, level: e.level(bit), plain: true})
+				columns = append(columns, column{part: part, bit: i, is: bit, level: e.level(bit), plain: e.plain(bit)})
 			}
 		}
 		slices.SortFunc(columns, func(x, y column) int { return int(x.level) - int(y.level) })

@@ -13,6 +13,8 @@ type Ruleset struct {
 	unmodelled []string
 	// names of interfaces that rules and sets mention; a trailing * as nft writes it.
 	names map[string]bool
+	// translates: packets may leave with other addresses than they came with, or belong to conntrack zones.
+	translates bool
 }
 
 // chain is a chain of rules; with a hook, a base chain.
@@ -20,6 +22,7 @@ type chain struct {
 	family, table, name string
 	hook                string // "": reached by jump and goto only
 	priority            int
+	nat                 bool // asked about the first packet of a connection alone
 	accept              bool // policy of a base chain
 	rules               []*rule
 }
@@ -32,14 +35,15 @@ type rule struct {
 	statements []statement
 }
 
-// statement is a match, a verdict, a verdict map, a mark that is set, or a verdict of a limit; exactly one field is set. What changes no verdict (counters, logs,
-// TCP options) is left out.
+// statement is a match, a verdict, a verdict map, a mark that is set, a translation or a verdict of a limit; exactly one field is set. What
+// changes no verdict (counters, logs, TCP options) is left out.
 type statement struct {
-	match   *match
-	verdict *verdict
-	choice  *choice
-	assign  *assign
-	limit   *chain // what is too much ends in it, and all else goes on (limits.go)
+	match       *match
+	verdict     *verdict
+	choice      *choice
+	assign      *assign
+	translation *translation
+	limit       *chain // what is too much ends in it, and all else goes on (limits.go)
 }
 
 type match struct {
@@ -72,9 +76,9 @@ type choice struct {
 	set *set
 }
 
-// assign sets a mark: to a value, from an expression, or to what a map says for a key.
+// assign sets a mark or the conntrack zone: to a value, from an expression, or to what a map says for a key.
 type assign struct {
-	to    field // metaMark or ctMark
+	to    field // metaMark, ctMark or ctZone
 	value number
 	from  *expression
 	key   []expression
@@ -85,7 +89,7 @@ type assign struct {
 type set struct {
 	name     string // with its table; "" in a rule
 	id       string // the content: the same only for sets with the same elements, in the same order
-	leads    string // of a map: to "mark" or "verdict"
+	leads    string // of a map: to "mark", "verdict" or "address"
 	elements []element
 	groups   []group // of a verdict map
 }
@@ -107,6 +111,11 @@ func newSet(name, leads string, elements []element) *set {
 			b = append(b, part.name...)
 		}
 		b = binary.LittleEndian.AppendUint64(b, e.data.low)
+		if to := e.address; to != nil {
+			for _, n := range []uint64{to.low.high, to.low.low, to.high.high, to.high.low} {
+				b = binary.LittleEndian.AppendUint64(b, n)
+			}
+		}
 		if e.verdict != nil {
 			g, known := groups[*e.verdict]
 			if !known {
@@ -133,6 +142,7 @@ type element struct {
 	key     []span
 	verdict *verdict // of a verdict map
 	data    number   // of a map to marks
+	address *span    // of a map to addresses
 }
 
 // span is what a part of a key may be: a range of numbers, or an interface by name.
@@ -177,6 +187,7 @@ const (
 	ctStatus
 	ctDirection
 	ctMark
+	ctZone
 	originalSource4
 	originalSource6
 	originalDestination4
@@ -205,7 +216,7 @@ var fields = map[field]struct {
 }{
 	metaMark: {"meta mark", 32, numeric}, metaProtocol: {"meta l4proto", 8, numeric}, metaFamily: {"meta nfproto", 8, numeric}, metaLength: {"meta length", 16, numeric},
 	inputName: {"iifname", 0, named}, outputName: {"oifname", 0, named},
-	ctState: {"ct state", 8, numeric}, ctStatus: {"ct status", 32, numeric}, ctDirection: {"ct direction", 8, numeric}, ctMark: {"ct mark", 32, numeric},
+	ctState: {"ct state", 8, numeric}, ctStatus: {"ct status", 32, numeric}, ctDirection: {"ct direction", 8, numeric}, ctMark: {"ct mark", 32, numeric}, ctZone: {"ct zone", 16, numeric},
 	originalSource4: {"ct original ip saddr", 32, address4}, originalSource6: {"ct original ip6 saddr", 128, address6},
 	originalDestination4: {"ct original ip daddr", 32, address4}, originalDestination6: {"ct original ip6 daddr", 128, address6},
 	source4: {"ip saddr", 32, address4}, source6: {"ip6 saddr", 128, address6},

@@ -18,6 +18,8 @@ import (
 	"shekara/netctl/probe/probetest"
 )
 
+// mutation is a change of a loaded ruleset, as an intruder or a mistake would make it, and what the proof must say. A rule is named by
+// "<chain|part of its text>", which becomes its handle.
 type mutation struct {
 	name   string
 	change string
@@ -25,8 +27,7 @@ type mutation struct {
 	says   string // in a witness with its rule, or in a reason
 }
 
-// mutations are changes of the loaded ruleset of testdata/site.txtar, as an intruder or a mistake would make them, and what the proof must
-// say. A rule is named by "<chain|part of its text>", which becomes its handle.
+// mutations are those of testdata/site.txtar.
 var mutations = []mutation{
 	// Nothing that matters.
 	{"nothing", "", proof.Proved, ""},
@@ -101,7 +102,10 @@ var mutations = []mutation{
 	{"a table that marks connections", "add table inet x; add chain inet x f { type filter hook forward priority -10; }; add rule inet x f iifname sk-agencies ct mark set 0x01403001", proof.Violated, "connection mark 0x01403001"},
 	{"a table that marks connections from themselves", "add table inet x; add chain inet x f { type filter hook forward priority -10; }; add rule inet x f ct mark set ct mark or 1", proof.Indeterminate, "table inet x, chain f, handle"},
 	{"a table that marks at our priority", "add table inet x; add chain inet x f { type filter hook forward priority 0; }; add rule inet x f ct mark set 1", proof.Indeterminate, "one priority"},
-	{"translation", "add table ip x; add chain ip x p { type nat hook postrouting priority 100; }; add rule ip x p masquerade", proof.Indeterminate, "table ip x, chain p"},
+	{"translation", "add table ip x; add chain ip x p { type nat hook postrouting priority 100; }; add rule ip x p masquerade", proof.Violated, "translated to another address than the policy says (table ip x, chain p"},
+	{"translation that no packet meets", "add table ip x; add chain ip x p { type nat hook postrouting priority 100; }; add rule ip x p oifname nowhere masquerade", proof.Violated, "out nowhere"},
+	{"translation to this box", "add table ip x; add chain ip x p { type nat hook prerouting priority -100; }; add rule ip x p tcp dport 80 redirect", proof.Indeterminate, "redirect"},
+	{"translation to another port", "add table ip x; add chain ip x p { type nat hook prerouting priority -100; }; add rule ip x p tcp dport 80 dnat to 10.20.0.10:443", proof.Indeterminate, "dnat"},
 	{"a rate", "insert rule inet shekara forward limit rate 1/second accept", proof.Indeterminate, "a rate decides"},
 	{"a rate that drops", "insert rule inet shekara forward limit rate over 1/second tcp dport 443 drop", proof.Indeterminate, "a rate decides"},
 	{"a rate that marks", "insert rule inet shekara forward limit rate 1/second log meta mark set 1", proof.Indeterminate, "a rate decides"},
@@ -111,7 +115,9 @@ var mutations = []mutation{
 	{"what is over the rate of records passes", "insert rule inet shekara forward.no_flow limit rate over 5/second accept", proof.Indeterminate, "chain forward.no_flow"},
 	{"untracked", "insert rule inet shekara prerouting notrack", proof.Indeterminate, "notrack"},
 	{"elements that expire", "add set inet shekara s { type ipv4_addr; flags timeout; }", proof.Indeterminate, "set s: flag timeout"},
-	{"before fragments are whole", "add table inet x; add chain inet x f { type filter hook prerouting priority -450; }", proof.Indeterminate, "fragments"},
+	{"before fragments are whole", "add table inet x; add chain inet x f { type filter hook prerouting priority -450; }; add rule inet x f udp dport 53 drop", proof.Indeterminate, "fragments"},
+	{"before fragments are whole, by what each of them has", "add table inet x; add chain inet x f { type filter hook prerouting priority -450; }; add rule inet x f ip daddr 10.20.0.99 counter", proof.Proved, ""},
+	{"a conntrack zone", "add table inet x; add chain inet x f { type filter hook prerouting priority -450; }; add rule inet x f iifname sk-agencies ct zone set 5", proof.Violated, "another conntrack zone"},
 	{"a bridge", "add table bridge x; add chain bridge x f { type filter hook forward priority 0; }", proof.Indeterminate, "bridge"},
 	{"an ingress hook", "add table netdev x; add chain netdev x f { type filter hook ingress device lo priority 0; }", proof.Indeterminate, "ingress"},
 	{"another address type", "insert rule inet shekara forward fib daddr type broadcast accept", proof.Indeterminate, "fib daddr type"},
@@ -159,6 +165,7 @@ func mutate(t *testing.T, policy firewall.Policy, mutations []mutation) {
 		}
 		host.Run("nft", "-f", file)
 	}
+	var prover proof.Prover
 	for _, m := range mutations {
 		t.Run(m.name, func(t *testing.T) {
 			load("flush ruleset\n" + text)
@@ -178,7 +185,7 @@ func mutate(t *testing.T, policy firewall.Policy, mutations []mutation) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			result, err := proof.Prove(loaded, policy)
+			result, err := prover.Prove(t.Context(), loaded, policy)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -46,6 +46,9 @@ const (
 	// These two are about limits: they stop what is too much.
 	LimitedWrongly Kind = "meets a limit that the policy does not set"
 	Unlimited      Kind = "passes, but does not meet its tunnel's limit"
+	ShowsHidden    Kind = "leaves with a source that is to be hidden"
+	Mistranslated  Kind = "passes, but translated to another address than the policy says"
+	Estranged      Kind = "answers, but in another conntrack zone than its connection's"
 )
 
 // maxNodes bounds the memory: 12 bytes for each node and 8 to 16 for the table beside them, which would double at one node more.
@@ -72,15 +75,15 @@ func (p *Prover) Prove(ctx context.Context, loaded *Ruleset, policy firewall.Pol
 	if limit == 0 {
 		limit = maxNodes
 	}
-	names := interfaces(loaded, policy)
-	reused := p.kept != nil && slices.Equal(p.kept.interfaces, names) && int(p.kept.count) < limit/2
+	names, translates := interfaces(loaded, policy), loaded.translates || translates(policy)
+	reused := p.kept != nil && slices.Equal(p.kept.interfaces, names) && p.kept.translates == translates && int(p.kept.count) < limit/2
 	if !reused {
-		p.kept = newEngine(names, limit)
+		p.kept = newEngine(names, translates, limit)
 	}
 	result, err := prove(ctx, p.kept, loaded, policy)
 	var large tooLarge
 	if errors.As(err, &large) && reused { // with what earlier proofs left behind
-		p.kept = newEngine(names, limit)
+		p.kept = newEngine(names, translates, limit)
 		result, err = prove(ctx, p.kept, loaded, policy)
 	}
 	if err != nil {
@@ -136,7 +139,7 @@ func prove(ctx context.Context, e *engine, loaded *Ruleset, policy firewall.Poli
 }
 
 func newComparison(ctx context.Context, e *engine, loaded *Ruleset, policy firewall.Policy) *comparison {
-	c := &comparison{evaluation: &evaluation{engine: e, ctx: ctx, ruleset: loaded, hooks: map[string][]*chain{}}}
+	c := &comparison{evaluation: &evaluation{engine: e, ctx: ctx, ruleset: loaded, hooks: map[string][]step{}}}
 	c.allowed = c.newAllowed(policy)
 	return c
 }

@@ -66,12 +66,14 @@ func (d *decoder) statement(o map[string]any) (statement, string, error) {
 			return statement{choice: &choice{key, s}}, words + " vmap " + s.describe(fields["data"]), nil
 		case word == "mangle":
 			return d.mangle(fields)
+		case word == "snat" || word == "dnat" || word == "masquerade":
+			return d.translation(word, fields)
 		}
 	}
 	return statement{}, compact(o), fmt.Errorf("statement %s", compact(o))
 }
 
-// mangle reads what sets a mark, or what changes a packet in a way that no verdict depends on.
+// mangle reads what sets a mark or a conntrack zone, or what changes a packet in a way that no verdict depends on.
 func (d *decoder) mangle(fields map[string]any) (statement, string, error) {
 	key, _ := fields["key"].(map[string]any)
 	if option, ok := key["tcp option"].(map[string]any); ok && text(option["name"]) == "maxseg" {
@@ -81,7 +83,11 @@ func (d *decoder) mangle(fields map[string]any) (statement, string, error) {
 		return statement{}, "meta " + text(meta["key"]) + " set", nil
 	}
 	to, err := d.expression(fields["key"])
-	if err != nil || to.field != metaMark && to.field != ctMark || len(to.operations) > 0 {
+	if ct, ok := key["ct"].(map[string]any); ok && len(ct) == 1 && text(ct["key"]) == "zone" { // of one direction: not modelled
+		to, err = expression{field: ctZone}, nil
+		d.ruleset.translates = true
+	}
+	if err != nil || to.field != metaMark && to.field != ctMark && to.field != ctZone || len(to.operations) > 0 {
 		return statement{}, compact(fields), fmt.Errorf("statement sets %s", compact(fields["key"]))
 	}
 	a := &assign{to: to.field}
@@ -104,7 +110,7 @@ func (d *decoder) mangle(fields map[string]any) (statement, string, error) {
 		return statement{assign: a}, words + keyText + " map " + a.set.describe(mapped["data"]), nil
 	}
 	from, err := d.expression(fields["value"])
-	if err == nil && from.field != metaMark && from.field != ctMark {
+	if err == nil && (to.field == ctZone || from.field != metaMark && from.field != ctMark) {
 		err = fmt.Errorf("mark set from %s", from)
 	}
 	if err != nil {

@@ -10,34 +10,45 @@ import (
 // slower: hundreds of devices with a mark for each pair); then the addresses, so that a set of flows is a tree of addresses with the
 // services as leaves.
 type variables struct {
-	version6        formula
-	from, to        vector // interface of the side that opened the connection, and of the other; 0: this box
-	connectionMark  vector
-	writtenMark     vector // the connection's mark after a rule wrote it; next to the other, so that one can be renamed to the other
-	packetMark      vector // as the packet comes: a socket may have set it
-	source, target  vector // addresses with which the connection was opened; of IPv4 the first 32 bits
-	protocol        vector
-	targetPort      vector
-	sourcePort      vector // the first two bytes of the header: of ICMP type and code
-	errorSource     vector // of an ICMP error: its own addresses and header
-	errorTarget     vector
-	errorHead       vector
-	checksum        vector // bytes 2 and 3 of an ICMP header that travels against the connection
-	flags, length   vector
-	udpLength, hops vector
-	sourceLocal     formula // fib says that the source is an address of this box
-	targetLocal     formula
-	unanswered      formula  // of a connection without an answer: this is not its first packet
-	headerless      formula  // shorter than its transport header: rules that read one end
-	levels          int      // how many variables there are
-	interfaces      []string // by number; 0 is none
-	interfaceNumber map[string]int
-	toConnection    []uint32 // by level: of writtenMark those of connectionMark, of others themselves
-	ofOnePacket     formula  // conjunctions of variables to forget: all that a connection does not keep, and the mark before
-	notInterfaces   formula
-	ofInterfaces    formula
-	ofService       formula // protocol, ports
-	ofTargetPort    formula
+	version6       formula
+	from, to       vector // interface of the side that opened the connection, and of the other; 0: this box
+	connectionMark vector
+	writtenMark    vector // the connection's mark after a rule wrote it; next to the other, so that one can be renamed to the other
+	packetMark     vector // as the packet comes: a socket may have set it
+	source, target vector // addresses with which the connection was opened; of IPv4 the first 32 bits
+	// What stands instead of them behind the translation: answers go to one and come from the other. Without any these are the same.
+	toSource, toTarget vector
+	toSourcePort       vector
+	sourceMoved        formula // of the connection that an ICMP error is about: something stands instead
+	targetMoved        formula
+	connectionZone     vector
+	movedLocal         formula // fib says so of the target behind translation, where it is another
+	translates         bool
+	protocol           vector
+	targetPort         vector
+	sourcePort         vector // the first two bytes of the header: of ICMP type and code
+	errorSource        vector // of an ICMP error: its own addresses and header
+	errorTarget        vector
+	errorHead          vector
+	checksum           vector // bytes 2 and 3 of an ICMP header that travels against the connection
+	flags, length      vector
+	udpLength, hops    vector
+	sourceLocal        formula // fib says that the source is an address of this box
+	targetLocal        formula
+	unanswered         formula  // of a connection without an answer: this is not its first packet; if anything translates, it did already
+	headerless         formula  // shorter than its transport header: rules that read one end
+	levels             int      // how many variables there are
+	interfaces         []string // by number; 0 is none
+	interfaceNumber    map[string]int
+	toConnection       []uint32 // by level: of writtenMark those of connectionMark, of others themselves
+	ofOnePacket        formula  // conjunctions of variables to forget: all that a connection does not keep, and the mark before
+	notInterfaces      formula
+	ofInterfaces       formula
+	ofFrom, ofTo       formula
+	ofService          formula // protocol, ports
+	ofTargetPort       formula
+	ofOther            formula // toSource, toTarget
+	ofOpening          formula // all that the first packet of a connection does not leave behind in its entry, but for its interfaces
 }
 
 const (
@@ -46,9 +57,9 @@ const (
 )
 
 // newVariables orders the variables for the interfaces that the ruleset or the policy names. One more stands for all that nobody names; a
-// pattern "eth*" stands for an interface that matches it and no more.
-func newVariables(d *diagrams, names []string) *variables {
-	v := &variables{interfaces: names, interfaceNumber: map[string]int{}}
+// pattern "eth*" stands for an interface that matches it and no more. What only translation makes differ is left out where nothing translates.
+func newVariables(d *diagrams, names []string, translates bool) *variables {
+	v := &variables{interfaces: names, interfaceNumber: map[string]int{}, translates: translates}
 	for i, name := range v.interfaces {
 		v.interfaceNumber[name] = i
 	}
@@ -78,13 +89,33 @@ func newVariables(d *diagrams, names []string) *variables {
 	v.to = many(width)
 	marks(10)
 	marks(12)
+	if translates {
+		v.unanswered, v.sourceMoved, v.targetMoved, v.connectionZone = one(), one(), one(), many(16)
+	}
 	v.packetMark = many(32)
-	v.source, v.target = many(128), many(128)
-	v.protocol, v.targetPort, v.sourcePort = many(8), many(16), many(16)
+	pair := func(n int) (own, other vector) {
+		if !translates {
+			own = many(n)
+			return own, own
+		}
+		for range n { // side by side: most of them are equal
+			own, other = append(own, one()), append(other, one())
+		}
+		return own, other
+	}
+	v.source, v.toSource = pair(128)
+	v.target, v.toTarget = pair(128)
+	v.protocol, v.targetPort = many(8), many(16)
+	v.sourcePort, v.toSourcePort = pair(16)
 	v.errorSource, v.errorTarget = many(128), many(128)
 	v.errorHead, v.checksum = many(16), many(16)
 	v.flags, v.length, v.udpLength, v.hops = many(8), many(16), many(16), many(8)
-	v.sourceLocal, v.targetLocal, v.headerless, v.unanswered = one(), one(), one(), one()
+	v.sourceLocal, v.targetLocal, v.headerless = one(), one(), one()
+	if translates {
+		v.movedLocal = one()
+	} else {
+		v.unanswered = one()
+	}
 
 	v.toConnection = make([]uint32, v.levels)
 	for level := range v.toConnection {
@@ -93,11 +124,13 @@ func newVariables(d *diagrams, names []string) *variables {
 	for i, level := range writtenAt {
 		v.toConnection[level] = d.level(v.connectionMark[i])
 	}
-	v.ofInterfaces = d.all(slices.Concat(v.from, v.to)...)
+	v.ofInterfaces, v.ofFrom, v.ofTo = d.all(slices.Concat(v.from, v.to)...), d.all(v.from...), d.all(v.to...)
 	v.ofService = d.all(slices.Concat(v.protocol, v.targetPort, v.sourcePort)...)
 	v.ofTargetPort = d.all(v.targetPort...)
 	v.notInterfaces = d.except(v.levels, slices.Concat(vector{v.version6}, v.from, v.to))
 	v.ofOnePacket = d.except(v.levels, slices.Concat(vector{v.version6}, v.from, v.to, v.writtenMark, v.source, v.target, v.protocol, v.targetPort, v.sourcePort))
+	v.ofOther = d.all(slices.Concat(v.toSource, v.toTarget)...)
+	v.ofOpening = d.except(v.levels, slices.Concat(vector{v.version6}, v.from, v.to, v.connectionZone, v.source, v.toSource, v.target, v.toTarget, v.protocol, v.targetPort, v.sourcePort))
 	return v
 }
 
@@ -175,7 +208,7 @@ func (e *engine) class(name string) *view {
 	turn := func() {
 		v.reply = true
 		v.input, v.output = e.to, e.from
-		v.source, v.target = e.target, e.source
+		v.source, v.target = e.toTarget, e.toSource
 	}
 	isICMP := e.icmp(e.protocol)
 	// Which types begin something (nf_conntrack_proto_icmp.c, icmpv6.c): all else of ICMP is invalid, an error or not tracked.
@@ -184,6 +217,9 @@ func (e *engine) class(name string) *view {
 	case classNew: // until there is an answer; so it may have a mark already
 		v.confirmed = e.unanswered
 		v.domain = e.or(not(isICMP), first)
+		if e.translates { // its first packet finds no mark
+			v.domain = e.and(v.domain, e.or(e.unanswered, e.equal(v.mark, number{})))
+		}
 	case classOriginal:
 		v.state = stateEstablished
 		v.domain = e.or(not(isICMP), first)
@@ -192,7 +228,7 @@ func (e *engine) class(name string) *view {
 		turn()
 		v.head, v.second = e.targetPort, make(vector, 16)
 		for i := range v.second {
-			v.second[i] = e.choose(isICMP, e.checksum[i], e.sourcePort[i])
+			v.second[i] = e.choose(isICMP, e.checksum[i], e.toSourcePort[i])
 		}
 		v.domain = e.or(not(isICMP), e.icmpPairs(e.sourcePort[:8], e.targetPort[:8]))
 	case classErrorOriginal, classErrorReply:
@@ -210,6 +246,10 @@ func (e *engine) class(name string) *view {
 			errors4 = append(errors4, e.equal(v.head[:8], small(kind)))
 		}
 		v.domain = e.choose(e.version6, not(v.head[0]), e.any(errors4...))
+		if e.translates { // IPS_SRC_NAT and IPS_DST_NAT: the address is another, or the port
+			other := e.or(not(e.same(e.source, e.toSource)), e.without(not(e.equalVectors(e.sourcePort, e.toSourcePort)), isICMP))
+			v.domain = e.all(v.domain, e.choose(e.sourceMoved, other, not(other)), e.choose(e.targetMoved, not(e.same(e.target, e.toTarget)), e.same(e.target, e.toTarget)))
+		}
 	case classInvalid, classUntracked:
 		v.tracked, v.domain = false, always
 		if v.state = stateInvalid; name == classUntracked {

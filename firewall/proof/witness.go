@@ -26,11 +26,13 @@ type Packet struct {
 	Mark            uint32            `json:"mark,omitempty"`  // of the packet, before any rule
 	Class           string            `json:"class"`           // what conntrack says of it
 	ConnectionMark  uint32            `json:"connectionMark,omitempty"`
-	Opened          *Connection       `json:"opened,omitempty"` // the connection that it belongs to, where it is not what it says itself
+	Opened          *Connection       `json:"opened,omitempty"`        // the connection that it belongs to, where it is not what it says itself
+	Becomes         *Connection       `json:"becomes,omitempty"`       // with what addresses it leaves, or comes to this box, where they are others
+	ConntrackZone   uint16            `json:"conntrackZone,omitempty"` // of its connection
 	Headerless      bool              `json:"headerless,omitempty"`
 }
 
-// Connection is what a connection was opened as.
+// Connection is what a connection was opened as, or what a packet's addresses become.
 type Connection struct {
 	Source      netip.Addr `json:"source"`
 	Destination netip.Addr `json:"destination"`
@@ -63,6 +65,9 @@ func (p Packet) String() string {
 	}
 	if p.Opened != nil {
 		fmt.Fprintf(&b, ", of a connection %s > %s", p.Opened.Source, p.Opened.Destination)
+	}
+	if p.Becomes != nil {
+		fmt.Fprintf(&b, ", becomes %s > %s", p.Becomes.Source, p.Becomes.Destination)
 	}
 	if p.ConnectionMark != 0 {
 		fmt.Fprintf(&b, ", connection mark 0x%08x", p.ConnectionMark)
@@ -101,7 +106,7 @@ func (v Violation) String() string {
 // violation picks a packet that people recognise out of all that are wrong, and follows it through the events of the run.
 func (p *comparison) violation(path string, r *run, kind Kind, wrong formula) Violation {
 	a := p.pick(p.plainest(r.view, wrong), p.levels)
-	v := Violation{Path: path, Class: r.view.name, Kind: kind, Witness: p.packet(r.view, a)}
+	v := Violation{Path: path, Class: r.view.name, Kind: kind, Witness: p.packet(r, a)}
 	accepted := -1
 	var events []event
 	for _, e := range r.events {
@@ -123,6 +128,11 @@ func (p *comparison) violation(path string, r *run, kind Kind, wrong formula) Vi
 			decisive = accepted
 		}
 	}
+	for i, e := range events { // what chose another address or zone, if anything did
+		if kind == Mistranslated && e.does(func(s statement) bool { return s.translation != nil }) || kind == Estranged && e.does(setsZone) {
+			decisive = i
+		}
+	}
 	if decisive >= 0 {
 		v.Rule = events[decisive].loaded()
 	}
@@ -136,16 +146,15 @@ func (e event) passedOn() bool {
 
 // chooses says whether a rule looks at the packet at all.
 func (e event) chooses() bool {
-	if e.rule == nil {
-		return false
-	}
-	for _, s := range e.rule.statements {
-		if s.match != nil || s.choice != nil {
-			return true
-		}
-	}
-	return false
+	return e.does(func(s statement) bool { return s.match != nil || s.choice != nil })
 }
+
+// does says whether a rule has a statement of a kind.
+func (e event) does(is func(statement) bool) bool {
+	return e.rule != nil && slices.ContainsFunc(e.rule.statements, is)
+}
+
+func setsZone(s statement) bool { return s.assign != nil && s.assign.to == ctZone }
 
 func (e event) loaded() Loaded {
 	l := Loaded{Table: e.chain.family + " " + e.chain.table, Chain: e.chain.name}
@@ -170,14 +179,20 @@ func (p *comparison) plainest(v *view, f formula) formula {
 	}
 	other := small(uint64(len(p.interfaces) - 1))
 	echo := []formula{p.and(p.icmp(v.protocol), p.equal(v.head, small(8<<8))), p.and(p.icmp(v.protocol), p.equal(v.head, small(128<<8)))}
-	for _, wishes := range [][]formula{
+	var plain [][]formula
+	if p.translates {
+		plain = [][]formula{{p.unbound()}, {p.same(p.source, p.toSource)}, {p.same(p.target, p.toTarget)}, {p.equalVectors(p.sourcePort, p.toSourcePort)},
+			p.hosts(p.toSource, "203.0.113.9", "2001:db8::9")}
+	}
+	plain = append(plain, [][]formula{
 		{not(p.headerless)}, is(p.packetMark, 0), is(p.connectionMark, 0), {not(p.version6)}, is(v.protocol, 6, 17, icmpNumber, icmp6),
 		{not(p.sourceLocal)}, {not(p.targetLocal)}, {not(p.equal(v.input, other))}, {not(p.equal(v.output, other))},
 		append(is(v.second, 443), echo...), append(echo, is(v.head, 40000)...), is(v.second, 40000),
 		p.hosts(v.target, "198.51.100.7", "2001:db8::7"), p.hosts(v.source, "198.51.100.9", "2001:db8::9"),
 		p.hosts(p.target, "198.51.100.7", "2001:db8::7"), p.hosts(p.source, "198.51.100.9", "2001:db8::9"),
 		is(p.hops, 64, 255), is(p.flags, 2), is(p.udpLength, 40),
-	} {
+	}...)
+	for _, wishes := range plain {
 		for _, wish := range wishes {
 			if some := p.and(f, wish); some != never {
 				f = some
@@ -198,8 +213,9 @@ func (p *comparison) hosts(address vector, four, six string) []formula {
 	}
 }
 
-// packet reads the fields of a view.
-func (p *comparison) packet(v *view, a assignment) Packet {
+// packet reads the fields of a run's packet.
+func (p *comparison) packet(r *run, a assignment) Packet {
+	v := r.view
 	six := p.holds(p.version6, a)
 	address := func(of vector) netip.Addr {
 		if six {
@@ -228,8 +244,15 @@ func (p *comparison) packet(v *view, a assignment) Packet {
 	if v.tracked {
 		out.ConnectionMark = uint32(n(p.connectionMark))
 	}
-	if v.state == stateRelated {
-		out.Opened = &Connection{address(p.source), address(p.target)}
+	opened := &Connection{address(p.source), address(p.target)}
+	if v.state == stateRelated || v.reply && *opened != (Connection{out.Destination, out.Source}) {
+		out.Opened = opened
+	}
+	if became := (&Connection{address(r.now.source), address(r.now.target)}); *became != (Connection{out.Source, out.Destination}) {
+		out.Becomes = became
+	}
+	if p.translates && v.tracked {
+		out.ConntrackZone = uint16(n(p.connectionZone))
 	}
 	return out
 }
