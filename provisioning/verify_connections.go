@@ -24,7 +24,8 @@ const (
 type strangers []conntrack.Selector
 
 // ofConnections judges every tracked connection as if it were opened now, by the rules that the documents make: who could not open it may not
-// have it. Where it comes from and goes to follows from its addresses, as routing has it.
+// have it, and it must be translated as they would translate it. Where it comes from and goes to follows from its addresses and its conntrack
+// zone, as routing has it.
 func (e *Engine) ofConnections(ctx context.Context, d demand) (verification.Found, strangers) {
 	if e.options.Connections == nil {
 		return verification.Unknown("the table of connections cannot be read"), nil
@@ -54,20 +55,21 @@ func (e *Engine) ofConnections(ctx context.Context, d demand) (verification.Foun
 		return verification.Unknown(fmt.Sprintf("read the rules: %v", err)), nil
 	}
 	d.view.indexTunnels()
+	zones := d.view.zonesOfDevices()
 	var out strangers
 	undecided := tally{what: "connections whose ends this box does not know are not judged"}
 	for _, entry := range tracked {
-		x, err := d.view.admits(rules, entry)
-		switch {
-		case err != nil:
+		x, err := d.view.admits(rules, zones, entry)
+		if err != nil {
 			undecided.add(fmt.Sprintf("%s: %v", entry, err))
-		case !x.Pass:
-			out = append(out, conntrack.Selector{Source: alone(entry.Source), Destination: alone(entry.Destination), Protocol: entry.Protocol,
-				FirstPort: entry.DestinationPort, LastPort: entry.DestinationPort})
-			if len(out) <= maxStrangers {
-				found.Violations = append(found.Violations, verification.Violation{Connection: entry.String(),
-					What: fmt.Sprintf("a connection lives that no document allows: %s (it would be dropped as %s)", entry, cmp.Or(x.Reason, "not allowed"))})
-			}
+			continue
+		}
+		what, stranger := judged(entry, x)
+		if what == "" {
+			continue
+		}
+		if out = append(out, stranger); len(out) <= maxStrangers {
+			found.Violations = append(found.Violations, verification.Violation{Connection: entry.String(), What: what})
 		}
 	}
 	if more := len(out) - maxStrangers; more > 0 {
@@ -77,24 +79,39 @@ func (e *Engine) ofConnections(ctx context.Context, d demand) (verification.Foun
 	return found, out
 }
 
+// judged says what is wrong with a connection, and selects it: "" for nothing.
+func judged(c conntrack.Entry, x firewall.Explanation) (what string, stranger conntrack.Selector) {
+	stranger = conntrack.Selector{Source: alone(c.Source), Destination: alone(c.Destination), Protocol: c.Protocol,
+		FirstPort: c.DestinationPort, LastPort: c.DestinationPort, Zone: c.Zone}
+	if !x.Pass {
+		return fmt.Sprintf("a connection lives that no document allows: %s (it would be dropped as %s)", c, cmp.Or(x.Reason, "not allowed")), stranger
+	}
+	or := func(a, b netip.Addr) netip.Addr {
+		if a.IsValid() {
+			return a
+		}
+		return b
+	}
+	from, to := or(c.AnswersFrom, c.Destination), or(c.AnswersTo, c.Source)
+	wantFrom, wantTo := or(x.Connection.ToDestination, c.Destination), or(x.Connection.ToSource, c.Source)
+	if from == wantFrom && to == wantTo {
+		return "", stranger
+	}
+	stranger.AnswersFrom, stranger.AnswersTo = from, to
+	return fmt.Sprintf("a connection lives that is not translated as the documents say: %s is answered %s > %s, and should be %s > %s", c, from, to, wantFrom, wantTo), stranger
+}
+
 // tracked are the different connections of the table that live and can be judged, and what cannot.
 func (e *Engine) tracked(ctx context.Context) ([]conntrack.Entry, verification.Found, error) {
-	translated, zoned, helped := tally{what: "translated connections are not judged"}, tally{what: "connections in zones of their own are not judged"},
-		tally{what: "connections have a helper, which may let others in"}
+	helped := tally{what: "connections have a helper, which may let others in"}
 	seen := map[conntrack.Entry]conntrack.Entry{}
 	full := false
 	err := e.options.Connections.Each(ctx, func(c conntrack.Entry) bool {
-		switch {
-		case c.Closed || c.Source.IsLoopback():
+		if c.Closed || c.Source.IsLoopback() {
 			return true
-		case c.Helped:
+		}
+		if c.Helped {
 			helped.add(c.String())
-		case c.Zone != 0:
-			zoned.add(c.String())
-			return true
-		case c.Translated:
-			translated.add(c.String())
-			return true
 		}
 		same := c
 		same.Mark = 0
@@ -111,16 +128,14 @@ func (e *Engine) tracked(ctx context.Context) ([]conntrack.Entry, verification.F
 	if err != nil {
 		return nil, found, err
 	}
-	for _, t := range []*tally{&translated, &zoned, &helped} {
-		found.Reasons = t.reason(found.Reasons)
-	}
+	found.Reasons = helped.reason(found.Reasons)
 	if full {
 		found.Reasons = append(found.Reasons, fmt.Sprintf("of the connections only the first %d are judged", maxConnections))
 	}
 	list := slices.Collect(maps.Values(seen))
 	slices.SortFunc(list, func(a, b conntrack.Entry) int {
 		return cmp.Or(a.Source.Compare(b.Source), a.Destination.Compare(b.Destination), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.DestinationPort, b.DestinationPort),
-			cmp.Compare(a.SourcePort, b.SourcePort))
+			cmp.Compare(a.SourcePort, b.SourcePort), cmp.Compare(a.Zone, b.Zone), a.AnswersFrom.Compare(b.AnswersFrom), a.AnswersTo.Compare(b.AnswersTo))
 	})
 	return list, found, nil
 }
@@ -144,14 +159,51 @@ func (t *tally) reason(reasons []string) []string {
 	return append(reasons, fmt.Sprintf("%d %s, the first: %s", t.count, t.what, t.first))
 }
 
-// admits asks the rules whether a connection could be opened now.
-func (v *view) admits(rules *firewall.Explainer, c conntrack.Entry) (firewall.Explanation, error) {
-	var notes Explanation
-	from, err := v.end(c.Source, &notes, "comes from")
-	if err != nil {
-		return firewall.Explanation{}, err
+// zonesOfDevices are the devices that have a conntrack zone, each with the tunnel that it serves alone.
+func (v *view) zonesOfDevices() map[uint16]ExplainedEnd {
+	zones := map[uint16]ExplainedEnd{}
+	for name, t := range v.intent.tunnels {
+		device := t.Spec.Device
+		if f := v.intent.base.Devices[device].Filter; f.Translation != nil && f.Translation.Zone != 0 {
+			zones[f.Translation.Zone] = ExplainedEnd{Interface: device, Zone: v.zoneOf(device), Tunnel: name}
+		}
 	}
-	to, err := v.end(c.Destination, &notes, "goes to")
+	return zones
+}
+
+// ends are where a connection comes from and goes to. In a zone one of them is the zone's device, whose far side may have any addresses.
+func (v *view) ends(zones map[uint16]ExplainedEnd, c conntrack.Entry) (from, to ExplainedEnd, err error) {
+	var notes Explanation
+	var device ExplainedEnd
+	if c.Zone != 0 {
+		var known bool
+		if device, known = zones[c.Zone]; !known {
+			return from, to, fmt.Errorf("no document has conntrack zone %d", c.Zone)
+		}
+	}
+	if t := v.intent.base.Devices[device.Interface].Filter; c.Zone != 0 && holds(t.Sources, c.Source) >= 0 && !within(t.Translation.Far, c.Destination) {
+		from = device
+	} else if from, err = v.end(c.Source, &notes, "comes from"); err != nil {
+		return from, to, err
+	} else if c.Zone != 0 {
+		return from, device, nil
+	}
+	destination := c.Destination
+	if t := v.intent.base.Devices[from.Interface].Filter.Translation; t != nil { // as the far side writes it
+		destination = firewall.In(t.Local, whole(destination)).Addr()
+	}
+	to, err = v.end(destination, &notes, "goes to")
+	return from, to, err
+}
+
+// within says whether an address is in a range by which far hosts are known here.
+func within(mappings []firewall.Mapping, a netip.Addr) bool {
+	return slices.ContainsFunc(mappings, func(m firewall.Mapping) bool { return m.Inside.Contains(a) })
+}
+
+// admits asks the rules whether a connection could be opened now, and what its addresses would become.
+func (v *view) admits(rules *firewall.Explainer, zones map[uint16]ExplainedEnd, c conntrack.Entry) (firewall.Explanation, error) {
+	from, to, err := v.ends(zones, c)
 	if err != nil {
 		return firewall.Explanation{}, err
 	}
@@ -182,7 +234,7 @@ type tunnelIndex struct {
 func (v *view) indexTunnels() {
 	x := &tunnelIndex{names: map[netip.Prefix]string{}}
 	for name, t := range v.intent.tunnels {
-		for _, p := range t.Spec.AllowedIPs {
+		for _, p := range t.Known {
 			if other, there := x.names[p.Masked()]; !there || name < other {
 				x.names[p.Masked()] = name
 			}

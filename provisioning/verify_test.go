@@ -390,12 +390,18 @@ func TestStatementsBesideTheRules(t *testing.T) {
 			table.list = []conntrack.Entry{{Source: netip.MustParseAddr("203.0.113.99"), Destination: flow.Destination, Protocol: 6, SourcePort: 40000, DestinationPort: 443}}
 			return nil
 		}, verification.Connections, proof.Violated, "203.0.113.99 > 10.20.0.10"},
-		"a translated connection": {func(_ *box, _ *scripted, table *entries) error {
+		"a connection that somebody translates": {func(_ *box, _ *scripted, table *entries) error {
 			other := flow
-			other.Translated = true
+			other.AnswersFrom, other.AnswersTo = netip.MustParseAddr("10.20.0.11"), flow.Source
 			table.list = []conntrack.Entry{other}
 			return nil
-		}, verification.Connections, proof.Indeterminate, "1 translated connections"},
+		}, verification.Connections, proof.Violated, "is answered 10.20.0.11 > "},
+		"a connection in a zone of somebody's": {func(_ *box, _ *scripted, table *entries) error {
+			other := flow
+			other.Zone = 77
+			table.list = []conntrack.Entry{other}
+			return nil
+		}, verification.Connections, proof.Indeterminate, "no document has conntrack zone 77"},
 		"a table that cannot be read": {func(_ *box, _ *scripted, table *entries) error {
 			table.unread = errors.New("no buffer space")
 			return nil
@@ -435,6 +441,66 @@ func TestStatementsBesideTheRules(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// twins are two agencies with one range, each mapped to another here, and the host that both reach shown to the second alone.
+func twins() string {
+	var text strings.Builder
+	text.WriteString(strings.Replace(site, "port: 51820}]", "port: 51820}, {farZone: agencies, environment: production, tunnel: agency-0, port: 51821}, {farZone: agencies, environment: production, tunnel: agency-1, port: 51822}]", 1))
+	for n, mapped := range []string{"10.79.1.0/28", "10.79.2.0/28"} {
+		a := agency{n: n, prefix: "192.168.1.0/28"}
+		y := strings.Replace(a.yaml(), "prefixes: [192.168.1.0/28]", "prefixes: [192.168.1.0/28], mapped: ["+mapped+"]", 1)
+		if n == 1 {
+			y = strings.Replace(y, "environment: production, port: 51820,", "environment: production, tunnel: agency-1, port: 51820,", 1)
+			y = strings.Replace(y, "prefixes: [10.20.0.10/32]", "prefixes: [10.20.0.10/32], hide: [10.99.0.10/32]", 1)
+		}
+		text.WriteString(y)
+	}
+	return text.String()
+}
+
+// TestTranslatedConnections: each is judged in the notation in which it was opened, in its conntrack zone, and must be translated as the
+// documents say. One that is not is selected by its answers, as another with the same addresses may be right.
+func TestTranslatedConnections(t *testing.T) {
+	address := netip.MustParseAddr
+	b := newBox(t)
+	table := b.verifiable(&scripted{result: isProved})
+	b.start()
+	b.keep(twins())
+	zones := map[string]uint16{}
+	for name, tunnel := range b.intent.tunnels {
+		zones[name] = b.intent.base.Devices[tunnel.Spec.Device].Filter.Translation.Zone
+	}
+	entry := func(zone uint16, source, destination, from, to string) conntrack.Entry {
+		return conntrack.Entry{Source: address(source), Destination: address(destination), AnswersFrom: address(from), AnswersTo: address(to),
+			Protocol: 6, SourcePort: 40000, DestinationPort: 443, Zone: zone}
+	}
+	first := entry(zones["agency-0"], "192.168.1.5", "10.20.0.10", "10.20.0.10", "10.79.1.5")
+	second := entry(zones["agency-1"], "192.168.1.5", "10.99.0.10", "10.20.0.10", "10.79.2.5")
+	for _, c := range []struct {
+		name  string
+		entry conntrack.Entry
+		says  string // "": it is allowed
+	}{
+		{"of the first", first, ""},
+		{"of the second", second, ""},
+		{"of the first with the second's address", entry(first.Zone, "192.168.1.5", "10.20.0.10", "10.20.0.10", "10.79.2.5"), "is answered 10.20.0.10 > 10.79.2.5, and should be 10.20.0.10 > 10.79.1.5"},
+		{"of the first with its own address", conntrack.Entry{Source: first.Source, Destination: first.Destination, Protocol: 6, SourcePort: 40000, DestinationPort: 443, Zone: first.Zone}, "is not translated as the documents say"},
+		{"in the other's zone", entry(second.Zone, "192.168.1.5", "10.20.0.10", "10.20.0.10", "10.79.1.5"), "no document allows"},
+		{"past what is shown", entry(second.Zone, "192.168.1.5", "10.20.0.10", "10.20.0.10", "10.79.2.5"), "no document allows"},
+		{"from here, which no flow allows", entry(first.Zone, "10.20.0.10", "10.79.1.5", "192.168.1.5", "10.20.0.10"), "no document allows"},
+		{"of a host that no flow names", entry(first.Zone, "192.168.1.77", "10.20.0.10", "10.20.0.10", "10.79.1.77"), "no document allows"},
+	} {
+		table.list = []conntrack.Entry{first, second, c.entry}
+		r, err := b.Verify(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[bool]proof.Verdict{true: proof.Proved, false: proof.Violated}[c.says == ""]
+		if got := statement(r, verification.Connections); got.Verdict != want || !strings.Contains(fmt.Sprint(r.Findings()), c.says) {
+			t.Errorf("%s: %s, want %s %q: %v", c.name, got.Verdict, want, c.says, r.Findings())
+		}
 	}
 }
 

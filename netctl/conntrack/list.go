@@ -20,9 +20,11 @@ type Entry struct {
 	ICMPType, ICMPCode          uint8
 	Mark                        uint32
 	Zone                        uint16
-	Translated                  bool // its replies are not simply turned round
-	Helped                      bool // a helper reads it, and may let others in as related
-	Closed                      bool // TCP that both ends have closed: it only waits for late packets
+	// Where answers come from and go to, if that is not simply the destination and the source: what these were translated to. Both are zero
+	// or none.
+	AnswersFrom, AnswersTo netip.Addr
+	Helped                 bool // a helper reads it, and may let others in as related
+	Closed                 bool // TCP that both ends have closed: it only waits for late packets
 }
 
 func (e Entry) String() string {
@@ -33,6 +35,9 @@ func (e Entry) String() string {
 	case e.SourcePort != 0 || e.DestinationPort != 0:
 		s += fmt.Sprintf(" %d>%d", e.SourcePort, e.DestinationPort)
 	}
+	if e.AnswersFrom.IsValid() {
+		s += fmt.Sprintf(" answered %s > %s", e.AnswersFrom, e.AnswersTo)
+	}
 	if e.Zone != 0 {
 		s += fmt.Sprintf(" zone %d", e.Zone)
 	}
@@ -41,15 +46,14 @@ func (e Entry) String() string {
 
 // Attributes of a connection (linux/netfilter/nfnetlink_conntrack.h), and states of TCP (nf_conntrack_tcp.h).
 const (
-	tupleOriginal, tupleReply, status, protocolInfo, help, mark, zone = 1, 2, 3, 4, 5, 8, 18
+	tupleOriginal, tupleReply, protocolInfo, help, mark, zone = 1, 2, 4, 5, 8, 18
 
-	tupleAddresses, tupleProtocol                       = 1, 2
-	source4, destination4, source6, destination6        = 1, 2, 3, 4
-	protocolNumber, sourcePort, destinationPort         = 1, 2, 3
-	icmpType, icmpCode, icmp6Type, icmp6Code            = 5, 6, 8, 9
-	statusSourceTranslated, statusDestinationTranslated = 1 << 4, 1 << 5
-	infoTCP, infoTCPState                               = 1, 1
-	timeWait, closed                                    = 7, 8
+	tupleAddresses, tupleProtocol                = 1, 2
+	source4, destination4, source6, destination6 = 1, 2, 3, 4
+	protocolNumber, sourcePort, destinationPort  = 1, 2, 3
+	icmpType, icmpCode, icmp6Type, icmp6Code     = 5, 6, 8, 9
+	infoTCP, infoTCPState                        = 1, 1
+	timeWait, closed                             = 7, 8
 )
 
 // Each reads the whole table, entry by entry as the kernel tells them, until do answers false. It needs no memory for the table.
@@ -90,8 +94,6 @@ func decode(message []byte) (Entry, error) {
 			return e.tuple(value)
 		case tupleReply:
 			return reply.tuple(value)
-		case status:
-			e.Translated = e.Translated || big(value)&(statusSourceTranslated|statusDestinationTranslated) != 0
 		case protocolInfo:
 			return attributes(value, func(kind uint16, value []byte) error {
 				if kind != infoTCP {
@@ -118,7 +120,9 @@ func decode(message []byte) (Entry, error) {
 	if err == nil && !(e.Source.IsValid() && e.Destination.IsValid()) {
 		err = fmt.Errorf("an entry without addresses")
 	}
-	e.Translated = e.Translated || reply.Source != e.Destination || reply.Destination != e.Source
+	if reply.Source != e.Destination || reply.Destination != e.Source {
+		e.AnswersFrom, e.AnswersTo = reply.Source, reply.Destination
+	}
 	return e, err
 }
 

@@ -16,9 +16,11 @@ type Selector struct {
 	Protocol            uint8  // an IP protocol number; 0: any. ICMP and ICMPv6 count as one
 	FirstPort, LastPort uint16 // of the destination; both 0: any
 	Zone                uint16 // conntrack zone; 0: of none
+	// Only those whose answers come from and go to these, whatever else allows them; zero: all.
+	AnswersFrom, AnswersTo netip.Addr
 }
 
-// Selection is the connections that some Revoked takes and no Kept does.
+// Selection is the connections that some Revoked takes and no Kept does, but for those that one takes by their answers.
 type Selection struct{ Revoked, Kept []Selector }
 
 // Connection is one that a selection took.
@@ -45,6 +47,9 @@ func (s Selector) takes(flow *conntrack.Flow) bool {
 		return false
 	}
 	orig, far := flow.TupleOrig, flow.TupleReply.IP.SourceAddress
+	if s.AnswersFrom.IsValid() && (s.AnswersFrom != far || s.AnswersTo != flow.TupleReply.IP.DestinationAddress) {
+		return false
+	}
 	if !s.Source.Contains(orig.IP.SourceAddress) || !s.Destination.Contains(orig.IP.DestinationAddress) && !s.Destination.Contains(far) {
 		return false
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -85,13 +86,14 @@ func (t *Table) Delete(ctx context.Context, s Selection) (cut Cut, err error) {
 
 func (t *Table) each(ctx context.Context, s Selection, do func(*conntrack.Flow) error) error {
 	revoked, kept := newIndex(s.Revoked), newIndex(s.Kept)
+	anyway := newIndex(slices.DeleteFunc(slices.Clone(s.Revoked), func(s Selector) bool { return !s.AnswersFrom.IsValid() }))
 	for _, family := range s.families() {
 		flows, err := t.conn.DumpFilter(conntrack.NewFilter().Family(family), nil)
 		if err != nil {
 			return &netctl.Error{Op: "read connection table", Err: err}
 		}
 		for i := range flows {
-			if !revoked.takes(&flows[i]) || kept.takes(&flows[i]) {
+			if !revoked.takes(&flows[i]) || kept.takes(&flows[i]) && !anyway.takes(&flows[i]) {
 				continue
 			}
 			if err := ctx.Err(); err != nil {

@@ -206,7 +206,7 @@ func TestEach(t *testing.T) {
 	for _, from := range sources() {
 		found := slices.ContainsFunc(told, func(e conntrack.Entry) bool {
 			return e.Source == netip.MustParseAddr(from) && e.Destination == netip.MustParseAddr(server(from)) && e.SourcePort != 0 && e.DestinationPort == 9000 &&
-				!e.Translated && !e.Closed && !e.Helped && e.Zone == 0
+				!e.AnswersFrom.IsValid() && !e.Closed && !e.Helped && e.Zone == 0
 		})
 		if !found {
 			t.Errorf("the connection from %s is not among %v", from, told)
@@ -256,7 +256,7 @@ func TestEachTellsWhatIsSpecial(t *testing.T) {
 	for _, want := range []conntrack.Entry{
 		{Source: netip.MustParseAddr("192.0.2.1"), Destination: to, Protocol: 6, SourcePort: 1, DestinationPort: 2, Mark: 7},
 		{Source: netip.MustParseAddr("192.0.2.2"), Destination: to, Protocol: 6, SourcePort: 1, DestinationPort: 2, Closed: true},
-		{Source: netip.MustParseAddr("192.0.2.3"), Destination: to, Protocol: 17, SourcePort: 1, DestinationPort: 2, Translated: true},
+		{Source: netip.MustParseAddr("192.0.2.3"), Destination: to, Protocol: 17, SourcePort: 1, DestinationPort: 2, AnswersFrom: to, AnswersTo: netip.MustParseAddr("203.0.113.1")},
 		{Source: netip.MustParseAddr("192.0.2.4"), Destination: to, Protocol: 17, SourcePort: 1, DestinationPort: 2, Zone: 5},
 		{Source: netip.MustParseAddr("192.0.2.5"), Destination: to, Protocol: 1, ICMPType: 8},
 	} {
