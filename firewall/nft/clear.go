@@ -18,15 +18,15 @@ func hooked() map[string]hookedChain {
 	return map[string]hookedChain{
 		"prerouting": {"filter", "prerouting", -300},
 		"forward":    {"filter", "forward", 0},
-		"limited":    {"filter", "forward", 5},
 		"input":      {"filter", "input", 0},
 		"output":     {"filter", "output", 0},
 	}
 }
 
-// hookedWhereTranslated are there only if a device translates addresses.
-func hookedWhereTranslated() map[string]hookedChain {
+// hookedPerhaps are not in every table of ours: those that translate addresses only if a device does, limited not in one of an older version.
+func hookedPerhaps() map[string]hookedChain {
 	return map[string]hookedChain{
+		"limited":          {"filter", "forward", 5},
 		"zones_prerouting": {"filter", "prerouting", -450},
 		"zones_input":      {"filter", "input", 10},
 		"zones_forward":    {"filter", "forward", 10},
@@ -59,7 +59,7 @@ func clearing(ctx context.Context, text string, stay map[string]bool) (script st
 	if err := decode(out, &answer); err != nil {
 		return "", false, err
 	}
-	keep, kept, optional := hooked(), 0, hookedWhereTranslated()
+	keep, kept, optional := hooked(), 0, hookedPerhaps()
 	var chains, flushed, sets, maps []string
 	stayed := 0
 	for _, item := range answer.NFTables {
