@@ -52,13 +52,16 @@ fuzz:
 	@set -e; for package in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
 	  for target in $$(grep -rhoE '^func Fuzz[A-Za-z0-9_]+' $$package/*_test.go | sed 's/func //'); do \
 	    echo "fuzz $$package $$target for $(FOR)"; $(GO) test $$package -run '^$$' -fuzz "^$$target$$" -fuzztime $(FOR); done; done
+	$(GO) test -count=1 -timeout 0 -run '^TestContract$$/documents' ./firewall/nft -documents 100
+	$(GO) test -count=1 -timeout 0 -run '^TestContract$$/legacy/documents' ./firewall/iptables -documents 100
 
 # The drills of make test with large figures: hours. SOAK=10 makes it ten times as long.
-# 500 sets of documents and more than 20,000 packets that oracle, Explain, kernel and proof agree on; 10,000 replacements of the filter
+# 500 sets of documents and more than 20,000 packets, for each engine, that oracle, Explain, kernel and proof agree on; 10,000 replacements of the filter
 # under traffic in each address family; daemons killed 200 times, and everything that may leak killed 20 times over.
 SOAK ?= 1
 soak: setup-test build
 	$(GO) test -count=1 -timeout 0 -run '^TestContract$$/documents' ./firewall/nft -documents $$((500 * $(SOAK))) -v
+	$(GO) test -count=1 -timeout 0 -run '^TestContract$$/(nft|legacy)/documents' ./firewall/iptables -documents $$((500 * $(SOAK))) -v
 	$(GO) test -count=$$((50 * $(SOAK))) -timeout 0 -run '^TestContract$$/replaced' ./firewall/nft
 	@set -e; for n in $$(seq $$((50 * $(SOAK)))); do echo "restart $$n"; bin/shekara testbed run restart --json build/restart.json >build/restart.txt || { cat build/restart.txt; exit 1; }; done
 	@set -e; for n in $$(seq $$((20 * $(SOAK)))); do echo "leak $$n"; bin/shekara testbed run leak --json build/leak.json >build/leak.txt || { cat build/leak.txt; exit 1; }; done

@@ -30,11 +30,15 @@ func main() {
 const (
 	agentWord = "agent"
 	swarmWord = "swarm"
+	proveWord = "prove"
 )
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if len(args) == 2 && args[0] == agentWord {
 		return lab.Agent(args[1])
+	}
+	if len(args) == 3 && args[0] == proveWord {
+		return prove(ctx, args[1], args[2], stdout, stderr)
 	}
 	if len(args) > 0 && args[0] == swarmWord {
 		return swarm.Main(ctx, args[1:], stdin, stdout, stderr)
@@ -69,7 +73,7 @@ type bench struct {
 	bin     string // folder of shekarad and shekara, absolute
 	out     string
 	self    string // this program
-	sizes   []int  // numbers of tunnels
+	sizes   []int  // numbers of tunnels, or of flows
 	pairs   int
 	runs    int
 	seconds int
@@ -84,13 +88,26 @@ type item struct {
 	does func(*bench, context.Context) ([]row, error)
 }
 
-func areas() map[string][]item {
-	return map[string][]item{"tunnels": {
-		{"throughput", (*bench).throughput},
-		{"apply", (*bench).scale}, // empty to N, one change, memory: they need the same hosts
-		{"loss", (*bench).loss},
-		{"revert", (*bench).revert},
-	}}
+// area is what one run measures.
+type area struct {
+	sizes string // by default
+	items []item
+}
+
+func areas() map[string]area {
+	return map[string]area{
+		"tunnels": {"10,1000,10000", []item{
+			{"throughput", (*bench).throughput},
+			{"apply", (*bench).scale}, // empty to N, one change, memory: they need the same hosts
+			{"loss", (*bench).loss},
+			{"revert", (*bench).revert},
+		}},
+		"firewall": {"10,1000,10000,50000", []item{
+			{"forward", (*bench).forward},
+			{"load", (*bench).load}, // and the change of one
+			{"proof", (*bench).proof},
+		}},
+	}
 }
 
 func parse(args []string, stderr io.Writer) (*bench, error) {
@@ -98,24 +115,28 @@ func parse(args []string, stderr io.Writer) (*bench, error) {
 	var sizes, only string
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&b.area, "area", "tunnels", "what to measure: tunnels")
+	flags.StringVar(&b.area, "area", "tunnels", "what to measure: tunnels or firewall")
 	flags.StringVar(&b.bin, "bin", "bin", "folder of shekarad and shekara")
 	flags.StringVar(&b.out, "out", "bench", "folder for AREA.json and AREA.machine.json")
-	flags.StringVar(&sizes, "n", "10,1000,10000", "numbers of tunnels")
+	flags.StringVar(&sizes, "n", "", "numbers of tunnels, or of flows; empty: those of docs/benchmarks.md")
 	flags.IntVar(&b.pairs, "pairs", 40, "interleaved one-second rounds of throughput; the targets ask for 40")
 	flags.IntVar(&b.runs, "runs", 5, "repetitions of what takes long; small things are done at least 15 times")
 	flags.IntVar(&b.seconds, "seconds", 10, "length of each phase that looks for lost packets")
-	flags.StringVar(&only, "only", "", "parts to run, of throughput, apply, loss, revert; empty: all")
+	flags.StringVar(&only, "only", "", "parts to run: throughput, apply, loss, revert; of the firewall forward, load, proof; empty: all")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
-	if areas()[b.area] == nil {
+	chosen, known := areas()[b.area]
+	if !known {
 		return nil, fmt.Errorf("there is no area %q", b.area)
+	}
+	if sizes == "" {
+		sizes = chosen.sizes
 	}
 	for word := range strings.SplitSeq(sizes, ",") {
 		n, err := strconv.Atoi(word)
 		if err != nil || n < 1 {
-			return nil, fmt.Errorf("-n: %q is no number of tunnels", word)
+			return nil, fmt.Errorf("-n: %q is no number", word)
 		}
 		b.sizes = append(b.sizes, n)
 	}
@@ -126,7 +147,7 @@ func parse(args []string, stderr io.Writer) (*bench, error) {
 		b.only = strings.Split(only, ",")
 	}
 	for _, name := range b.only {
-		if !slices.ContainsFunc(areas()[b.area], func(i item) bool { return i.name == name }) {
+		if !slices.ContainsFunc(chosen.items, func(i item) bool { return i.name == name }) {
 			return nil, fmt.Errorf("-only: area %s has no part %q", b.area, name)
 		}
 	}
@@ -150,7 +171,7 @@ func parse(args []string, stderr io.Writer) (*bench, error) {
 func (b *bench) all(ctx context.Context) ([]row, error) {
 	var rows []row
 	var failed error
-	for _, i := range areas()[b.area] {
+	for _, i := range areas()[b.area].items {
 		if len(b.only) > 0 && !slices.Contains(b.only, i.name) {
 			continue
 		}
