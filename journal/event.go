@@ -70,6 +70,8 @@ const (
 	TunnelLimit      Type = "tunnel.limit"
 	FilterClose      Type = "filter.close"
 	FlowRevoke       Type = "flow.revoke"
+	FlowEnd          Type = "flow.end"
+	FlowMiss         Type = "flow.miss"
 	PacketDrop       Type = "packet.drop"
 	PacketMiss       Type = "packet.miss"
 	SecretMake       Type = "secret.make"

@@ -34,7 +34,8 @@ func sysctlKey(path string) string {
 	return strings.NewReplacer(".", "/", "/", ".").Replace(strings.TrimPrefix(path, sysctlRoot+"/"))
 }
 
-// sortedSysctls puts the switches that the kernel copies to every interface before those of one interface.
+// sortedSysctls puts first what must be set before packets are forwarded, then the switches that the kernel copies to every interface, before
+// those of one interface.
 func sortedSysctls[V any](values map[string]V) []string {
 	return slices.SortedFunc(maps.Keys(values), func(a, b string) int {
 		return cmp.Or(cmp.Compare(sysctlRank(a), sysctlRank(b)), strings.Compare(a, b))
@@ -43,14 +44,16 @@ func sortedSysctls[V any](values map[string]V) []string {
 
 func sysctlRank(key string) int {
 	switch {
-	case key == "net.ipv4.ip_forward":
+	case strings.HasPrefix(key, "net.netfilter."): // what they ask of connections holds for those that are opened from then on
 		return 0
-	case strings.HasPrefix(key, "net.ipv4.conf.all.") || strings.HasPrefix(key, "net.ipv6.conf.all."):
+	case key == "net.ipv4.ip_forward":
 		return 1
-	case strings.HasPrefix(key, "net.ipv4.conf.default.") || strings.HasPrefix(key, "net.ipv6.conf.default."):
+	case strings.HasPrefix(key, "net.ipv4.conf.all.") || strings.HasPrefix(key, "net.ipv6.conf.all."):
 		return 2
+	case strings.HasPrefix(key, "net.ipv4.conf.default.") || strings.HasPrefix(key, "net.ipv6.conf.default."):
+		return 3
 	}
-	return 3
+	return 4
 }
 
 // readSysctls reads those keys that the kernel has.

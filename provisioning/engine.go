@@ -16,6 +16,7 @@ import (
 	"shekara/journal"
 	"shekara/netctl"
 	"shekara/netctl/secret"
+	"shekara/provisioning/accounting"
 	"shekara/provisioning/document"
 	"shekara/tunnels"
 )
@@ -80,7 +81,8 @@ type Witness interface {
 // Options join the engine to the host. All are needed but those that say what their zero value means.
 type Options struct {
 	Site     string // name of the Site document that this box is
-	StateDir string // revisions and keys live below it
+	StateDir string // revisions, keys and what flows carried live below it
+	RunDir   string // what was counted of connections that live is here; "": a daemon that is killed forgets what ended since it wrote last
 	Version  string // of the program, for Status and the journal
 
 	Network  Network
@@ -92,6 +94,7 @@ type Options struct {
 	Prober   Prober // nil: no probes are sent
 	// Connections is where entries of flows that are revoked are deleted. nil: they stay until they time out, and pass nothing.
 	Connections Connections
+	Ends        Ends            // of connections; nil, or no Connections: what flows carry is not counted
 	Drops       Drops           // nil: dropped packets are counted and not recorded
 	Counts      Counts          // nil: how many records stand for is not known
 	Prover      Prover          // nil: what is loaded cannot be verified
@@ -109,6 +112,8 @@ type Options struct {
 type Engine struct {
 	options Options
 	store   *store
+	ledger  *accounting.Ledger // what flows carried
+	counts  *accounting.Store  // its files; they belong to keepCounting
 	started time.Time
 	writing chan struct{} // holds one token while somebody changes the host
 	look    trigger       // look at the whole host soon
@@ -116,6 +121,7 @@ type Engine struct {
 	windows trigger       // the confirm window was opened or closed
 	tidy    trigger       // the store may want a snapshot
 	revoke  trigger       // there are connections to forget
+	count   trigger       // somebody asks what flows carried
 	// unverified: something changed since what is loaded was verified; verifying holds one token while somebody does.
 	unverified trigger
 	verifying  chan struct{}
@@ -142,6 +148,7 @@ type Engine struct {
 	repairs    repairs
 	revoked    revocation    // connections that no flow allows any more
 	revoking   chan struct{} // closed when those are forgotten; nil: there are none
+	counted    chan struct{} // closed when connections have been looked at the next time
 	verified   verified
 	foreign    []string           // tables of others that could drop what ours lets pass
 	hearing    hearing            // of changes of the host, until a look has judged them
@@ -162,13 +169,15 @@ func New(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newEngine(o, s), nil
+	e := newEngine(o, s)
+	e.openLedger()
+	return e, nil
 }
 
 func newEngine(o Options, s *store) *Engine {
 	return &Engine{
-		options: o, store: s, started: time.Now(),
-		writing: make(chan struct{}, 1), look: newTrigger(), retry: newTrigger(), windows: newTrigger(), tidy: newTrigger(), revoke: newTrigger(),
+		options: o, store: s, ledger: accounting.NewLedger(accounting.MaxConnections), counts: &accounting.Store{}, started: time.Now(),
+		writing: make(chan struct{}, 1), look: newTrigger(), retry: newTrigger(), windows: newTrigger(), tidy: newTrigger(), revoke: newTrigger(), count: newTrigger(), counted: make(chan struct{}),
 		unverified: newTrigger(), verifying: make(chan struct{}, 1),
 		ready:     make(chan struct{}),
 		documents: document.NewSet(),
@@ -178,7 +187,7 @@ func newEngine(o Options, s *store) *Engine {
 }
 
 // Close lets go of the state. What is on the host stays.
-func (e *Engine) Close() error { return e.store.close() }
+func (e *Engine) Close() error { return errors.Join(e.counts.Close(), e.store.close()) }
 
 // Run brings up what boots and then keeps it: it returns when the context ends, or when the state cannot be read.
 func (e *Engine) Run(ctx context.Context) error {
@@ -187,7 +196,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	close(e.ready)
 	group, ctx := errgroup.WithContext(ctx)
-	for _, f := range []func(context.Context){e.keepLooking, e.keepRetrying, e.keepWindow, e.keepSampling, e.keepProbing, e.keepResolving, e.keepTidy, e.keepRevoking, e.keepDropped, e.keepVerifying} {
+	for _, f := range []func(context.Context){e.keepLooking, e.keepRetrying, e.keepWindow, e.keepSampling, e.keepProbing, e.keepResolving, e.keepTidy, e.keepRevoking, e.keepDropped, e.keepVerifying, e.keepCounting} {
 		group.Go(func() error {
 			f(ctx)
 			return nil

@@ -41,6 +41,7 @@ type box struct {
 	disk        disk
 	boot        Boot
 	connections Connections
+	ends        Ends
 	prover      Prover
 	beside      Beside
 	others      netctl.Others // what is not ours in routing
@@ -89,8 +90,9 @@ func (b *box) open() {
 		b.t.Fatal(err)
 	}
 	host := &tracedHost{b}
-	b.Engine = newEngine(Options{Site: "owner", StateDir: b.dir, Version: "test", Network: host, Tunnels: tracedTunnels{b}, Filter: tracedFilter{b},
-		Secrets: keys, Journal: b.events, Resolver: b.names, Connections: b.connections, Prover: b.prover, Beside: b.beside, Witness: b, Boot: b.boot, Log: discard()}, s)
+	b.Engine = newEngine(Options{Site: "owner", StateDir: b.dir, RunDir: b.dir, Version: "test", Network: host, Tunnels: tracedTunnels{b}, Filter: tracedFilter{b},
+		Secrets: keys, Journal: b.events, Resolver: b.names, Connections: b.connections, Ends: b.ends, Prover: b.prover, Beside: b.beside, Witness: b, Boot: b.boot, Log: discard()}, s)
+	b.Engine.openLedger()
 	b.t.Cleanup(b.kill)
 }
 
@@ -140,11 +142,11 @@ func (b *box) onStep(tell func(step string)) {
 	b.trace = tell
 }
 
-// tracedHost is netctltest's kernel, with the links that the tunnel driver makes and the sysctls of IPv6 that it does not know.
+// tracedHost is netctltest's kernel, with the links that the tunnel driver makes and the sysctls that it does not know.
 type tracedHost struct{ *box }
 
 func (h *tracedHost) known(key string) bool {
-	return !strings.Contains(key, "redirects") && !strings.HasPrefix(key, "net.ipv6.conf.")
+	return !strings.Contains(key, "redirects") && !strings.HasPrefix(key, "net.netfilter.") && !strings.HasPrefix(key, "net.ipv6.conf.")
 }
 
 func (h *tracedHost) Observe(ctx context.Context, keys []string) (netctl.State, error) {
@@ -154,7 +156,7 @@ func (h *tracedHost) Observe(ctx context.Context, keys []string) (netctl.State, 
 	}
 	for _, key := range keys {
 		if !h.known(key) {
-			state.Sysctls[key] = map[bool]string{true: "1", false: "0"}[strings.HasSuffix(key, "forwarding")]
+			state.Sysctls[key] = map[bool]string{true: "1", false: "0"}[strings.HasSuffix(key, "forwarding") || strings.HasPrefix(key, "net.netfilter.")]
 		}
 	}
 	return state, err

@@ -16,6 +16,7 @@ type intent struct {
 	base    compile.Base
 	tunnels map[string]compile.Tunnel
 	flows   map[string]compile.Flow
+	changes int // that were applied to it
 }
 
 // patch takes an intent to the next. What it does not name stays.
@@ -52,6 +53,9 @@ func patchMap[T any](into map[string]*T, before, after map[string]T) {
 
 // apply changes the intent and returns the patch that takes it back.
 func (i *intent) apply(p patch) (back patch) {
+	if p.base != nil || len(p.tunnels)+len(p.flows) > 0 {
+		i.changes++
+	}
 	if p.base != nil {
 		base := i.base
 		back.base, back.present = &base, i.present

@@ -29,8 +29,8 @@ type Connections interface {
 	Delete(ctx context.Context, s conntrack.Selection) (conntrack.Cut, error)
 	// Count says how many a selection takes.
 	Count(ctx context.Context, s conntrack.Selection) (int, error)
-	// Each reads the whole table, entry by entry, until do answers false.
-	Each(ctx context.Context, do func(conntrack.Entry) bool) error
+	// Each reads the whole table, connection by connection, until do answers false; an account is valid until then.
+	Each(ctx context.Context, do func(*conntrack.Account) bool) error
 }
 
 // revocation is what was allowed and is no more.

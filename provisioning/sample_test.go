@@ -107,7 +107,7 @@ func (f forgotten) Delete(_ context.Context, s conntrack.Selection) (conntrack.C
 
 func (f forgotten) Count(context.Context, conntrack.Selection) (int, error) { return f.since, nil }
 
-func (f forgotten) Each(context.Context, func(conntrack.Entry) bool) error { return nil }
+func (f forgotten) Each(context.Context, func(*conntrack.Account) bool) error { return nil }
 
 func TestRevokedConnectionsAreForgottenWithinASecond(t *testing.T) {
 	for since := range 2 {

@@ -106,7 +106,8 @@ func (e *Engine) tracked(ctx context.Context) ([]conntrack.Entry, verification.F
 	helped := tally{what: "connections have a helper, which may let others in"}
 	seen := map[conntrack.Entry]conntrack.Entry{}
 	full := false
-	err := e.options.Connections.Each(ctx, func(c conntrack.Entry) bool {
+	err := e.options.Connections.Each(ctx, func(a *conntrack.Account) bool {
+		c := a.Entry
 		if c.Closed || c.Source.IsLoopback() {
 			return true
 		}

@@ -85,11 +85,11 @@ type entries struct {
 	unread error
 }
 
-func (t *entries) Each(_ context.Context, do func(conntrack.Entry) bool) error {
+func (t *entries) Each(_ context.Context, do func(*conntrack.Account) bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, e := range t.list {
-		if !do(e) {
+		if !do(&conntrack.Account{Entry: e}) {
 			break
 		}
 	}

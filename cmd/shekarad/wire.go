@@ -127,7 +127,8 @@ type host struct {
 	prober  *echo.Prober // nil: no probes can be sent
 	// connections is nil where the kernel's table of connections cannot be opened: revoked entries then stay until they time out.
 	connections *conntrack.Table
-	drops       *nflog.Listener // nil: dropped packets are counted and not recorded
+	ends        *conntrack.Listener // nil: what flows carry is not counted
+	drops       *nflog.Listener     // nil: dropped packets are counted and not recorded
 }
 
 func (s *settings) openHost(ctx context.Context, log *slog.Logger) (*host, error) {
@@ -155,6 +156,9 @@ func (s *settings) openHost(ctx context.Context, log *slog.Logger) (*host, error
 	if h.connections, err = conntrack.Open(); err != nil {
 		log.Warn("open the table of connections", "error", err)
 	}
+	if h.ends, err = conntrack.Listen(); err != nil {
+		log.Warn("listen to connections", "error", err)
+	}
 	if h.drops, err = nflog.Open(firewall.LogGroup); err != nil {
 		log.Warn("open the records of dropped packets", "error", err)
 	}
@@ -165,6 +169,9 @@ func (h *host) close() error {
 	var err error
 	if h.connections != nil {
 		err = h.connections.Close()
+	}
+	if h.ends != nil {
+		err = errors.Join(err, h.ends.Close())
 	}
 	if h.prober != nil {
 		err = errors.Join(err, h.prober.Close())
@@ -273,7 +280,7 @@ func (s *settings) options(h *host, recorder api.Recorder, log *slog.Logger) (pr
 		return provisioning.Options{}, fmt.Errorf("tidy the keys: %w", err)
 	}
 	options := provisioning.Options{
-		Site: site, StateDir: s.stateDir, Version: version,
+		Site: site, StateDir: s.stateDir, RunDir: s.runDir, Version: version,
 		Network: h.network, Tunnels: h.tunnels, Filter: h.filter, Secrets: secrets, Journal: recorder,
 		Prover: &nft.Prover{}, Beside: filters.Look, Resolver: net.DefaultResolver, Counts: h.filter, Log: log,
 	}
@@ -282,6 +289,9 @@ func (s *settings) options(h *host, recorder api.Recorder, log *slog.Logger) (pr
 	}
 	if h.connections != nil { // a nil table in the interface would not be nil
 		options.Connections = h.connections
+	}
+	if h.ends != nil {
+		options.Ends = h.ends
 	}
 	return options, nil
 }

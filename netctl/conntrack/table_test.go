@@ -34,6 +34,7 @@ func connect(t *testing.T) (r *nstest.H, table *conntrack.Table, servers map[str
 	nstest.Link(t, r, "b", []string{"198.51.100.1/24", "2001:db8:2::1/64"}, b, "eth0", []string{"198.51.100.2/24", "2001:db8:2::2/64"})
 	r.Forwarding()
 	r.Sysctl("net.netfilter.nf_conntrack_acct", "1")
+	r.Sysctl("net.netfilter.nf_conntrack_events", "1") // ends are told of connections that were opened before somebody listened
 	for _, gateway := range []string{"192.0.2.1", "2001:db8:1::1"} {
 		a.Route("default", gateway)
 	}
@@ -190,9 +191,9 @@ func TestEach(t *testing.T) {
 	each := func(most int) (n int) {
 		told = nil
 		r.Do(func() {
-			if err := table.Each(t.Context(), func(e conntrack.Entry) bool {
-				if e.Protocol == 17 {
-					told = append(told, e)
+			if err := table.Each(t.Context(), func(a *conntrack.Account) bool {
+				if a.Protocol == 17 {
+					told = append(told, a.Entry)
 				}
 				n++
 				return n < most
@@ -221,11 +222,90 @@ func TestEach(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	r.Do(func() {
-		if err := table.Each(ended, func(conntrack.Entry) bool { return true }); err == nil {
+		if err := table.Each(ended, func(*conntrack.Account) bool { return true }); err == nil {
 			t.Error("a context that ended is no error")
 		}
 	})
 
+}
+
+// TestWhatIsCounted: each connection's packets and bytes, each way, while it lives and when it ends.
+func TestWhatIsCounted(t *testing.T) {
+	probetest.Need(t, probe.NFTables, probe.Conntrack)
+	r, table, servers, conns := connect(t)
+	var listener *conntrack.Listener
+	r.Do(func() {
+		var err error
+		if listener, err = conntrack.Listen(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Cleanup(func() { listener.Close() })
+	for i, from := range sources() {
+		for range i {
+			say(t, conns[from], "twelve bytes")
+			expect(t, servers, server(from), "twelve bytes")
+		}
+	}
+	check := func(from string, i int, a conntrack.Account) {
+		t.Helper()
+		headers := uint64(28) // of IPv4 and UDP
+		if a.Source.Is6() {
+			headers = 48
+		}
+		want := conntrack.Account{Entry: a.Entry, ID: a.ID, Counted: true, Original: conntrack.Counter{Packets: 1 + uint64(i), Bytes: headers + 5 + uint64(i)*(headers+12)},
+			Reply: conntrack.Counter{Packets: 1, Bytes: headers + 5}}
+		if a != want || a.ID == 0 || a.Source.String() != from || a.DestinationPort != 9000 {
+			t.Errorf("of %s was counted %+v, want %+v", from, a, want)
+		}
+	}
+	live := map[string]conntrack.Account{}
+	r.Do(func() {
+		if err := table.Each(t.Context(), func(a *conntrack.Account) bool {
+			if a.Protocol == 17 {
+				live[a.Source.String()] = *a
+			}
+			return true
+		}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	keys := map[uint64]string{}
+	for i, from := range sources() {
+		a := live[from]
+		check(from, i, a)
+		keys[a.Key()] = from
+	}
+	if len(keys) != len(sources()) {
+		t.Errorf("%d keys of %d connections", len(keys), len(sources()))
+	}
+	ended := func() (list []conntrack.Account) {
+		lost, err := listener.Ended(func(a *conntrack.Account) { list = append(list, *a) })
+		if lost || err != nil {
+			t.Fatal(lost, err)
+		}
+		return list
+	}
+	if list := ended(); len(list) != 0 {
+		t.Errorf("ended though all live: %+v", list)
+	}
+	for i, from := range sources() {
+		say(t, conns[from], "twelve bytes")
+		expect(t, servers, server(from), "twelve bytes")
+		all := netip.PrefixFrom(netip.MustParseAddr(from), 0).Masked()
+		if _, err := table.Delete(t.Context(), conntrack.Selection{Revoked: []conntrack.Selector{{Source: netip.PrefixFrom(netip.MustParseAddr(from), netip.MustParseAddr(from).BitLen()),
+			Destination: all, Protocol: 17}}}); err != nil {
+			t.Fatal(err)
+		}
+		list := ended()
+		if len(list) != 1 {
+			t.Fatalf("ended after that of %s was deleted: %+v", from, list)
+		}
+		check(from, i+1, list[0])
+		if keys[list[0].Key()] != from {
+			t.Errorf("the connection from %s has another key at its end", from)
+		}
+	}
 }
 
 // TestEachTellsWhatIsSpecial: translation, zone, helper and the end of a TCP connection, as the kernel has them.
@@ -248,7 +328,7 @@ func TestEachTellsWhatIsSpecial(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer table.Close()
-		if err := table.Each(t.Context(), func(e conntrack.Entry) bool { told[e.Source.String()] = e; return true }); err != nil {
+		if err := table.Each(t.Context(), func(a *conntrack.Account) bool { told[a.Source.String()] = a.Entry; return true }); err != nil {
 			t.Fatal(err)
 		}
 	})

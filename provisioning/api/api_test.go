@@ -268,6 +268,7 @@ func rights() map[string]struct {
 		"GET /api/v1/status":                    {api.Looks, ""},
 		"GET /api/v1/tunnels":                   {api.Looks, ""},
 		"GET /api/v1/tunnels/{name}":            {api.Looks, ""},
+		"GET /api/v1/flows":                     {api.Looks, ""},
 		"GET /api/v1/peers/export":              {api.Looks, ""},
 		"GET /api/v1/secrets":                   {api.Acts, ""},
 		"POST /api/v1/secrets":                  {api.Acts, `{"name":"x"}`},

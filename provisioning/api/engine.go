@@ -33,6 +33,8 @@ type historian interface {
 	History(context.Context) ([]provisioning.Revision, error) // newest first
 	Compare(ctx context.Context, from, to int) ([]provisioning.Change, error)
 	Documents(ctx context.Context, revision int) ([]byte, error) // canonical YAML; 0: the one in force
+	// Flows says what flows carried, by name.
+	Flows(context.Context, provisioning.FlowQuery) (provisioning.FlowReport, error)
 }
 
 type observer interface {

@@ -66,6 +66,13 @@ func TestMetrics(t *testing.T) {
 		`shekara_tunnel_probe_latency_seconds{tunnel="agency-a"} 0.0015`,
 		`shekara_applies_total{result="finished"} 0`,
 		"shekara_access_refusals_total 1",
+		`shekara_flow_bytes_total{direction="to",flow="agency-a-https"} 64000`,
+		`shekara_flow_packets_total{direction="back",flow="agency-a-https"} 2000`,
+		`shekara_flow_connections_opened_total{flow="agency-a-https"} 70`,
+		`shekara_flow_connections{flow="agency-b-https"} 0`,
+		"shekara_flows_looked_seconds 1.7e+09",
+		"shekara_flows_missed_connections_total 1",
+		"shekara_flows_without_series 0",
 		`shekara_build_info{goversion="`,
 	} {
 		if !strings.Contains(string(text), want) {
@@ -81,6 +88,35 @@ func TestMetrics(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Logf("%s", text)
+	}
+}
+
+func TestFlowsComeInPages(t *testing.T) {
+	b := start(t, as("view"))
+	var names []string
+	after := ""
+	for {
+		var page provisioning.FlowReport
+		_, text := b.send(t, client.ViewSocket, "GET", "/api/v1/flows?limit=2&name=a*&after="+after, "")
+		if err := json.Unmarshal([]byte(text), &page); err != nil || len(page.Flows) > 2 {
+			t.Fatalf("%v: %s", err, text)
+		}
+		for _, f := range page.Flows {
+			names = append(names, f.Name)
+		}
+		if after = page.Next; after == "" {
+			break
+		}
+	}
+	if got := strings.Join(names, " "); got != "admin-ssh agency-a-https agency-a-ntp agency-b-https" {
+		t.Errorf("the pages have %s", got)
+	}
+	report, err := client.New(b.directory).Flows(t.Context(), "agency-?-https")
+	if err != nil || len(report.Flows) != 2 || report.Flows[0].BytesBack != 3<<20 || report.Missed != 1 {
+		t.Errorf("%+v, %v", report, err)
+	}
+	if answer, text := b.send(t, client.ViewSocket, "GET", "/api/v1/flows?name=%5B", ""); answer.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(text, "query.name") {
+		t.Errorf("a pattern that is none: %d %s", answer.StatusCode, text)
 	}
 }
 

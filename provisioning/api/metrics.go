@@ -100,7 +100,7 @@ func (m *Metrics) count(t journal.Type) {
 func (m *Metrics) Handler(engine Engine) http.Handler {
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(m.processed...)
-	registry.MustRegister(tunnelCollector{engine})
+	registry.MustRegister(tunnelCollector{engine}, flowCollector{engine})
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError})
 }
 

@@ -78,6 +78,7 @@ func New(config Config) *Server {
 	s.registerPlans()
 	s.registerRevisions()
 	s.registerTunnels()
+	s.registerFlows()
 	s.registerExplanations()
 	s.registerSecrets()
 	s.registerEvents()

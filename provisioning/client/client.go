@@ -273,6 +273,27 @@ func (c *Client) Tunnel(ctx context.Context, name string) (provisioning.TunnelSt
 	return call[provisioning.TunnelStatus](ctx, c, request{method: "GET", path: "/tunnels/" + url.PathEscape(name)})
 }
 
+// Flows is what each flow carried, by name: all, or those whose names match a pattern.
+func (c *Client) Flows(ctx context.Context, pattern string) (provisioning.FlowReport, error) {
+	query := url.Values{"limit": {"10000"}}
+	if pattern != "" {
+		query.Set("name", pattern)
+	}
+	all := []provisioning.FlowStatus{}
+	for {
+		page, err := call[provisioning.FlowReport](ctx, c, request{method: "GET", path: "/flows", query: query})
+		if err != nil {
+			return provisioning.FlowReport{}, err
+		}
+		all = append(all, page.Flows...)
+		if page.Next == "" {
+			page.Flows = all
+			return page, nil
+		}
+		query.Set("after", page.Next)
+	}
+}
+
 // Explain says what becomes of a packet: by what is in force, or with files by what would be.
 func (c *Client) Explain(ctx context.Context, question api.Explain) (provisioning.Explanation, error) {
 	return call[provisioning.Explanation](ctx, c, request{method: "POST", path: "/explanations", body: question})

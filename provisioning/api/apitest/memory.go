@@ -246,6 +246,29 @@ func (m *Memory) Tunnel(ctx context.Context, name string) (provisioning.TunnelSt
 	return provisioning.TunnelStatus{}, fmt.Errorf("tunnel %q: %w", name, fs.ErrNotExist)
 }
 
+// Flows are four, of which the first is busy.
+func (m *Memory) Flows(_ context.Context, q provisioning.FlowQuery) (provisioning.FlowReport, error) {
+	at := time.Unix(1700000000, 0).UTC()
+	r := provisioning.FlowReport{Flows: []provisioning.FlowStatus{}, Looked: &at, Connections: 3, Missed: 1}
+	for _, f := range []provisioning.FlowStatus{
+		{Name: "agency-a-https", Tunnel: "agency-a", From: "agencies", To: "gateway-dmz", Connections: 3, Opened: 70, PacketsTo: 1000, BytesTo: 64000, PacketsBack: 2000,
+			BytesBack: 3 << 20, Since: &at, LastSeen: &at},
+		{Name: "agency-a-ntp", Tunnel: "agency-a", From: "agencies", To: "gateway-dmz", Opened: 90, PacketsTo: 90, BytesTo: 6840, PacketsBack: 90, BytesBack: 6840, Since: &at},
+		{Name: "agency-b-https", Tunnel: "agency-b", From: "agencies", To: "gateway-dmz"},
+		{Name: "admin-ssh", From: "admin", To: "gateway-dmz"},
+	} {
+		if f.Name > q.After && (q.Match == nil || q.Match(f.Name)) {
+			r.Flows = append(r.Flows, f)
+		}
+	}
+	slices.SortFunc(r.Flows, func(a, b provisioning.FlowStatus) int { return strings.Compare(a.Name, b.Name) })
+	if q.Limit > 0 && len(r.Flows) > q.Limit {
+		r.Flows = r.Flows[:q.Limit]
+		r.Next = r.Flows[q.Limit-1].Name
+	}
+	return r, nil
+}
+
 // Explain answers by documents of its own, and those of the request.
 func (m *Memory) Explain(_ context.Context, q provisioning.Question, r provisioning.Request) (provisioning.Explanation, error) {
 	set, err := examples(r)
