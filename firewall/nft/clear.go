@@ -121,3 +121,26 @@ func clearing(ctx context.Context, text string, stay map[string]bool) (script st
 	}
 	return b.String(), true, nil
 }
+
+// opening is the script that lets the policies of our hooked chains accept.
+func opening(ctx context.Context) (string, error) {
+	var answer struct {
+		NFTables []struct {
+			Chain *struct{ Family, Table, Name, Policy string }
+		}
+	}
+	out, err := query(ctx, "-j", "list", "chains")
+	if err != nil {
+		return "", err
+	}
+	if err := decode(out, &answer); err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	for _, item := range answer.NFTables {
+		if c := item.Chain; c != nil && c.Family+" "+c.Table == firewall.Table && c.Policy == "drop" && ordinary.MatchString(c.Name) {
+			b.WriteString("add chain " + firewall.Table + " " + c.Name + " { policy accept; }\n")
+		}
+	}
+	return b.String(), nil
+}

@@ -422,7 +422,16 @@ func (l *Loader) Remove(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.held, l.seen, l.generation = nil, 0, 0
-	if _, _, err := l.commit(ctx, deleteTable(firewall.Table)); err != nil {
+	// For a moment a hooked chain that is deleted still sees packets with no rules left, and its policy would drop what the engine that
+	// comes after lets pass (seen: one packet of 4,313 while engines changed). The rules themselves leave nothing to the policy.
+	opening, err := opening(ctx)
+	if err == nil && opening != "" {
+		_, _, err = l.commit(ctx, opening)
+	}
+	if err == nil {
+		_, _, err = l.commit(ctx, deleteTable(firewall.Table))
+	}
+	if err != nil {
 		return fmt.Errorf("remove ruleset: %w", err)
 	}
 	return nil
