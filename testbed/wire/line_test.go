@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/bits"
 	"net"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,11 +27,14 @@ func send(t *testing.T, i Impairment, count, size int, gap, within time.Duration
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
+		var delivering sync.Mutex // Send and Run may deliver at one instant
 		line := NewLine(7, func(frame []byte) {
 			turned := 0
 			for at, b := range frame[4:] {
 				turned += bits.OnesCount8(b ^ frame[:4][at%4])
 			}
+			delivering.Lock()
+			defer delivering.Unlock()
 			got = append(got, arrival{binary.BigEndian.Uint32(frame), time.Since(began), turned})
 		})
 		line.Impair(i)
