@@ -122,11 +122,11 @@ func clearing(ctx context.Context, text string, stay map[string]bool) (script st
 	return b.String(), true, nil
 }
 
-// opening is the script that lets the policies of our hooked chains accept.
+// opening is the script that empties our hooked chains and lets their policies accept.
 func opening(ctx context.Context) (string, error) {
 	var answer struct {
 		NFTables []struct {
-			Chain *struct{ Family, Table, Name, Policy string }
+			Chain *struct{ Family, Table, Name, Hook, Policy string }
 		}
 	}
 	out, err := query(ctx, "-j", "list", "chains")
@@ -138,7 +138,12 @@ func opening(ctx context.Context) (string, error) {
 	}
 	var b strings.Builder
 	for _, item := range answer.NFTables {
-		if c := item.Chain; c != nil && c.Family+" "+c.Table == firewall.Table && c.Policy == "drop" && ordinary.MatchString(c.Name) {
+		c := item.Chain
+		if c == nil || c.Family+" "+c.Table != firewall.Table || c.Hook == "" || !ordinary.MatchString(c.Name) {
+			continue
+		}
+		b.WriteString("flush chain " + firewall.Table + " " + c.Name + "\n")
+		if c.Policy == "drop" {
 			b.WriteString("add chain " + firewall.Table + " " + c.Name + " { policy accept; }\n")
 		}
 	}

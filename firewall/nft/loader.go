@@ -422,8 +422,8 @@ func (l *Loader) Remove(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.held, l.seen, l.generation = nil, 0, 0
-	// For a moment a hooked chain that is deleted still sees packets with no rules left, and its policy would drop what the engine that
-	// comes after lets pass (seen: one packet of 4,313 while engines changed). The rules themselves leave nothing to the policy.
+	// While a table is deleted its hooked chains still see packets for a moment, with rules whose sets are empty already, or with none: they
+	// would drop what the engine that comes after lets pass (seen: one packet at each change of engines).
 	opening, err := opening(ctx)
 	if err == nil && opening != "" {
 		_, _, err = l.commit(ctx, opening)
