@@ -58,7 +58,8 @@ type Running struct {
 	account  Account
 	seen     []uint64    // a bit for each number that came back
 	first    int         // the lowest number that may be on the way
-	sentAt   []time.Time // of the last numbers, a ring as long as the window
+	pending  int         // how many from there on have not come back
+	sentAt   []time.Time // of those from there on, a ring
 	highest  int
 	last     time.Time // newest answer, or the start
 	complete chan struct{}
@@ -71,7 +72,7 @@ func (s Stream) Start() (*Running, error) {
 		return nil, fmt.Errorf("stream: rate is %d packets a second, 1 to 200000 is wanted", s.Rate)
 	}
 	s.Size = max(s.Size, 16)
-	r := &Running{stream: s, highest: -1, sentAt: make([]time.Time, max(leastWindow, s.Rate/20)), complete: make(chan struct{}, 1)}
+	r := &Running{stream: s, highest: -1, sentAt: make([]time.Time, leastWindow+2*s.Rate), complete: make(chan struct{}, 1)}
 	if err := r.open(); err != nil {
 		r.close()
 		return nil, fmt.Errorf("stream from %s to %s: %w", s.Source, s.Destination, err)
@@ -190,13 +191,21 @@ func (r *Running) admit(number int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	for r.first < number && (r.cameBack(r.first) || now.Sub(r.sentAt[r.first%len(r.sentAt)]) > lostAfter) {
-		r.first++
+	for ; r.first < number; r.first++ {
+		back := r.cameBack(r.first)
+		if !back && now.Sub(r.sentAt[r.first%len(r.sentAt)]) <= lostAfter {
+			break
+		}
+		if !back {
+			r.pending--
+		}
 	}
-	if number-r.first >= len(r.sentAt) && now.Sub(r.last) < lostAfter { // where nothing comes back, nothing is on the way
+	full := r.pending >= max(leastWindow, r.stream.Rate/20) && now.Sub(r.last) < lostAfter // where nothing comes back, nothing is on the way
+	if full || number-r.first >= len(r.sentAt) {
 		return false
 	}
 	r.sentAt[number%len(r.sentAt)] = now
+	r.pending++
 	r.account.Sent++
 	return true
 }
@@ -274,6 +283,9 @@ func (r *Running) count(number int, at time.Time) {
 		return
 	}
 	r.seen[number/64] |= 1 << (number % 64)
+	if number >= r.first {
+		r.pending--
+	}
 	r.account.Received++
 	if number < r.highest {
 		r.account.Reordered++
