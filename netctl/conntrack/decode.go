@@ -6,6 +6,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"shekara/netctl/multicast"
 )
 
 // sizeofGeneric is struct nfgenmsg, which each message of netfilter begins with.
@@ -32,7 +34,7 @@ func (a *Account) decode(message []byte) error {
 		return fmt.Errorf("a message of %d bytes", len(message))
 	}
 	var reply Entry
-	for kind, value := range attributes(message[sizeofGeneric:]) {
+	for kind, value := range multicast.Attributes(message[sizeofGeneric:]) {
 		switch kind {
 		case tupleOriginal:
 			a.tuple(value)
@@ -67,11 +69,11 @@ func (a *Account) decode(message []byte) error {
 }
 
 func closedTCP(info []byte) bool {
-	for kind, value := range attributes(info) {
+	for kind, value := range multicast.Attributes(info) {
 		if kind != infoTCP {
 			continue
 		}
-		for kind, value := range attributes(value) {
+		for kind, value := range multicast.Attributes(value) {
 			if kind == infoTCPState && len(value) == 1 {
 				return value[0] == timeWait || value[0] == closed
 			}
@@ -81,7 +83,7 @@ func closedTCP(info []byte) bool {
 }
 
 func counter(value []byte) (c Counter) {
-	for kind, value := range attributes(value) {
+	for kind, value := range multicast.Attributes(value) {
 		switch {
 		case kind == countedPackets && len(value) == 8:
 			c.Packets = binary.BigEndian.Uint64(value)
@@ -94,8 +96,8 @@ func counter(value []byte) (c Counter) {
 
 // tuple reads addresses, protocol and ports of one direction.
 func (e *Entry) tuple(value []byte) {
-	for kind, value := range attributes(value) {
-		for inner, value := range attributes(value) {
+	for kind, value := range multicast.Attributes(value) {
+		for inner, value := range multicast.Attributes(value) {
 			switch {
 			case kind == tupleAddresses && (inner == source4 || inner == source6):
 				e.Source, _ = netip.AddrFromSlice(value)
@@ -128,23 +130,6 @@ func messages(datagram []byte) func(yield func(kind uint16, body []byte) bool) {
 				return
 			}
 			datagram = datagram[min(int(length+3)&^3, len(datagram)):]
-		}
-	}
-}
-
-// attributes goes through a list as far as it is well formed. Nested ones may bear a flag, which is not part of their kind.
-func attributes(list []byte) func(yield func(kind uint16, value []byte) bool) {
-	const typeMask = 0x3fff // NLA_TYPE_MASK
-	return func(yield func(uint16, []byte) bool) {
-		for len(list) >= unix.SizeofRtAttr {
-			length := int(binary.NativeEndian.Uint16(list))
-			if length < unix.SizeofRtAttr || length > len(list) {
-				return
-			}
-			if !yield(binary.NativeEndian.Uint16(list[2:])&typeMask, list[unix.SizeofRtAttr:length]) {
-				return
-			}
-			list = list[min((length+3)&^3, len(list)):]
 		}
 	}
 }

@@ -141,7 +141,7 @@ const (
 
 func (t *Transaction) finish(attributes []byte) {
 	t.Seen = time.Now()
-	for kind, value := range each(attributes) {
+	for kind, value := range multicast.Attributes(attributes) {
 		switch {
 		case kind == generationAttribute && len(value) == 4:
 			t.Generation = binary.BigEndian.Uint32(value)
@@ -200,7 +200,7 @@ func decodeObject(message byte, body []byte) (Object, bool) {
 		return Object{}, false
 	}
 	o := Object{Verb: verb, Kind: kind, Table: "?"}
-	for attribute, value := range each(body[nl.SizeofNfgenmsg:]) {
+	for attribute, value := range multicast.Attributes(body[nl.SizeofNfgenmsg:]) {
 		switch {
 		case attribute == tableAttribute:
 			o.Table = familyName(body[0]) + " " + text(value, maxName)
@@ -240,21 +240,4 @@ func text(value []byte, most int) string {
 		}
 		return r
 	}, s)
-}
-
-// each goes through attributes as far as they are well formed.
-func each(list []byte) func(yield func(kind uint16, value []byte) bool) {
-	const typeMask = 0x3fff // NLA_TYPE_MASK
-	return func(yield func(uint16, []byte) bool) {
-		for len(list) >= unix.SizeofRtAttr {
-			length := int(binary.NativeEndian.Uint16(list))
-			if length < unix.SizeofRtAttr || length > len(list) {
-				return
-			}
-			if !yield(binary.NativeEndian.Uint16(list[2:])&typeMask, list[unix.SizeofRtAttr:length]) {
-				return
-			}
-			list = list[min(len(list), (length+3)&^3):]
-		}
-	}
 }
