@@ -33,12 +33,9 @@ func Diff(spec Spec, state State) []Op {
 func diffAddresses(links []Link) []Op {
 	var ops []Op
 	for _, link := range links {
-		if !strings.HasPrefix(link.Name, LinkPrefix) {
-			continue
-		}
-		for _, address := range link.Addresses {
-			if !address.Addr().IsLinkLocalUnicast() || address.Addr().Is4() {
-				ops = append(ops, Op{Verb: Delete, Address: &Address{link.Name, address}})
+		for _, prefix := range link.Addresses {
+			if address := (Address{link.Name, prefix}); address.foreign() {
+				ops = append(ops, Op{Verb: Delete, Address: &address})
 			}
 		}
 	}

@@ -336,6 +336,7 @@ func TestWatchNamesWhoAndWhat(t *testing.T) {
 	must(t, host.Apply(t.Context(), netctl.Diff(netctl.Spec{Routes: routes, Rules: []netctl.Rule{{Priority: netctl.InnerRulePriority, Table: netctl.InnerTable}}}, netctl.State{})))
 	h.Run("ip", "route", "add", "203.0.113.0/24", "dev", "eth0")
 	h.Run("ip", "address", "add", "192.0.2.77/32", "dev", "eth0")
+	h.Run("ip", "address", "add", "fe80::77/64", "dev", "sk-a") // link-local: the kernel gives one, no matter when
 	if heard := watch.Heard(); len(heard.Changes) > 0 || len(heard.Transactions) > 0 || heard.More > 0 || heard.Lost > 0 {
 		t.Fatalf("our own and what is not ours: %+v", heard)
 	}

@@ -3,6 +3,7 @@ package netctl
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 )
 
 // Numbers by which everything that Shekara puts into the kernel's routing can be told from everybody else's.
@@ -149,8 +150,13 @@ type Address struct {
 
 func (a Address) String() string { return fmt.Sprintf("address %s on %s", a.Prefix, a.Link) }
 
-// Op is one step between State and Spec. Exactly one of Route, Rule, Address and Key is set. Addresses are only ever deleted: links of
-// ours have none but the link-local one that the kernel gives them.
+// foreign says whether somebody put the address on a link of ours. Links of ours have none but the link-local one of IPv6, which the
+// kernel gives them, at a moment of its own.
+func (a Address) foreign() bool {
+	return strings.HasPrefix(a.Link, LinkPrefix) && (a.Prefix.Addr().Is4() || !a.Prefix.Addr().IsLinkLocalUnicast())
+}
+
+// Op is one step between State and Spec. Exactly one of Route, Rule, Address and Key is set. Addresses are only ever deleted.
 type Op struct {
 	Verb    Verb
 	Route   *Route

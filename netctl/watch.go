@@ -229,7 +229,7 @@ func (h *Host) describe(kind uint16, body []byte) string {
 		return fmt.Sprintf("%s %s", verb, rule.describe())
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		address, ok := decodeAddress(body, h.linkName)
-		if !ok || !strings.HasPrefix(address.Link, LinkPrefix) {
+		if !ok || !address.foreign() {
 			return ""
 		}
 		verb := map[uint16]Verb{unix.RTM_NEWADDR: Add, unix.RTM_DELADDR: Delete}[kind]
