@@ -36,7 +36,8 @@ const (
 	noFilter     = "no filter"
 	ourFilter    = "nftables"
 	ourIPTables  = "iptables"
-	linearFilter = "linear iptables"
+	linearLegacy = "linear iptables-legacy" // the faster of the two variants
+	linearNFT    = "linear iptables-nft"    // what Debian calls iptables
 
 	windowPackets = 200              // sent ahead of what has arrived: fewer than any queue on the way holds
 	givenUpAfter  = 20 * time.Second // without a packet that arrives
@@ -50,7 +51,10 @@ func (b *bench) forward(ctx context.Context) ([]row, error) {
 	for _, n := range b.sizes {
 		boxes = append(boxes, &box{filter: ourFilter, flows: n, send: 60000})
 		if n <= 10000 { // by iptables every further flow costs every packet, or every load seconds
-			boxes = append(boxes, &box{filter: linearFilter, flows: n, send: min(60000, max(2000, 2000000/n))}, &box{filter: ourIPTables, flows: n, send: 60000})
+			for _, linear := range []string{linearLegacy, linearNFT} {
+				boxes = append(boxes, &box{filter: linear, flows: n, send: min(60000, max(2000, 2000000/n))})
+			}
+			boxes = append(boxes, &box{filter: ourIPTables, flows: n, send: 60000})
 		}
 	}
 	for i, x := range boxes {
@@ -101,12 +105,14 @@ func forwardRows(boxes []*box) []row {
 	for _, x := range boxes {
 		if x.filter == ourFilter {
 			least := map[int]float64{10000: 20}[x.flows]
-			add("packets forwarded, beside the same policy by hand", x, find(linearFilter, x.flows), linearFilter, least)
+			for _, linear := range []string{linearLegacy, linearNFT} {
+				add("packets forwarded, beside the same policy by hand", x, find(linear, x.flows), linear, least)
+			}
 		}
 	}
 	for _, x := range boxes {
 		if x.filter == ourIPTables {
-			add("packets forwarded, our iptables engine", x, find(linearFilter, x.flows), linearFilter, 0)
+			add("packets forwarded, our iptables engine", x, find(linearLegacy, x.flows), linearLegacy, 0)
 		}
 	}
 	return rows
@@ -155,12 +161,11 @@ func (x *box) load(ctx context.Context) error {
 	switch x.filter {
 	case noFilter:
 		return nil
-	case linearFilter:
-		// The legacy variant is the faster of the two.
+	case linearLegacy, linearNFT:
 		if err := x.host.WriteFile(workFolder+"/linear", []byte(linear(x.flows)), 0o600); err != nil {
 			return err
 		}
-		return commands(ctx, x.host, "iptables-legacy-restore "+workFolder+"/linear")
+		return commands(ctx, x.host, strings.TrimPrefix(x.filter, "linear ")+"-restore "+workFolder+"/linear")
 	}
 	rules, err := firewall.Compile(flowsPolicy(x.flows))
 	if err != nil {

@@ -6,17 +6,14 @@ import (
 	"fmt"
 
 	"shekara/firewall"
+	"shekara/netctl/nftables"
 )
 
 // LoadIfAbsent loads the ruleset unless a table of ours is there, and says whether it did. That none came in between the kernel sees to.
 func (l *Loader) LoadIfAbsent(ctx context.Context, r firewall.Ruleset) (loaded bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	there := func() (bool, error) {
-		out, err := query(ctx, "-n", "list", "tables")
-		return hasTable(out), err
-	}
-	if is, err := there(); is || err != nil {
+	if is, err := nftables.HasTable(firewall.Table); is || err != nil {
 		return false, err
 	}
 	generation, err := l.nextGeneration(ctx)
@@ -33,7 +30,7 @@ func (l *Loader) LoadIfAbsent(ctx context.Context, r firewall.Ruleset) (loaded b
 		l.seen = 0
 		return true, nil
 	}
-	is, again := there()
+	is, again := nftables.HasTable(firewall.Table)
 	if is {
 		return false, nil
 	}

@@ -43,26 +43,27 @@ var ordinary = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_.-]{0,120}$`)
 // clearing is the script that empties our table but for its counters, for those of its hooked chains that the text to come has too, and for
 // chains that are to stay as they are. ok is false if the table is not there, or is not such that this would do.
 func clearing(ctx context.Context, text string, stay map[string]bool) (script string, ok bool, err error) {
-	var answer struct {
-		NFTables []struct {
-			Chain *struct {
-				Family, Table, Name string
-				hookedChain
-			}
-			Set, Map *struct{ Family, Table, Name string }
+	type item struct {
+		Chain *struct {
+			Family, Table, Name string
+			hookedChain
 		}
+		Set, Map *struct{ Family, Table, Name string }
 	}
-	out, err := query(ctx, "-j", "list", "chains")
+	items, err := listed[item](ctx, "list chains; list sets; list maps")
 	if err != nil {
-		return "", false, err
-	}
-	if err := decode(out, &answer); err != nil {
 		return "", false, err
 	}
 	keep, kept, optional := hooked(), 0, hookedPerhaps()
 	var chains, flushed, sets, maps []string
 	stayed := 0
-	for _, item := range answer.NFTables {
+	for _, item := range items {
+		if s := item.Set; s != nil && s.Family+" "+s.Table == firewall.Table {
+			sets = append(sets, s.Name)
+		}
+		if m := item.Map; m != nil && m.Family+" "+m.Table == firewall.Table {
+			maps = append(maps, m.Name)
+		}
 		c := item.Chain
 		if c == nil || c.Family+" "+c.Table != firewall.Table {
 			continue
@@ -86,23 +87,6 @@ func clearing(ctx context.Context, text string, stay map[string]bool) (script st
 	if kept != len(keep) || stayed != len(stay) {
 		return "", false, nil
 	}
-	for _, kind := range []string{"sets", "maps"} {
-		if out, err = query(ctx, "-j", "-t", "list", kind); err != nil {
-			return "", false, err
-		}
-		answer.NFTables = nil
-		if err := decode(out, &answer); err != nil {
-			return "", false, err
-		}
-		for _, item := range answer.NFTables {
-			if s := item.Set; s != nil && s.Family+" "+s.Table == firewall.Table {
-				sets = append(sets, s.Name)
-			}
-			if m := item.Map; m != nil && m.Family+" "+m.Table == firewall.Table {
-				maps = append(maps, m.Name)
-			}
-		}
-	}
 	var b strings.Builder
 	if len(stay) == 0 {
 		b.WriteString("flush table " + firewall.Table + "\n")
@@ -124,20 +108,15 @@ func clearing(ctx context.Context, text string, stay map[string]bool) (script st
 
 // opening is the script that empties our hooked chains and lets their policies accept.
 func opening(ctx context.Context) (string, error) {
-	var answer struct {
-		NFTables []struct {
-			Chain *struct{ Family, Table, Name, Hook, Policy string }
-		}
+	type item struct {
+		Chain *struct{ Family, Table, Name, Hook, Policy string }
 	}
-	out, err := query(ctx, "-j", "list", "chains")
+	items, err := listed[item](ctx, "list chains")
 	if err != nil {
 		return "", err
 	}
-	if err := decode(out, &answer); err != nil {
-		return "", err
-	}
 	var b strings.Builder
-	for _, item := range answer.NFTables {
+	for _, item := range items {
 		c := item.Chain
 		if c == nil || c.Family+" "+c.Table != firewall.Table || c.Hook == "" || !ordinary.MatchString(c.Name) {
 			continue

@@ -26,18 +26,12 @@ type hookedForeign struct {
 // may still drop: in nftables accepting ends one base chain, not the others at its hook. So a chain that only accepts or counts is not
 // listed. They are reported, never touched.
 func (l *Loader) Foreign(ctx context.Context) ([]string, error) {
-	out, err := query(ctx, "-j", "list", "chains")
+	items, err := listed[struct{ Chain *hookedForeign }](ctx, "list chains")
 	if err != nil {
 		return nil, fmt.Errorf("list foreign chains: %w", err)
 	}
-	var answer struct {
-		NFTables []struct{ Chain *hookedForeign }
-	}
-	if err := decode(out, &answer); err != nil {
-		return nil, fmt.Errorf("list foreign chains: %w", err)
-	}
 	tables := map[string][]hookedForeign{}
-	for _, item := range answer.NFTables {
+	for _, item := range items {
 		if c := item.Chain; c != nil && c.Hook != "" && c.Family+" "+c.Table != firewall.Table && c.Family+" "+c.Table != checkTable {
 			tables[c.Family+" "+c.Table] = append(tables[c.Family+" "+c.Table], *c)
 		}
@@ -65,16 +59,15 @@ func (l *Loader) Foreign(ctx context.Context) ([]string, error) {
 func foreignEffects(ctx context.Context, table string) func(chain string) []string {
 	family, name, _ := strings.Cut(table, " ")
 	out, err := run.Command{Argv: []string{"nft", "-j", "-t", "list", "table", family, name}, Timeout: patience, MaxOutput: maxForeign}.Run(ctx)
-	var answer struct {
-		NFTables []struct {
-			Rule *struct {
-				Chain string
-				Expr  []json.RawMessage
-			}
+	type item struct {
+		Rule *struct {
+			Chain string
+			Expr  []json.RawMessage
 		}
 	}
+	var items []item
 	if err == nil {
-		err = decode(out, &answer)
+		items, err = decode[item](out)
 	}
 	if err != nil {
 		why := "cannot be read"
@@ -84,7 +77,7 @@ func foreignEffects(ctx context.Context, table string) func(chain string) []stri
 		return func(string) []string { return []string{"may drop: the table " + why} }
 	}
 	does, jumps := map[string]map[string]bool{}, map[string][]string{}
-	for _, item := range answer.NFTables {
+	for _, item := range items {
 		if item.Rule == nil {
 			continue
 		}

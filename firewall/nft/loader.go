@@ -1,24 +1,19 @@
 package nft
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"math/big"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"shekara/firewall"
-	"shekara/netctl"
 	"shekara/netctl/nftables"
-	"shekara/netctl/run"
 )
 
 const (
@@ -69,16 +64,6 @@ func New(ctx context.Context) (*Loader, error) {
 	return &Loader{earlier: map[string]firewall.Counter{}}, nil
 }
 
-// nft is nft(8) with a script: one transaction.
-func nft(script string, options ...string) run.Command {
-	argv := append(append([]string{"nft"}, options...), "-f", "-")
-	return run.Command{Argv: argv, Stdin: []byte(script), Timeout: patience, MaxOutput: maxListing}
-}
-
-func query(ctx context.Context, argv ...string) ([]byte, error) {
-	return run.Command{Argv: append([]string{"nft"}, argv...), Timeout: patience, MaxOutput: maxListing}.Run(ctx)
-}
-
 // Load puts the ruleset in place of whatever our table holds, in one transaction. Connections under way are judged again by it:
 // those that it allows do not notice. On an error the table is what it was.
 func (l *Loader) Load(ctx context.Context, r firewall.Ruleset) error {
@@ -113,6 +98,13 @@ func (l *Loader) replace(ctx context.Context, r firewall.Ruleset, generation int
 	text, err := r.Text(generation)
 	if err != nil {
 		return 0, 0, err
+	}
+	there, err := nftables.HasTable(firewall.Table)
+	if err != nil {
+		return 0, 0, err
+	}
+	if !there {
+		return l.commit(ctx, deleteTable(firewall.Table)+text) // lest one came in meanwhile
 	}
 	if !l.drifted {
 		stay := l.limitsOf(r)
@@ -181,11 +173,11 @@ func (l *Loader) remember(r firewall.Ruleset, generation int) {
 func (l *Loader) nextGeneration(ctx context.Context) (int, error) {
 	now := l.generation
 	if now == 0 {
-		out, err := query(ctx, "-n", "list", "tables")
+		there, err := nftables.HasTable(firewall.Table)
 		if err != nil {
 			return 0, err
 		}
-		if hasTable(out) {
+		if there {
 			table, err := list(ctx, firewall.Table, true)
 			if err != nil {
 				return 0, err
@@ -201,15 +193,6 @@ func (l *Loader) nextGeneration(ctx context.Context) (int, error) {
 		now = int(n.Int64())
 	}
 	return now%firewall.Generations + 1, nil
-}
-
-func hasTable(tables []byte) bool {
-	for line := range strings.Lines(string(tables)) {
-		if strings.TrimSpace(line) == "table "+firewall.Table {
-			return true
-		}
-	}
-	return false
 }
 
 // Change adds and removes elements in one transaction. Elements to add that are there already are passed over; one to remove
@@ -352,11 +335,11 @@ func (l *Loader) look(ctx context.Context, r firewall.Ruleset) (sight, error) {
 	if err != nil {
 		return sight{}, err
 	}
-	tables, err := query(ctx, "-n", "list", "tables")
+	there, err := nftables.HasTable(firewall.Table)
 	if err != nil {
 		return sight{}, err
 	}
-	if !hasTable(tables) {
+	if !there {
 		l.drifted = false
 		return sight{drift: []string{"table " + firewall.Table + " missing"}}, nil
 	}
@@ -408,14 +391,8 @@ func (l *Loader) normalise(ctx context.Context, r firewall.Ruleset) (listing, er
 	return l.canonical.listing.clone(), nil
 }
 
-// Left says whether our table is there. A host without nft has none.
-func Left(ctx context.Context) (bool, error) {
-	out, err := query(ctx, "-n", "list", "tables")
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return hasTable(out), err
-}
+// Left says whether our table is there.
+func Left(context.Context) (bool, error) { return nftables.HasTable(firewall.Table) }
 
 // Remove deletes our table, if it is there: then nothing is filtered by us.
 func (l *Loader) Remove(ctx context.Context) error {
@@ -453,33 +430,21 @@ func (l *Loader) Counters(ctx context.Context) (map[string]firewall.Counter, err
 
 // counters of our table; none if it is not there.
 func counters(ctx context.Context) (map[string]firewall.Counter, error) {
-	out, err := query(ctx, "-j", "list", "counters")
+	type item struct {
+		Counter *struct {
+			Family, Table, Name string
+			Packets, Bytes      uint64
+		}
+	}
+	items, err := listed[item](ctx, "list counters")
 	if err != nil {
 		return nil, err
 	}
-	var answer struct {
-		NFTables []struct {
-			Counter *struct {
-				Family, Table, Name string
-				Packets, Bytes      uint64
-			}
-		}
-	}
-	if err := decode(out, &answer); err != nil {
-		return nil, err
-	}
 	counted := map[string]firewall.Counter{}
-	for _, item := range answer.NFTables {
+	for _, item := range items {
 		if c := item.Counter; c != nil && c.Family+" "+c.Table == firewall.Table {
 			counted[c.Name] = firewall.Counter{Packets: c.Packets, Bytes: c.Bytes}
 		}
 	}
 	return counted, nil
-}
-
-func decode(out []byte, into any) error {
-	if err := json.Unmarshal(bytes.TrimSpace(out), into); err != nil {
-		return &netctl.Error{Op: "read answer of", Object: "nft -j", Err: err}
-	}
-	return nil
 }

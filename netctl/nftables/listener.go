@@ -213,20 +213,17 @@ func decodeObject(message byte, body []byte) (Object, bool) {
 	return o, true
 }
 
+// families are the names that nft(8) has for the kernel's families of tables.
+func families() map[byte]string {
+	return map[byte]string{
+		unix.NFPROTO_INET: "inet", unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6",
+		unix.NFPROTO_ARP: "arp", unix.NFPROTO_NETDEV: "netdev", unix.NFPROTO_BRIDGE: "bridge",
+	}
+}
+
 func familyName(family byte) string {
-	switch family {
-	case unix.NFPROTO_INET:
-		return "inet"
-	case unix.NFPROTO_IPV4:
-		return "ip"
-	case unix.NFPROTO_IPV6:
-		return "ip6"
-	case unix.NFPROTO_ARP:
-		return "arp"
-	case unix.NFPROTO_NETDEV:
-		return "netdev"
-	case unix.NFPROTO_BRIDGE:
-		return "bridge"
+	if name, known := families()[family]; known {
+		return name
 	}
 	return fmt.Sprintf("family %d", family)
 }
