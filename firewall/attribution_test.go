@@ -20,8 +20,8 @@ func prefixesOf(text string) (out []netip.Prefix) {
 func TestAttribution(t *testing.T) {
 	zone, device := Place{Zone: "dmz"}, Place{Device: "sk-agencies"}
 	mapped := Device{Name: "sk-mapped", Translation: &Translation{Zone: 7,
-		Far:   []Mapping{{netip.MustParsePrefix("10.99.0.0/24"), netip.MustParsePrefix("10.64.1.0/24")}},
-		Local: []Mapping{{netip.MustParsePrefix("10.20.0.0/24"), netip.MustParsePrefix("172.16.0.0/24")}}}}
+		Far:   []Mapping{{Inside: netip.MustParsePrefix("10.99.0.0/24"), Outside: netip.MustParsePrefix("10.64.1.0/24")}},
+		Local: []Mapping{{Inside: netip.MustParsePrefix("10.20.0.0/24"), Outside: netip.MustParsePrefix("172.16.0.0/24")}}}}
 	web := []Service{{TCP, 443, 443}, {TCP, 8000, 8999}}
 	a := NewAttribution([]Device{{Name: "sk-agencies"}, mapped}, []Flow{
 		{Name: "web", From: device, To: zone, Sources: prefixesOf("10.64.1.0/24 2001:db8:1::/64"), Destinations: prefixesOf("10.20.0.10/32 2001:db8:2::10/128"), Services: web},

@@ -337,7 +337,7 @@ func (c *cursor) translation(destination bool) (step, error) {
 		if err != nil {
 			return nil, err
 		}
-		mappings = append(mappings, Mapping{inside, outside})
+		mappings = append(mappings, Mapping{Inside: inside, Outside: outside})
 	}
 	if !c.take("}") {
 		return nil, c.unknown("map")

@@ -7,15 +7,14 @@ import (
 	"slices"
 )
 
-// Mapping is how the addresses of one range stand in another: one to one where both have one length, else all of them behind the single
-// address Outside (then connections are opened from the inside only).
+// Mapping is how the addresses of one range stand in another of the same length: one to one.
 type Mapping struct {
 	Inside  netip.Prefix // as hosts on this box's side of the tunnel write them, and the Policy
 	Outside netip.Prefix // as they stand in packets on the device
+	// Shared says that it is not one to one: all stand behind the single address Outside, as those of other mappings may too. Then
+	// connections are opened from the inside only.
+	Shared bool
 }
-
-// oneToOne says whether each address has its own.
-func (m Mapping) oneToOne() bool { return m.Inside.Bits() == m.Outside.Bits() }
 
 // Translation is how this box translates what passes a device.
 type Translation struct {
@@ -35,7 +34,7 @@ func Out(mappings []Mapping, p netip.Prefix) (out netip.Prefix, addressable bool
 		if m.Inside.Bits() > p.Bits() || !m.Inside.Contains(p.Addr()) {
 			continue
 		}
-		if !m.oneToOne() {
+		if m.Shared {
 			return m.Outside, false
 		}
 		return shift(p, m.Inside.Bits(), m.Outside.Addr()), true
@@ -47,8 +46,8 @@ func Out(mappings []Mapping, p netip.Prefix) (out netip.Prefix, addressable bool
 func In(mappings []Mapping, p netip.Prefix) netip.Prefix {
 	turned := make([]Mapping, 0, len(mappings))
 	for _, m := range mappings {
-		if m.oneToOne() {
-			turned = append(turned, Mapping{m.Outside, m.Inside})
+		if !m.Shared {
+			turned = append(turned, Mapping{Inside: m.Outside, Outside: m.Inside})
 		}
 	}
 	in, _ := Out(turned, p)
@@ -86,13 +85,13 @@ func checkTranslation(d Device, taken *takenByTranslations) error {
 				return fmt.Errorf("translation: %w", err)
 			}
 		}
-		if m.Inside.Addr().Is4() != m.Outside.Addr().Is4() || !m.oneToOne() && !(m.Outside.IsSingleIP() && slices.Contains(t.Local, m)) {
+		if m.Inside.Addr().Is4() != m.Outside.Addr().Is4() || m.Shared && !(m.Outside.IsSingleIP() && slices.Contains(t.Local, m)) || !m.Shared && m.Inside.Bits() != m.Outside.Bits() {
 			return fmt.Errorf("translation of %s to %s: neither of one length nor behind one address", m.Inside, m.Outside)
 		}
 	}
 	for i, m := range t.Local {
 		for _, other := range t.Local[:i] {
-			if m.Inside.Overlaps(other.Inside) || (m.oneToOne() || other.oneToOne()) && m.Outside.Overlaps(other.Outside) {
+			if m.Inside.Overlaps(other.Inside) || !(m.Shared && other.Shared) && m.Outside.Overlaps(other.Outside) {
 				return fmt.Errorf("translation of %s overlaps that of %s", m.Inside, other.Inside)
 			}
 		}
@@ -232,15 +231,15 @@ func (d translated) chains(w *writer) {
 	var outside []netip.Prefix
 	for _, m := range d.Local {
 		outside = append(outside, m.Outside)
-		if m.oneToOne() {
-			shown, oneToOne = append(shown, Mapping{m.Outside, m.Inside}), append(oneToOne, m)
+		if !m.Shared {
+			shown, oneToOne = append(shown, Mapping{Inside: m.Outside, Outside: m.Inside}), append(oneToOne, m)
 		} else {
 			k := keyword(m.Inside)
 			hide = append(hide, fmt.Sprintf("%s saddr %s snat %s to %s", k, m.Inside, k, m.Outside.Addr()))
 		}
 	}
 	for _, m := range d.Far {
-		known = append(known, Mapping{m.Outside, m.Inside})
+		known = append(known, Mapping{Inside: m.Outside, Outside: m.Inside})
 	}
 	w.chain("shown_"+d.chain, natRules("dnat", "daddr", shown)...)
 	if len(known) > 0 {

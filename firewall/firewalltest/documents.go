@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"shekara/firewall"
+	"shekara/netctl"
 	"shekara/provisioning/compile"
 	"shekara/provisioning/document"
 	"shekara/provisioning/validate"
@@ -19,10 +20,11 @@ import (
 
 // paper is a set of documents for the rig's box, what was compiled of it, and who judges it.
 type paper struct {
-	text   string
-	policy firewall.Policy
-	judge  *oracle.Oracle
-	end    map[string][]tunnelEnd // by the rig's device: the far ends behind it
+	text    string
+	policy  firewall.Policy
+	network netctl.Spec // rules and routes of devices whose far side is mapped
+	judge   *oracle.Oracle
+	end     map[string][]tunnelEnd // by the rig's device: the far ends behind it
 }
 
 type tunnelEnd struct {
@@ -55,11 +57,11 @@ spec: {contour: internal, kind: management, prefixes: [192.168.100.0/24, "fd00:1
 ---
 kind: Zone
 metadata: {name: agencies}
-spec: {contour: external, kind: partners, prefixes: [10.64.0.0/12, "fd00:64::/32"]}
+spec: {contour: external, kind: partners, prefixes: [10.64.0.0/12, "fd00:64::/32", 198.18.2.0/24, "2001:db8:2::/64"]}
 ---
 kind: Zone
 metadata: {name: banks}
-spec: {contour: external, kind: partners, prefixes: [10.96.0.0/12, "fd00:96::/32"]}
+spec: {contour: external, kind: partners, prefixes: [10.96.0.0/12, "fd00:96::/32", 198.18.3.0/24, "2001:db8:3::/64"]}
 ---
 kind: Site
 metadata: {name: owner}
@@ -72,24 +74,34 @@ spec:
     - {name: lan0, zone: lan, addresses: [10.30.0.1/30, "fd00:30::1/126"]}
     - {name: adm0, zone: admin, addresses: [192.168.100.1/30, "fd00:100::1/126"]}
   management: {zone: admin, from: [192.168.100.16/28, "fd00:100::16/128"], allow: [udp/22, tcp/22]}
----
+`
+
+// ownerPeers are the rig's own ends. A device of one tunnel may translate addresses.
+func ownerPeers(a, b notation) string {
+	return fmt.Sprintf(`
 kind: Peer
 metadata: {name: owner-edge}
-spec: {side: owner, publicIP: 203.0.113.1, wireguard: [{farZone: agencies, environment: production, port: 51820}]}
+spec: {side: owner, publicIP: 203.0.113.1, wireguard: [{farZone: agencies, environment: production, port: 51820%s}]}
 ---
 kind: Peer
 metadata: {name: owner-six}
-spec: {side: owner, publicIP: "2001:db8:113::1", wireguard: [{farZone: banks, environment: production, port: 51821}]}
-`
+spec: {side: owner, publicIP: "2001:db8:113::1", wireguard: [{farZone: banks, environment: production, port: 51821%s}]}
+`, a.alone("t0"), b.alone("t1"))
+}
 
 // someLimits are never reached here: what they are for passes as if they were not there, and all who look at rules must know.
 const someLimits = "\n  limits: {newPerSecond: 100000, connections: 10000, mbitPerSecond: 100000}"
 
-// somePaper draws documents, with limits or without. What validation refuses is left out again, as its author would; so the rest is what can be applied.
-func somePaper(t testing.TB, random *rand.Rand, limits bool) paper {
+// somePaper draws documents, with what the engine can do. What validation refuses is left out again, as its author would; so the rest is what can
+// be applied.
+func somePaper(t testing.TB, random *rand.Rand, engine Engine) paper {
 	t.Helper()
 	p := paper{end: map[string][]tunnelEnd{}}
-	texts := strings.Split(rigDocuments, "---\n")
+	var a, b notation
+	if engine.Translates {
+		a, b = notation(random.IntN(int(notations))), notation(random.IntN(int(notations)))
+	}
+	texts := slices.Concat(strings.Split(rigDocuments, "---\n"), strings.Split(ownerPeers(a, b), "---\n"))
 	set := document.NewSet(decoded(t, texts...)...)
 	add := func(pieces ...string) bool {
 		next, _ := set.Merge(decoded(t, pieces...))
@@ -102,7 +114,7 @@ func somePaper(t testing.TB, random *rand.Rand, limits bool) paper {
 	if !add() {
 		t.Fatalf("the rig's own documents: %v", validate.Check(set, validate.Options{Site: "owner"}))
 	}
-	tunnels := somePaperTunnels(random, &p, limits, add)
+	tunnels := somePaperTunnels(random, &p, map[string]notation{"sk-a": a, "sk-b": b}, engine.Limits, add)
 	for n := range 14 {
 		add(someFlow(random, n, tunnels))
 	}
@@ -111,7 +123,7 @@ func somePaper(t testing.TB, random *rand.Rand, limits bool) paper {
 	if err != nil {
 		t.Fatalf("compile: %v\n%s", err, p.text)
 	}
-	p.policy = policyOf(desired)
+	p.policy, p.network = policyOf(desired), networkOf(desired)
 	if p.judge, err = oracle.Read([]byte(p.text)); err != nil {
 		t.Fatal(err)
 	}
@@ -137,8 +149,8 @@ type drawnTunnel struct {
 	far, near []string
 }
 
-// somePaperTunnels adds up to six tunnels. The first on each device has probes, and limits.
-func somePaperTunnels(random *rand.Rand, p *paper, limits bool, add func(...string) bool) (tunnels []drawnTunnel) {
+// somePaperTunnels adds up to six tunnels. The first on each device has probes, and limits; where a device translates it is the only one.
+func somePaperTunnels(random *rand.Rand, p *paper, written map[string]notation, limits bool, add func(...string) bool) (tunnels []drawnTunnel) {
 	for i, c := range []struct {
 		device, zone, owner, outer string
 		far                        []string
@@ -150,7 +162,8 @@ func somePaperTunnels(random *rand.Rand, p *paper, limits bool, add func(...stri
 		{"sk-b", "banks", ownerPeer6, "2001:db8:200::21", []string{"10.97.0.0/28", "fd00:96:2::/48"}, ""},
 		{"sk-a", "agencies", ownerPeer, "198.51.100.22", []string{"10.65.7.7/32"}, ""},
 	} {
-		if i > 1 && random.IntN(2) == 0 {
+		n := written[c.device]
+		if i > 1 && (n != plainly || random.IntN(2) == 0) {
 			continue
 		}
 		key := make([]byte, 32)
@@ -162,24 +175,28 @@ func somePaperTunnels(random *rand.Rand, p *paper, limits bool, add func(...stri
 		if i > 1 && random.IntN(4) == 0 {
 			nat = ", behindNAT: true"
 		}
-		probe := ""
-		far, ours, _ := strings.Cut(c.probe, " ")
-		if c.probe != "" {
-			probe, far, ours = "\n  probe: true", fmt.Sprintf(", probeAddress: %q", far), fmt.Sprintf(", probeAddress: %q", ours)
-		}
-		if c.probe != "" && limits {
-			probe += someLimits
-		}
 		name := fmt.Sprintf("t%d", i)
-		if !add(fmt.Sprintf("kind: Peer\nmetadata: {name: far-%d}\nspec: {side: initiator, publicIP: %q%s, wireguard: [{farZone: gateway-dmz, environment: production, port: 51820, publicKey: %q}]}\n",
-			i, c.outer, nat, base64.StdEncoding.EncodeToString(key)),
+		far, mapped, hidden := n.write(c.device, c.far, near)
+		initiator, owner, probe := mapped, hidden, ""
+		if remote, local, probed := strings.Cut(c.probe, " "); probed {
+			if mapped != "" {
+				remote = truly(remote)
+			}
+			probe = "\n  probe: true"
+			initiator, owner = initiator+fmt.Sprintf(", probeAddress: %q", remote), owner+fmt.Sprintf(", probeAddress: %q", local)
+			if limits {
+				probe += someLimits
+			}
+		}
+		if !add(fmt.Sprintf("kind: Peer\nmetadata: {name: far-%d}\nspec: {side: initiator, publicIP: %q%s, wireguard: [{farZone: gateway-dmz, environment: production, port: 51820, publicKey: %q%s}]}\n",
+			i, c.outer, nat, base64.StdEncoding.EncodeToString(key), n.alone(name)),
 			fmt.Sprintf("kind: Tunnel\nmetadata: {name: %s}\nspec:\n  environment: production\n  protocol: wireguard\n  initiator: {peer: far-%d, zone: %s, prefixes: %s%s}\n  owner: {peer: %s, zone: gateway-dmz, prefixes: %s%s}%s\n",
-				name, i, c.zone, listed(c.far), far, c.owner, listed(near), ours, probe)) {
+				name, i, c.zone, listed(far), initiator, c.owner, listed(near), owner, probe)) {
 			continue
 		}
-		tunnels = append(tunnels, drawnTunnel{name, c.far, near})
+		tunnels = append(tunnels, drawnTunnel{name, far, near})
 		e := tunnelEnd{peer: fmt.Sprintf("far-%d", i)}
-		for _, prefix := range c.far {
+		for _, prefix := range slices.Concat(c.far, far) {
 			e.prefixes = append(e.prefixes, netip.MustParsePrefix(prefix))
 		}
 		p.end[c.device] = append(p.end[c.device], e)
@@ -203,8 +220,10 @@ func someFlow(random *rand.Rand, n int, tunnels []drawnTunnel) string {
 		if random.IntN(3) == 0 && prefix.Bits() > 0 { // an address of the pools within
 			for _, l := range rigLinks {
 				for _, a := range pool[l.link] {
-					if prefix.Contains(a) {
-						prefix = netip.PrefixFrom(a, a.BitLen())
+					for _, a := range []netip.Addr{a, netip.MustParseAddr(truly(a.String()))} {
+						if prefix.Contains(a) {
+							prefix = netip.PrefixFrom(a, a.BitLen())
+						}
 					}
 				}
 			}
@@ -234,12 +253,20 @@ func someFlow(random *rand.Rand, n int, tunnels []drawnTunnel) string {
 	return fmt.Sprintf("kind: Flow\nmetadata: {name: f%d}\nspec: {%s, from: [%q], to: [%q], allow: [%s]}\n", n, way, from, to, strings.Join(allow, ", "))
 }
 
-// policyOf joins what was compiled, as the daemon does. The links that stand for devices have names of the rig's.
-func policyOf(d *compile.Desired) firewall.Policy {
-	p := firewall.Policy{Zones: d.Base.Zones, Interfaces: d.Base.Interfaces, Management: d.Base.Management, DNS: d.Base.DNS}
+// rigDevices are the rig's links by the names of the devices that they stand for.
+func rigDevices(d *compile.Desired) map[string]string {
 	link := map[string]string{"": ""}
 	for name, device := range d.Base.Devices {
 		link[name] = map[string]string{"agencies": "sk-a", "banks": "sk-b"}[device.Filter.FarZone]
+	}
+	return link
+}
+
+// policyOf joins what was compiled, as the daemon does. The links that stand for devices have names of the rig's.
+func policyOf(d *compile.Desired) firewall.Policy {
+	p := firewall.Policy{Zones: d.Base.Zones, Interfaces: d.Base.Interfaces, Management: d.Base.Management, DNS: d.Base.DNS}
+	link := rigDevices(d)
+	for name, device := range d.Base.Devices {
 		device.Filter.Name = link[name]
 		p.Devices = append(p.Devices, device.Filter)
 	}

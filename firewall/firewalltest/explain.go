@@ -67,15 +67,6 @@ func home(a netip.Addr) (link string, ofTheBox bool) {
 	return "ext0", false
 }
 
-// towards sends a packet where its destination is.
-func (p packet) towards() packet {
-	link, own := home(p.to)
-	if p.deliverTo = link; own {
-		p.deliverTo = ""
-	}
-	return p
-}
-
 // drawer draws packets for a policy: a third that it allows, a third one field away from these, a third at random.
 type drawer struct {
 	random *rand.Rand
@@ -83,8 +74,8 @@ type drawer struct {
 	all    []netip.Addr
 }
 
-func newDrawer(seed uint64) *drawer {
-	d := &drawer{random: rand.New(rand.NewPCG(seed, 3)), policy: somePolicy(rand.New(rand.NewPCG(seed, 2)))}
+func newDrawer(seed uint64, p firewall.Policy) *drawer {
+	d := &drawer{random: rand.New(rand.NewPCG(seed, 3)), policy: p, all: written(p)}
 	for _, l := range rigLinks {
 		d.all = slices.Concat(d.all, pool[l.link], ofBox[l.link])
 	}
@@ -116,9 +107,18 @@ func (d *drawer) other(than netip.Addr) netip.Addr {
 	}
 }
 
+// towards sends a packet where its destination is.
+func (d *drawer) towards(p packet) packet {
+	link, own := home(inside(d.policy, p).to)
+	if p.deliverTo = link; own {
+		p.deliverTo = ""
+	}
+	return p
+}
+
 // whole makes a packet one that can be sent, and whose fate can be seen.
 func (d *drawer) whole(p packet) packet {
-	if p = p.towards(); p.deliverTo == "" && (p.protocol == firewall.TCP || p.protocol == firewall.SCTP) {
+	if p = d.towards(p); p.deliverTo == "" && (p.protocol == firewall.TCP || p.protocol == firewall.SCTP) {
 		p.protocol = firewall.UDP // who listens on the box listens for UDP
 	}
 	if p.protocol == firewall.ICMP || p.protocol == firewall.ICMPv6 {
@@ -156,7 +156,8 @@ func (d *drawer) allowed() packet {
 				continue
 			}
 		}
-		if p = d.whole(p); allowed(d.policy, p) {
+		p, addressable := outside(d.policy, p)
+		if p = d.whole(p); addressable && allowed(d.policy, inside(d.policy, p)) {
 			return p
 		}
 	}
@@ -253,7 +254,7 @@ func (e Engine) explainAgreesWithKernel(t *testing.T) {
 	var count tally
 	sport := uint16(1024)
 	for seed := range rounds {
-		d := newDrawer(seed)
+		d := newDrawer(seed, somePolicy(rand.New(rand.NewPCG(seed, 2))))
 		x, rules := explainer(t, d.policy)
 		if err := loader.Load(t.Context(), rules); err != nil {
 			t.Fatal(err)
@@ -302,13 +303,14 @@ func (c *tally) compare(t *testing.T, seed uint64, e *firewall.Explainer, sent [
 			_, there = here[k.deliverTo][k.id]
 		} else if k.protocol != firewall.UDP { // the box itself answers echo: seen is that its answer comes
 			back := k.explained()
-			back.From, _ = home(k.source)
+			back.From, _ = k.origin()
 			want = want && c.explain(t, e, back.Reply(x.Connection)).Pass
 			_, there = here[back.From][k.id]
 		}
 		if want != there {
 			t.Fatalf("seed %d: %+v: arrives %v, but explained as %+v", seed, k, there, x)
 		}
+		c.became(t, k.source, k.to, here[k.deliverTo][k.id], x)
 		if want {
 			c.passed++
 			connections[k.id] = x.Connection
@@ -319,23 +321,38 @@ func (c *tally) compare(t *testing.T, seed uint64, e *firewall.Explainer, sent [
 	return connections
 }
 
+// became compares the addresses that a packet arrives with, if it does, with those that were explained.
+func (*tally) became(t *testing.T, source, to netip.Addr, got gopacket.Packet, x firewall.Explanation) {
+	t.Helper()
+	if got == nil {
+		return
+	}
+	want := firewall.Addresses{Source: source, Destination: to}
+	if x.Becomes != nil {
+		want = *x.Becomes
+	}
+	if source, to := addressesOf(t, got); source != want.Source || to != want.Destination {
+		t.Fatalf("%s -> %s arrives as %s -> %s, but explained as %+v", want.Source, want.Destination, source, to, x)
+	}
+}
+
 // compareReplies answers every packet that could be forwarded, whether it was or not.
 func (c *tally) compareReplies(t *testing.T, seed uint64, e *firewall.Explainer, r *rig, sent []packet, connections map[uint32]firewall.Connection) {
 	t.Helper()
 	expected := map[uint32]firewall.Explanation{}
 	answers := map[uint32]packet{}
 	for _, k := range sent {
-		if source, own := home(k.source); k.deliverTo == "" || own || source != k.arriveOn {
+		if source, own := k.origin(); k.deliverTo == "" || own || source != k.arriveOn {
 			continue
-		}
-		back := packet{source: k.to, to: k.source, protocol: k.protocol, sport: k.dport, dport: k.sport, flags: "SA", icmpReply: true, arriveOn: k.deliverTo, deliverTo: k.arriveOn}
-		if back.sport == 0 {
-			back.sport = k.sport // the identifier of an echo
 		}
 		connection, passed := connections[k.id]
 		reply := k.explained().Reply(connection)
 		if !passed {
 			reply.Connection = firewall.Connection{}
+		}
+		back := packet{source: reply.Source, to: reply.Destination, protocol: k.protocol, sport: k.dport, dport: k.sport, flags: "SA", icmpReply: true, arriveOn: k.deliverTo, deliverTo: k.arriveOn}
+		if back.sport == 0 {
+			back.sport = k.sport // the identifier of an echo
 		}
 		id := r.send(back)
 		answers[id], expected[id] = back, c.explain(t, e, reply)
@@ -348,6 +365,9 @@ func (c *tally) compareReplies(t *testing.T, seed uint64, e *firewall.Explainer,
 	for id, x := range expected {
 		if _, there := here[answers[id].deliverTo][id]; there != x.Pass {
 			t.Fatalf("seed %d: reply %+v: arrives %v, but explained as %+v", seed, answers[id], there, x)
+		}
+		if id&quoted == 0 {
+			c.became(t, answers[id].source, answers[id].to, here[answers[id].deliverTo][id], x)
 		}
 		switch {
 		case x.Pass && id&quoted != 0:
@@ -372,6 +392,10 @@ func (c *tally) tooBig(t *testing.T, e *firewall.Explainer, r *rig, k packet, re
 	if !k.source.Is4() {
 		word.Protocol, word.ICMPType, word.Source = firewall.ICMPv6, 2, netip.MustParseAddr(end.address6)
 	}
+	if reply.Source != k.to { // mapped: routers there have none of our addresses either
+		word.Source = reply.Source
+	}
+	k.source, k.to = reply.Destination, reply.Source // as it stood there
 	if word.Connection.State != "" {
 		word.Connection.State = firewall.StateRelated
 	}

@@ -1,12 +1,15 @@
 package firewalltest
 
-import "testing"
+import (
+	"math/rand/v2"
+	"testing"
+)
 
 // TestExplainAgreesWithReference: what the explainer says of thousands of packets is what follows from the meaning of the policy.
 func TestExplainAgreesWithReference(t *testing.T) {
 	var count tally
 	for seed := range uint64(40) {
-		d := newDrawer(seed)
+		d := newDrawer(seed, somePolicy(rand.New(rand.NewPCG(seed, 2))))
 		e, _ := explainer(t, d.policy)
 		for n := range 1500 {
 			k := d.draw(n)

@@ -17,7 +17,7 @@ func translatedRig() firewall.Policy {
 	p := rigPolicy()
 	prefix := netip.MustParsePrefix
 	mapping := func(inside, outside string) firewall.Mapping {
-		return firewall.Mapping{Inside: prefix(inside), Outside: prefix(outside)}
+		return firewall.Mapping{Inside: prefix(inside), Outside: prefix(outside), Shared: prefix(outside).IsSingleIP()}
 	}
 	p.Devices[0].Sources, p.Devices[1].Sources = []netip.Prefix{prefix("192.0.2.0/28"), prefix("2001:db8:2::/64")}, []netip.Prefix{prefix("192.0.2.0/28"), prefix("2001:db8:2::/64")}
 	p.Devices[0].Translation = &firewall.Translation{Zone: 7, Mark: 0x534c0007, LocalMark: 0x534d0007,

@@ -234,7 +234,7 @@ func someTranslatedPolicy(seed uint64) firewall.Policy {
 			t.Local = nil
 		case 1:
 			hidden := netip.MustParsePrefix([]string{"10.99.0.1/32", "10.99.0.2/32"}[r.IntN(2)])
-			t.Local = []firewall.Mapping{{Inside: netip.MustParsePrefix("10.30.0.0/24"), Outside: hidden}}
+			t.Local = []firewall.Mapping{{Inside: netip.MustParsePrefix("10.30.0.0/24"), Outside: hidden, Shared: true}}
 		case 2:
 			t.Local = p.Devices[1].Translation.Local
 		}

@@ -88,7 +88,7 @@ func (a *allowed) moved(address vector, mappings []firewall.Mapping, back bool) 
 	for _, m := range mappings {
 		from, to := m.Inside, m.Outside
 		if back {
-			if from, to = m.Outside, m.Inside; from.Bits() != to.Bits() {
+			if from, to = m.Outside, m.Inside; m.Shared {
 				continue // one address stands for many: nobody knows which
 			}
 		}
@@ -120,7 +120,7 @@ func outside(mappings []firewall.Mapping, p netip.Prefix) netip.Prefix {
 	for _, m := range mappings {
 		switch {
 		case m.Inside.Bits() > p.Bits() || !m.Inside.Contains(p.Addr()):
-		case m.Inside.Bits() != m.Outside.Bits():
+		case m.Shared:
 			return m.Outside
 		default:
 			from, to := p.Addr().AsSlice(), m.Outside.Addr().AsSlice()

@@ -26,7 +26,7 @@ func mappings(inside, outside []string) ([]firewall.Mapping, error) {
 				return nil, fmt.Errorf("prefix %q: %w", other, err)
 			}
 			if oneToOne && i == j || !oneToOne && p.Addr().Is4() == q.Addr().Is4() {
-				made = append(made, firewall.Mapping{Inside: p, Outside: q})
+				made = append(made, firewall.Mapping{Inside: p, Outside: q, Shared: !oneToOne})
 			}
 		}
 	}

@@ -58,6 +58,30 @@ metadata: {name: spare-out}
 spec: {tunnel: spare, from: [10.20.9.7/32], to: [10.64.4.5/32], allow: [tcp/443]}
 `
 
+// TestHostsBehindOneAddress: single hosts that share one address are not one to one, though each is as long as it.
+func TestHostsBehindOneAddress(t *testing.T) {
+	text := strings.Replace(bothTranslated, "prefixes: [10.20.9.0/28], hide: [10.99.0.0/28]", "prefixes: [10.20.9.1/32, 10.20.9.2/32], hide: [10.99.0.1/32]", 1)
+	documents, problems := document.Decode([]document.File{{Name: "t.yaml", Data: []byte(text)}})
+	if len(problems) > 0 || text == bothTranslated {
+		t.Fatal(problems, text)
+	}
+	set, _ := validSet(t).Merge(documents)
+	desired, err := compile.Compile(set, "owner")
+	if err != nil {
+		t.Fatal(err)
+	}
+	filter := desired.Base.Devices[desired.Tunnels["spare"].Spec.Device].Filter
+	p := netip.MustParsePrefix
+	want := []firewall.Mapping{{Inside: p("10.20.9.1/32"), Outside: p("10.99.0.1/32"), Shared: true}, {Inside: p("10.20.9.2/32"), Outside: p("10.99.0.1/32"), Shared: true}}
+	if diff := cmp.Diff(want, filter.Translation.Local, plainly); diff != "" {
+		t.Errorf("hidden (-want +got):\n%s", diff)
+	}
+	policy := firewall.Policy{Zones: desired.Base.Zones, Interfaces: desired.Base.Interfaces, Management: desired.Base.Management, Devices: []firewall.Device{filter}}
+	if _, err := firewall.Compile(policy); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestTranslation: a mapped far end gets a device, a table and a zone of its own; the filter knows it by the mapped range, WireGuard by its own.
 func TestTranslation(t *testing.T) {
 	documents, problems := document.Decode([]document.File{{Name: "t.yaml", Data: []byte(bothTranslated)}})
