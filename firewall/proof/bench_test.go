@@ -45,13 +45,36 @@ func estate(t testing.TB, n, devices int) firewall.Policy {
 	return p
 }
 
+// scattered are n flows between two zones, each from another source to another host: pairs in which no two have anything in common. Prefixes
+// are of three lengths. The command bench has the same.
+func scattered(n int) firewall.Policy {
+	left, right := netip.MustParsePrefix("10.64.0.0/12"), netip.MustParsePrefix("10.20.0.0/17")
+	p := firewall.Policy{
+		Zones:      []firewall.Zone{{Name: "left", Prefixes: []netip.Prefix{left}}, {Name: "right", Prefixes: []netip.Prefix{right}}},
+		Interfaces: []firewall.Interface{{Name: "left0", Zone: "left"}, {Name: "right0", Zone: "right"}},
+	}
+	for i := range n {
+		spread, host := uint16(i*40503), 1+i*7919%30000
+		source := netip.AddrFrom4([4]byte{10, 64 + byte(spread>>12), byte(spread >> 4), byte(spread << 4)})
+		p.Flows = append(p.Flows, firewall.Flow{Name: fmt.Sprint("flow-", i), From: firewall.Place{Zone: "left"}, To: firewall.Place{Zone: "right"},
+			Sources:      []netip.Prefix{netip.PrefixFrom(source, [3]int{28, 30, 32}[i%3])},
+			Destinations: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 20, byte(host >> 8), byte(host)}), 32)},
+			Services:     []firewall.Service{{Protocol: firewall.UDP, FirstPort: 443, LastPort: 443}}})
+	}
+	return p
+}
+
 // BenchmarkProve is a proof from nothing, and one after one flow was added or taken away and the generation of judgement has changed, each
 // with reading the listing. What nft takes to list is told beside it.
 func BenchmarkProve(b *testing.B) {
 	probetest.Need(b, probe.NFTables)
-	for _, c := range []struct{ flows, devices int }{{10, 1}, {1000, 1}, {10000, 1}, {10000, 50}, {10000, 200}, {10000, 1000}, {50000, 1}} {
+	for _, c := range []struct{ flows, devices int }{{10, 1}, {1000, 1}, {10000, 1}, {10000, 50}, {10000, 200}, {10000, 1000}, {50000, 1}, {10, 0}, {1000, 0}, {10000, 0}} {
 		b.Run(fmt.Sprintf("flows=%d/devices=%d", c.flows, c.devices), func(b *testing.B) {
-			box := newLoaded(b, estate(b, c.flows, c.devices))
+			policy := scattered(c.flows)
+			if c.devices > 0 {
+				policy = estate(b, c.flows, c.devices)
+			}
+			box := newLoaded(b, policy)
 			b.Run("from-nothing", func(b *testing.B) {
 				for b.Loop() {
 					box.prove(b, new(proof.Prover))

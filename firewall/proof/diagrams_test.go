@@ -154,6 +154,31 @@ func TestSetsAreFound(t *testing.T) {
 	})
 }
 
+// TestHeadersWhereTheyAre: a field of the transport header is the packet's wherever it has it, in every class of packets, with translation and
+// without, and for a rule that asks for a protocol it is a variable and no function of the protocol.
+func TestHeadersWhereTheyAre(t *testing.T) {
+	for _, translates := range []bool{false, true} {
+		e := newEngine([]string{noInterface, otherInterface}, translates, 1<<20)
+		for _, class := range allClasses {
+			v := e.class(class)
+			r := &run{evaluation: &evaluation{engine: e}, view: v, now: *v}
+			for f, of := range map[field]vector{sourcePort: v.head, destinationPort: v.second, icmpType: v.head[:8], icmpCode: v.head[8:], tcpFlags: e.flags, udpLength: e.udpLength} {
+				for _, protocol := range []uint8{0, icmpNumber, icmp6, 6, 17} {
+					got, has := r.header(expression{field: f, protocol: protocol})
+					for i := range of {
+						if e.and(has, got[i]) != e.and(has, of[i]) {
+							t.Fatalf("%s, %s of protocol %d: bit %d is another", class, fields[f].name, protocol, i)
+						}
+						if has != never && protocol != 0 && !e.plain(got[i]) {
+							t.Fatalf("%s, %s of protocol %d: bit %d is a function", class, fields[f].name, protocol, i)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
 // TestDiagramsAreBounded: over the bound is an error that says so, not a wrong answer.
 func TestDiagramsAreBounded(t *testing.T) {
 	result, err := (&Prover{limit: 20_000}).Prove(t.Context(), readListing(t, "site"), readPolicy(t, "site"))

@@ -552,7 +552,7 @@ func (r *run) localType(source bool) vector {
 	return v
 }
 
-// header is a field of the transport header.
+// header is a field of the transport header, where the packet has it: what depends on the protocol is plain where a rule asks for one.
 func (r *run) header(e expression) (vector, formula) {
 	v := &r.now
 	has := not(v.headerless)
@@ -565,17 +565,22 @@ func (r *run) header(e expression) (vector, formula) {
 	default:
 		has = r.and(r.equal(v.protocol, small(uint64(e.protocol))), has)
 	}
+	out := r.udpLength
 	switch e.field {
 	case sourcePort:
-		return v.head, has
+		out = v.head
 	case destinationPort:
-		return v.second, has
+		out = v.second
 	case icmpType:
-		return v.head[:8], has
+		out = v.head[:8]
 	case icmpCode:
-		return v.head[8:], has
+		out = v.head[8:]
 	case tcpFlags:
-		return r.flags, has
+		out = r.flags
 	}
-	return r.udpLength, has
+	out = slices.Clone(out)
+	for i := range out {
+		out[i] = r.diagrams.within(out[i], has)
+	}
+	return out, has
 }

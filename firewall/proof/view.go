@@ -6,9 +6,10 @@ import (
 )
 
 // variables are all that a packet and its connection may differ in. Interfaces stand first in the order of the diagrams, as what rules do
-// depends on them most, each followed by the bits of marks in which package firewall writes it (another order would be as true, only
-// slower: hundreds of devices with a mark for each pair); then the addresses, so that a set of flows is a tree of addresses with the
-// services as leaves.
+// depends on them most, each followed by the bits of marks in which package firewall writes it (hundreds of devices have a mark for each
+// pair). Last stand the addresses of connections, so that a set of flows is a tree of addresses with the services as leaves. All else of a
+// packet stands above: what is asked of it besides is then put together with ten thousand flows at their root, and with a variable below
+// them it would be at each leaf, as often as anybody asks. Another order would be as true, only slower.
 type variables struct {
 	version6       formula
 	from, to       vector // interface of the side that opened the connection, and of the other; 0: this box
@@ -93,6 +94,15 @@ func newVariables(d *diagrams, names []string, translates bool) *variables {
 		v.unanswered, v.sourceMoved, v.targetMoved, v.connectionZone = one(), one(), one(), many(16)
 	}
 	v.packetMark = many(32)
+	v.sourceLocal, v.targetLocal, v.headerless = one(), one(), one()
+	if translates {
+		v.movedLocal = one()
+	} else {
+		v.unanswered = one()
+	}
+	v.flags, v.length, v.udpLength, v.hops = many(8), many(16), many(16), many(8)
+	v.errorHead, v.checksum = many(16), many(16)
+	v.errorSource, v.errorTarget = many(128), many(128)
 	pair := func(n int) (own, other vector) {
 		if !translates {
 			own = many(n)
@@ -107,15 +117,6 @@ func newVariables(d *diagrams, names []string, translates bool) *variables {
 	v.target, v.toTarget = pair(128)
 	v.protocol, v.targetPort = many(8), many(16)
 	v.sourcePort, v.toSourcePort = pair(16)
-	v.errorSource, v.errorTarget = many(128), many(128)
-	v.errorHead, v.checksum = many(16), many(16)
-	v.flags, v.length, v.udpLength, v.hops = many(8), many(16), many(16), many(8)
-	v.sourceLocal, v.targetLocal, v.headerless = one(), one(), one()
-	if translates {
-		v.movedLocal = one()
-	} else {
-		v.unanswered = one()
-	}
 
 	v.toConnection = make([]uint32, v.levels)
 	for level := range v.toConnection {
