@@ -28,11 +28,12 @@ type Engine struct {
 	Needs []probe.Feature
 	New   func(context.Context) (Loader, error)
 	// Prove proves what a host holds against a policy; nil: the proof cannot read what the engine loads.
-	Prove      func(*nstest.H, firewall.Policy) error
-	Translates bool     // addresses, where a device says so
-	Limits     bool     // what single tunnels may take
-	Slow       bool     // a load takes many programs, and so a test under traffic does fewer
-	List       []string // the program that lists what is loaded with its counters, for the messages of tests that fail
+	Prove  func(*nstest.H, firewall.Policy) error
+	Limits bool // what single tunnels may take
+	// Unhide is a command of the host that takes away what hides addresses in sk-b, and Unguard what stops packets then.
+	Unhide, Unguard string
+	Slow            bool     // a load takes many programs, and so a test under traffic does fewer
+	List            []string // the program that lists what is loaded with its counters, for the messages of tests that fail
 }
 
 // Contract is what every engine keeps, with real packets of both families.
@@ -55,6 +56,9 @@ func Contract(t *testing.T, e Engine) {
 		{"changed under traffic", e.changedUnderTraffic},
 		{"goldens load", e.goldensLoad},
 		{"translation", e.translation},
+		{"what is older than hiding", e.olderThanHiding},
+		{"what hides is taken away", e.hidingTakenAway},
+		{"translation replaced under traffic", e.translationReplaced},
 		{"limits on connections", e.limitsConnections},
 		{"limits on new connections", e.limitsNew},
 		{"limits on bandwidth", e.limitsBandwidth},

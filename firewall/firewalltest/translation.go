@@ -1,6 +1,7 @@
 package firewalltest
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -55,11 +56,9 @@ func (r *rig) routeMapped() {
 	}
 }
 
-// translation: what the kernel makes of packets is what the explainer says, addresses too; and answers come back to who asked.
+// translation: what the kernel makes of packets is what the explainer says, addresses too; answers come back to who asked, and errors, in the notation
+// of who gets them.
 func (e Engine) translation(t *testing.T) {
-	if !e.Translates {
-		return // it refuses such a policy, which its own tests see to
-	}
 	probetest.Need(t, e.Needs...)
 	r := newTranslatedRig(t, e)
 	policy := translatedRig()
@@ -97,8 +96,8 @@ func (e Engine) translation(t *testing.T) {
 	} {
 		k.protocol, k.sport, k.dport = firewall.UDP, 4000, 53
 		x := explain(t, explains, k.explained())
-		id := r.send(k)
-		got, came := r.arrived()[k.deliverTo][id]
+		k.id = r.send(k)
+		got, came := r.arrived()[k.deliverTo][k.id]
 		if came != x.Pass {
 			t.Errorf("%s %s -> %s: arrives at %s: %v, explained: %v %s", k.arriveOn, k.source, k.to, k.deliverTo, came, x.Pass, x.Reason)
 		}
@@ -114,7 +113,7 @@ func (e Engine) translation(t *testing.T) {
 			t.Errorf("%s %s -> %s: arrives as %s -> %s, explained as %+v", k.arriveOn, k.source, k.to, source, destination, became)
 		}
 		answer := packet{arriveOn: k.deliverTo, source: became.Destination, to: became.Source, protocol: firewall.UDP, sport: 53, dport: 4000, deliverTo: k.arriveOn}
-		id = r.send(answer)
+		id := r.send(answer)
 		back, came := r.arrived()[k.arriveOn][id]
 		if !came {
 			t.Errorf("%s %s -> %s: the answer does not come back", k.arriveOn, k.source, k.to)
@@ -123,6 +122,7 @@ func (e Engine) translation(t *testing.T) {
 		if source, destination := addressesOf(t, back); source != k.to || destination != k.source {
 			t.Errorf("%s %s -> %s: the answer is %s -> %s", k.arriveOn, k.source, k.to, source, destination)
 		}
+		r.translatedError(k, got)
 	}
 	if passed != 8 {
 		t.Errorf("%d passed, want 8", passed)
@@ -142,4 +142,144 @@ func addressesOf(t testing.TB, p gopacket.Packet) (source, destination netip.Add
 		t.Fatalf("no IP packet: %v", p)
 	}
 	return source, destination
+}
+
+// routers are those that tell of a packet that is too big, by the link behind which they are.
+var routers = map[string][2]string{"lan0": {"10.30.0.9", "fd00:30::9"}, "sk-a": {"192.0.2.9", "2001:db8:2::9"}, "sk-b": {"192.0.2.9", "2001:db8:2::9"}}
+
+// translatedError has a router on the way tell that a packet was too big which arrived as got. What is quoted is what was sent, and nothing that is to be
+// hidden stands in the error.
+func (r *rig) translatedError(k packet, got gopacket.Packet) {
+	r.t.Helper()
+	e := r.ends[k.deliverTo]
+	router := netip.MustParseAddr(routers[k.deliverTo][0])
+	if !k.source.Is4() {
+		router = netip.MustParseAddr(routers[k.deliverTo][1])
+	}
+	transmit(r.t, e.socket, e.index, tooBig(r.t, router, got.Data(), e))
+	told, came := r.arrived()[k.arriveOn][k.id|quoted]
+	if !came {
+		r.t.Errorf("%s %s -> %s: the error does not come back\n%s", k.arriveOn, k.source, k.to, r.state())
+		return
+	}
+	if _, destination := addressesOf(r.t, told); destination != k.source {
+		r.t.Errorf("%s %s -> %s: the error is for %s", k.arriveOn, k.source, k.to, destination)
+	}
+	sent := append(append([]byte{}, k.source.AsSlice()...), k.to.AsSlice()...)
+	if network := told.Data()[14+len(sent):]; !bytes.Contains(network, sent) {
+		r.t.Errorf("%s %s -> %s: the error quotes something else: %x", k.arriveOn, k.source, k.to, network)
+	}
+	for _, inside := range [][]byte{{10, 30, 0}, {0xfd, 0, 0, 0x30}} {
+		if k.arriveOn == "sk-b" && bytes.Contains(told.Data()[14:], inside) {
+			r.t.Errorf("%s %s -> %s: an inside address leaves in the error: %x", k.arriveOn, k.source, k.to, told.Data())
+		}
+	}
+}
+
+// hiddenRig is the rig with translation in which the lan stands in sk-b as the range that is given, or as it is.
+func hiddenRig(behind string) firewall.Policy {
+	p := translatedRig()
+	translation := *p.Devices[1].Translation
+	translation.Local = nil
+	if behind != "" {
+		translation.Local = []firewall.Mapping{{Inside: netip.MustParsePrefix("10.30.0.0/28"), Outside: netip.MustParsePrefix(behind)}}
+	}
+	p.Devices[1].Translation = &translation
+	return p
+}
+
+// olderThanHiding: a connection that began with inside addresses does not go on with them when they are to be hidden; a new one is hidden.
+func (e Engine) olderThanHiding(t *testing.T) {
+	r := newTranslatedRig(t, e)
+	in := e.Open(t, r.box)
+	load(t, in, hiddenRig(""))
+	k := packet{arriveOn: "lan0", source: netip.MustParseAddr("10.30.0.2"), to: netip.MustParseAddr("10.96.1.5"), protocol: firewall.UDP, sport: 4000, dport: 53, deliverTo: "sk-b"}
+	r.expect("the connection, not hidden yet", k, "sk-b")
+	load(t, in, hiddenRig("10.99.0.16/28"))
+	r.expect("the connection, to be hidden", k, "")
+	k.sport = 4001
+	r.expect("a new one", k, "sk-b")
+	load(t, in, hiddenRig(""))
+	r.expect("the new one, when nothing is to be hidden", k, "sk-b")
+}
+
+// hidingTakenAway: without what hides nothing leaves with an inside address, and what stops it is counted; without the last check it would leave.
+func (e Engine) hidingTakenAway(t *testing.T) {
+	r := newTranslatedRig(t, e)
+	in := e.Open(t, r.box)
+	load(t, in, hiddenRig("10.99.0.16/28"))
+	k := packet{arriveOn: "lan0", source: netip.MustParseAddr("10.30.0.2"), to: netip.MustParseAddr("10.96.1.5"), protocol: firewall.UDP, sport: 4000, dport: 53, deliverTo: "sk-b"}
+	r.expect("hidden", k, "sk-b")
+	r.box.Run("sh", "-ec", e.Unhide)
+	k.sport++
+	r.expect("without what hides", k, "")
+	r.box.Do(func() {
+		counted, err := in.loader.(counter).Counters(t.Context())
+		if id := "postrouting." + firewall.Unhidden; err != nil || counted[id].Packets == 0 {
+			t.Errorf("%s: %+v, %v", id, counted[id], err)
+		}
+	})
+	r.box.Run("sh", "-ec", e.Unguard)
+	k.sport++
+	r.expect("without the last check", k, "sk-b")
+}
+
+// translationReplaced: while rulesets come and go that hide the lan in sk-b behind one range or another, nothing leaves there with an inside address, and
+// what goes through sk-a loses nothing.
+func (e Engine) translationReplaced(t *testing.T) {
+	r := newTranslatedRig(t, e)
+	in := e.Open(t, r.box)
+	ranges := []string{"10.99.0.16/28", "10.98.0.16/28"}
+	rulesets := []firewall.Ruleset{compiled(t, hiddenRig(ranges[0])), compiled(t, hiddenRig(ranges[1]))}
+	if err := in.Load(t.Context(), rulesets[0]); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		for i := range e.times(40) {
+			if err := in.Load(t.Context(), rulesets[(i+1)%2]); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	other := packet{arriveOn: "lan0", source: netip.MustParseAddr("10.30.0.2"), to: netip.MustParseAddr("10.64.1.5"), protocol: firewall.UDP, sport: 4000, dport: 53, deliverTo: "sk-a"}
+	hidden := other
+	hidden.to, hidden.deliverTo, hidden.sport = netip.MustParseAddr("10.96.1.5"), "sk-b", 1024
+	sent, came := 0, 0
+	for end := false; !end; {
+		select {
+		case err := <-done:
+			if end = true; err != nil {
+				t.Fatal(err)
+			}
+		default:
+		}
+		ids := map[uint32]bool{}
+		for range 20 {
+			ids[r.send(other)] = true
+			if hidden.sport++; hidden.sport < 1024 {
+				hidden.sport = 1024
+			}
+			r.send(hidden)
+			sent++
+		}
+		arrived := r.arrived()
+		for id := range ids {
+			if _, there := arrived["sk-a"][id]; !there {
+				t.Fatal("a packet through sk-a is lost")
+			}
+		}
+		for _, p := range arrived["sk-b"] {
+			source, _ := addressesOf(t, p)
+			if !netip.MustParsePrefix(ranges[0]).Contains(source) && !netip.MustParsePrefix(ranges[1]).Contains(source) {
+				t.Fatalf("%s leaves through sk-b", source)
+			}
+			came++
+		}
+	}
+	if came < sent/2 {
+		t.Errorf("of %d packets through sk-b %d arrive", sent, came)
+	}
 }

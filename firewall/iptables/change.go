@@ -85,7 +85,7 @@ func (l *Loader) change(ctx context.Context, add, remove firewall.Elements) erro
 // with is the state with other elements in the same chains and sets; false if they do not suffice.
 func (s *state) with(elements firewall.Elements, generation int) (*state, bool, error) {
 	next := &state{base: s.base, elements: elements, generation: generation}
-	wanted, err := wantedRows(elements)
+	wanted, err := s.base.wantedRows(elements)
 	if err != nil {
 		return nil, false, err
 	}

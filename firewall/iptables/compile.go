@@ -42,8 +42,9 @@ func probeSet(place uint32) string { return fmt.Sprintf("probe-%02x", place) }
 
 // base is what does not depend on tunnels and flows.
 type base struct {
-	policy firewall.Policy
-	places []firewall.Numbered
+	policy     firewall.Policy
+	places     []firewall.Numbered
+	translated []translated // the devices that translate, by number
 }
 
 func compileBase(p firewall.Policy) (*base, error) {
@@ -51,16 +52,12 @@ func compileBase(p firewall.Policy) (*base, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &base{p, compiled.Places()}
+	b := &base{policy: p, places: compiled.Places()}
 	links := 0
 	for _, place := range b.places {
 		links += len(place.Interfaces)
 	}
-	for _, d := range p.Devices {
-		if d.Translation != nil {
-			return nil, &UnsupportedError{"Devices.Translation", "device " + d.Name + " translates addresses: only nftables does"}
-		}
-	}
+	b.translated = translatedDevices(p.Devices, b.places)
 	switch {
 	case len(b.places) > maxPlaces:
 		return nil, &UnsupportedError{"Zones, Devices", fmt.Sprintf("%d together, more than %d", len(b.places), maxPlaces)}
@@ -92,6 +89,7 @@ func (b *base) render(letter string, generation int, flows [2]flows, elements fi
 		w.forward()
 		w.input()
 		w.output()
+		w.translation()
 		if err := w.flows(flows[f]); err != nil {
 			return image{}, err
 		}
@@ -273,7 +271,12 @@ func (w *writer) elementSets(elements firewall.Elements) error {
 	}
 	read("tunnel_peer", func(e []string) { peers[e[0]+",udp:"+e[1]+","+e[2]] = "" })
 	read("tunnel_any", func(e []string) { anybody[e[0]+",udp:"+e[1]] = "" })
-	read("probe_out", func(e []string) { asked[e[1]+","+strings.Trim(e[0], `"`)] = "" })
+	read("probe_out", func(e []string) {
+		// What this box asks is judged before its destination is translated, the answer before its source is.
+		for _, address := range []string{e[1], w.known(strings.Trim(e[0], `"`), e[1])} {
+			asked[address+","+strings.Trim(e[0], `"`)] = ""
+		}
+	})
 	var err error
 	read("probe_in", func(e []string) {
 		device := strings.Trim(e[0], `"`)
@@ -341,7 +344,9 @@ func (w *writer) leafRules(way string, class int, r row) []string {
 		default:
 			rule = fmt.Sprintf("-p %d ", c.protocol) + rule
 		}
-		rules = append(rules, rule+w.in(c.name(class), side)+w.goTo("pass"))
+		for _, guard := range w.guards(way, c) {
+			rules = append(rules, rule+guard+w.in(c.name(class), side)+w.goTo("pass"))
+		}
 	}
 	return rules
 }

@@ -17,6 +17,8 @@ type cell struct {
 	protocol firewall.Protocol // 0: of all single ports, which stand in the elements
 	first    uint16
 	last     uint16
+	// translated: the destinations are those of connections that were opened to another address, which was translated.
+	translated bool
 }
 
 // exact are protocols whose ports ipset knows (ip_set_get_ip_port in ip_set_getport.c).
@@ -33,7 +35,14 @@ func place(p firewall.Permission, destination netip.Prefix) (cell, string) {
 }
 
 func (c cell) compare(d cell) int {
-	return cmp.Or(cmp.Compare(c.places, d.places), cmp.Compare(c.protocol, d.protocol), cmp.Compare(c.first, d.first), cmp.Compare(c.last, d.last))
+	number := func(translated bool) int {
+		if translated {
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(cmp.Compare(c.places, d.places), cmp.Compare(c.protocol, d.protocol), cmp.Compare(c.first, d.first), cmp.Compare(c.last, d.last),
+		cmp.Compare(number(c.translated), number(d.translated)))
 }
 
 func (c cell) kind() string {
@@ -49,8 +58,13 @@ func (c cell) name(class int) string {
 	if c.protocol != 0 {
 		name += fmt.Sprintf("-%02x%04x%02x", uint8(c.protocol), c.first, portBits(c.first, c.last))
 	}
+	if c.translated {
+		name += translatedSuffix
+	}
 	return name
 }
+
+const translatedSuffix = "n" // no digit of a number
 
 // portBits is the length of the prefix that a block of ports is.
 func portBits(first, last uint16) int {
@@ -68,10 +82,11 @@ func portBits(first, last uint16) int {
 func parseCell(name string) (class int, c cell, ok bool) {
 	var places, first, bits uint32
 	var protocol uint8
-	if n, _ := fmt.Sscanf(name, "%05x-%04x-%02x%04x%02x", &class, &places, &protocol, &first, &bits); n != 2 && n != 5 || bits > 16 {
+	plain, translated := strings.CutSuffix(name, translatedSuffix)
+	if n, _ := fmt.Sscanf(plain, "%05x-%04x-%02x%04x%02x", &class, &places, &protocol, &first, &bits); n != 2 && n != 5 || bits > 16 {
 		return 0, cell{}, false
 	}
-	c = cell{places: places << toShift, protocol: firewall.Protocol(protocol), first: uint16(first)}
+	c = cell{places: places << toShift, protocol: firewall.Protocol(protocol), first: uint16(first), translated: translated}
 	if bits > 0 {
 		c.last = uint16(first | 0xffff>>bits)
 	}
@@ -109,7 +124,7 @@ type flows struct {
 }
 
 // rows are what each source prefix may reach, with what its shorter ones may.
-func rows(permissions []firewall.Permission, f family) map[netip.Prefix]row {
+func (b *base) rows(permissions []firewall.Permission, f family) map[netip.Prefix]row {
 	own := map[netip.Prefix]row{}
 	for _, p := range permissions {
 		if familyOf(p.Source.Addr()) != f {
@@ -121,6 +136,11 @@ func rows(permissions []firewall.Permission, f family) map[netip.Prefix]row {
 				if own[source] == nil {
 					own[source] = row{}
 				}
+				own[source].add(row{c: {element: true}})
+			}
+			for _, image := range b.images(p) {
+				c, element := place(p, image)
+				c.translated = true
 				own[source].add(row{c: {element: true}})
 			}
 		}

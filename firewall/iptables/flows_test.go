@@ -112,9 +112,9 @@ func TestChangesNeverOpenTooMuch(t *testing.T) {
 			}
 			return i
 		}
-		old := classify(rows(before, v4))
-		fresh := render(classify(rows(after, v4)))
-		next, ok := old.evolve(rows(after, v4))
+		old := classify(b.rows(before, v4))
+		fresh := render(classify(b.rows(after, v4)))
+		next, ok := old.evolve(b.rows(after, v4))
 		if !ok {
 			return
 		}
@@ -155,7 +155,7 @@ func TestChangesNeverOpenTooMuch(t *testing.T) {
 
 func TestCellNamesAreReadBack(t *testing.T) {
 	for _, c := range []cell{{places: 5<<fromShift | 3<<toShift}, {places: maxPlaces<<fromShift | maxPlaces<<toShift, protocol: 17, first: 8000, last: 8063},
-		{places: 1 << fromShift, protocol: 1}, {protocol: 6, first: 32768, last: 65535}, {protocol: 33, first: 22, last: 22}} {
+		{places: 1 << fromShift, protocol: 1}, {protocol: 6, first: 32768, last: 65535}, {protocol: 33, first: 22, last: 22}, {places: placesMask, protocol: 17, first: 1, last: 1, translated: true}} {
 		name := c.name(maxClasses)
 		if len(setName("a", v6, name)) > 31 {
 			t.Errorf("%s is too long for ipset", setName("a", v6, name))
@@ -223,13 +223,9 @@ func TestWhatItCannotDoIsRefused(t *testing.T) {
 		flow.Services = append(flow.Services, firewall.Service{Protocol: firewall.TCP, FirstPort: uint16(2 + 4*i), LastPort: uint16(3 + 4*i)})
 	}
 	ports.Flows = []firewall.Flow{flow}
-	translated := firewall.Policy{Zones: []firewall.Zone{{Name: "a"}}, Devices: []firewall.Device{{Name: "sk-a", FarZone: "a", LocalIP: netip.MustParseAddr("192.0.2.1"),
-		Port: 1, Sources: []netip.Prefix{netip.MustParsePrefix("10.99.0.0/28")}, Translation: &firewall.Translation{Zone: 1, Mark: 1, LocalMark: 2,
-			Far: []firewall.Mapping{{Inside: netip.MustParsePrefix("10.64.1.0/28"), Outside: netip.MustParsePrefix("10.99.0.0/28")}}}}}}
-	limited := translated
-	limited.Devices = []firewall.Device{{Name: "sk-a", FarZone: "a", LocalIP: netip.MustParseAddr("192.0.2.1"), Port: 1}}
+	limited := firewall.Policy{Zones: []firewall.Zone{{Name: "a"}}, Devices: []firewall.Device{{Name: "sk-a", FarZone: "a", LocalIP: netip.MustParseAddr("192.0.2.1"), Port: 1}}}
 	limited.Limits = []firewall.Limit{{Tunnel: "a", Device: "sk-a", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.99.0.0/28")}, Connections: 1}}
-	for field, p := range map[string]firewall.Policy{"Limits": limited, "Devices.Translation": translated, "Zones, Devices": p, "Interfaces, Devices": crowded, "Flows": ports} {
+	for field, p := range map[string]firewall.Policy{"Limits": limited, "Zones, Devices": p, "Interfaces, Devices": crowded, "Flows": ports} {
 		r, err := firewall.Compile(p)
 		if err != nil {
 			t.Fatal(err)

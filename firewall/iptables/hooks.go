@@ -9,8 +9,8 @@ import (
 	"shekara/firewall"
 )
 
-// Every chain below is reached by goto from the one that a built-in chain jumps to, so that RETURN leaves them all: the packet passes, and goes on with
-// the next rule of whoever else. Only begin, mss and the lookup of flows are jumped to.
+// Every chain that judges is reached by goto from judge-HOOK, which the hook's own chain jumps to, so that RETURN leaves them all: the packet passes, and
+// goes on with the next rule of ours, and then of whoever else. Only begin, mss and the lookup of flows are jumped to.
 const (
 	passes   = "-j RETURN"
 	zeroMark = "-j MARK --set-xmark 0x0/0xffffffff"
@@ -24,9 +24,10 @@ const (
 	anyMark   = 0xffffffff
 )
 
-// dropChains are by table the chains in which packets end, one for each ID of firewall.DropIDs. They stay, and count, when rulesets come and go.
+// dropChains are by table the chains in which packets end, for each ID of firewall.DropIDs. They stay, and count, when rulesets come and go. Those of nat
+// are there only if a device translates.
 func dropChains() map[string][]string {
-	out := map[string][]string{}
+	out := map[string][]string{nat: {"postrouting." + firewall.Unhidden}}
 	for _, id := range firewall.DropIDs() {
 		if firewall.IsLimit(firewall.Reason(id)) {
 			continue // limits are refused
@@ -34,23 +35,30 @@ func dropChains() map[string][]string {
 		switch hook, _, _ := strings.Cut(id, "."); hook {
 		case "prerouting":
 			out[raw] = append(out[raw], id)
-		case "forward", "input", "output":
+		default:
 			out[mangle] = append(out[mangle], id)
-		default: // what translates is refused, and nothing else drops there
 		}
 	}
 	return out
 }
 
+// endOf is what ends packets in a table. The programs refuse DROP in nat; what goes to a queue that nobody reads is dropped too.
+func endOf(table string) string {
+	if table == nat {
+		return fmt.Sprintf("-j NFQUEUE --queue-num %d", firewall.LogGroup)
+	}
+	return "-j DROP"
+}
+
 // dropRules record some packets of an ID and drop all.
-func dropRules(id string) []string {
+func dropRules(table, id string) []string {
 	return []string{fmt.Sprintf("-m limit --limit %d/second --limit-burst %d -j NFLOG --nflog-prefix %s --nflog-group %d --nflog-size %d",
-		firewall.LogRate, firewall.LogBurst, id, firewall.LogGroup, firewall.LogBytes), "-j DROP"}
+		firewall.LogRate, firewall.LogBurst, id, firewall.LogGroup, firewall.LogBytes), endOf(table)}
 }
 
 // drops says whether a listed chain is what dropRules made. How the programs write the first rule differs from version to version.
-func drops(rules []string, id string) bool {
-	return len(rules) == 2 && rules[1] == "-j DROP" && strings.Contains(rules[0], "-j NFLOG") && strings.Contains(rules[0], id) && strings.Contains(rules[0], "limit")
+func drops(rules []string, table, id string) bool {
+	return len(rules) == 2 && rules[1] == endOf(table) && strings.Contains(rules[0], "-j NFLOG") && strings.Contains(rules[0], id) && strings.Contains(rules[0], "limit")
 }
 
 func (f family) icmp(kind4, kind6 int) string {
@@ -86,7 +94,7 @@ func (w *writer) prerouting() {
 			// Our own address comes from nobody else. The kernel sees to that for IPv4 (fib_validate_source), not for IPv6.
 			w.in(fromSet, "src,src")+"-m addrtype --src-type LOCAL "+drop("prerouting", firewall.Spoofed))
 	}
-	w.chain(raw, "prerouting", append(rules, w.in(sourceSet, "src,src")+passes, w.in(fromSet, "src,src")+drop("prerouting", firewall.Spoofed))...)
+	w.chain(raw, "prerouting", slices.Concat(w.zones(), rules, []string{w.in(sourceSet, "src,src") + passes, w.in(fromSet, "src,src") + drop("prerouting", firewall.Spoofed)})...)
 }
 
 // verdicts are the two chains that a change of generation rewrites the first rule of.
@@ -117,7 +125,9 @@ func (w *writer) judge(hook, way string, marks ...string) []string {
 }
 
 func (w *writer) forward() {
-	w.chain(mangle, "forward",
+	// Judging a packet costs it its mark, by which this box would answer.
+	w.chain(mangle, "forward", append([]string{w.jump("judge-forward")}, w.markOf("src,src")...)...)
+	w.chain(mangle, "judge-forward",
 		invalid+drop("forward", firewall.Invalid),
 		"-p tcp -m tcp --tcp-flags SYN,RST SYN "+w.jump("mss"),
 		original+w.goTo("forward-open"), reply+w.goTo("forward-answer"),
@@ -143,7 +153,8 @@ func (w *writer) mss() {
 }
 
 func (w *writer) input() {
-	w.chain(mangle, "input",
+	w.chain(mangle, "input", append([]string{w.jump("judge-input")}, w.markOf("src,src")...)...)
+	w.chain(mangle, "judge-input",
 		"-i lo "+passes,
 		// Before conntrack's word: else a peer that was removed would go on as an answer to what we once sent it.
 		"-p udp "+w.in(portSet, "dst,dst")+w.goTo("tunnel-port"),
@@ -218,7 +229,9 @@ func (w *writer) output() {
 		}
 		w.chain(mangle, name, append(outer, drop("output", firewall.WrongSource))...)
 	}
-	w.chain(mangle, "output", append(rules, w.in(deviceSet, "dst,dst")+w.goTo("into-tunnel"), w.in(farSet, "dst")+drop("output", firewall.NoFlow))...)
+	w.chain(mangle, "output", append([]string{w.jump("judge-output")}, w.markOf("dst,dst")...)...)
+	w.chain(mangle, "judge-output", slices.Concat(rules, []string{w.in(deviceSet, "dst,dst") + w.goTo("into-tunnel")}, w.behindTunnels(),
+		[]string{w.in(farSet, "dst") + drop("output", firewall.NoFlow)})...)
 	to := w.mapped(toSet, "dst,dst")
 	answers := []string{}
 	for _, place := range w.places {
@@ -228,8 +241,7 @@ func (w *writer) output() {
 	}
 	w.chain(mangle, "into-tunnel", slices.Concat([]string{
 		invalid + drop("output", firewall.Invalid),
-		// A mark that somebody else gave would have to be taken away to judge by ours, and a packet whose mark changes here is routed again.
-		"-m mark ! --mark 0x0/0xffffffff " + drop("output", firewall.NoFlow),
+		w.otherMarks(),
 		reply + w.goTo("tunnel-answer")},
 		w.verify(toMask|generationMask, to),
 		[]string{zeroMark, w.family.request() + original + w.in(askedSet, "dst,dst") + passes},

@@ -90,16 +90,31 @@ type image struct {
 	chains [2][]chain // by family
 }
 
-// The tables that judge. Raw comes before conntrack, which a spoofed packet shall not reach. Sets can map to marks in mangle only.
+// The tables in which there is something of ours. Raw comes before conntrack, which a spoofed packet shall not reach. Sets can map to marks in mangle
+// only. Nat is there, and costs each connection its look, only if a device translates.
 const (
 	raw    = "raw"
 	mangle = "mangle"
+	nat    = "nat"
 )
 
-// hooks are the built-in chains whose first rule is the jump to ours.
-var hooks = [...]struct{ table, builtin, chain string }{
-	{raw, "PREROUTING", "prerouting"}, {mangle, "FORWARD", "forward"}, {mangle, "INPUT", "input"}, {mangle, "OUTPUT", "output"},
-}
+var tables = [...]string{raw, mangle, nat}
+
+// hook is a built-in chain whose first rule is the jump to ours.
+type hook struct{ table, builtin, chain string }
+
+// The first is of what looks at sources, the others judge.
+var judging = [...]hook{{raw, "PREROUTING", "prerouting"}, {mangle, "FORWARD", "forward"}, {mangle, "INPUT", "input"}, {mangle, "OUTPUT", "output"}}
+
+// translating are there if a device translates, in the order in which they come: what keeps connections apart and leads them, then what translates,
+// then what stops what is not translated.
+var translating = [...]hook{{raw, "OUTPUT", "zones-output"}, {mangle, "PREROUTING", "marks"}, {nat, "PREROUTING", "nat-prerouting"},
+	{nat, "POSTROUTING", "nat-postrouting"}, {mangle, "POSTROUTING", "postrouting"}}
+
+// ownTranslated translates what this box itself sends.
+var ownTranslated = hook{nat, "OUTPUT", "nat-output"}
+
+func hooks() []hook { return append(slices.Concat(judging[:], translating[:]), ownTranslated) }
 
 const (
 	chainPrefix = "SHEKARA-"
@@ -113,10 +128,20 @@ func setName(letter string, f family, name string) string {
 	return setPrefix + letter + f.digit() + "-" + name
 }
 
+// tables are those in which the image has chains: to name another makes it.
+func (i image) tables(f family) (out []string) {
+	for _, table := range tables {
+		if slices.ContainsFunc(i.chains[f], func(c chain) bool { return c.table == table }) {
+			out = append(out, table)
+		}
+	}
+	return out
+}
+
 // declare writes the chains for Restore, without what hooks them.
 func (i image) declare(f family) string {
 	var b strings.Builder
-	for _, table := range []string{raw, mangle} {
+	for _, table := range i.tables(f) {
 		fmt.Fprintf(&b, "*%s\n", table)
 		for _, c := range i.chains[f] {
 			if c.table == table {

@@ -14,7 +14,7 @@ import (
 
 // kernel is what stands there now, as the programs list it. A line that is not known stays a line, and so shows as drift.
 type kernel struct {
-	chains   [2]map[chainKey][]string // ours and the built-in ones of our two tables
+	chains   [2]map[chainKey][]string // ours and the built-in ones of all tables
 	counters [2]map[chainKey]firewall.Counter
 	sets     map[string]set
 }
@@ -25,7 +25,7 @@ func (k chainKey) String() string { return "table " + k.table + " chain " + k.na
 
 var counted = regexp.MustCompile(`^\[(\d+):(\d+)\] -A (\S+) ?(.*)$`)
 
-// look lists our two tables of both families, and all sets of ours.
+// look lists the tables of both families, and all sets of ours.
 func (l *Loader) look(ctx context.Context) (kernel, error) {
 	k := kernel{sets: map[string]set{}}
 	for _, f := range families {
@@ -43,30 +43,30 @@ func (l *Loader) look(ctx context.Context) (kernel, error) {
 
 func (l *Loader) lookAt(ctx context.Context, f family, k *kernel) error {
 	k.chains[f], k.counters[f] = map[chainKey][]string{}, map[chainKey]firewall.Counter{}
-	for _, table := range []string{raw, mangle} {
-		out, err := l.tables[f].Save(ctx, table)
-		if err != nil {
-			return err
-		}
-		k.read(f, table, string(out))
-	}
-	return nil
+	out, err := l.tables[f].Save(ctx)
+	k.read(f, string(out))
+	return err
 }
 
-func (k *kernel) read(f family, table, text string) {
+func (k *kernel) read(f family, text string) {
+	table := ""
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
+		if name, begins := strings.CutPrefix(line, "*"); begins {
+			table = name
+			continue
+		}
 		if name, _, _ := strings.Cut(strings.TrimPrefix(line, ":"), " "); strings.HasPrefix(line, ":") {
 			k.chains[f][chainKey{table, name}] = nil
 			continue
 		}
 		m := counted.FindStringSubmatch(line)
 		if m == nil {
-			continue // a comment, *table, COMMIT
+			continue // a comment, COMMIT
 		}
 		key := chainKey{table, m[3]}
 		k.chains[f][key] = append(k.chains[f][key], m[4])
-		if strings.HasPrefix(key.name, chainPrefix) && m[4] == "-j DROP" {
+		if strings.HasPrefix(key.name, chainPrefix) && m[4] == endOf(table) {
 			var c firewall.Counter
 			if _, err := fmt.Sscanf(m[1]+" "+m[2], "%d %d", &c.Packets, &c.Bytes); err == nil {
 				k.counters[f][key] = k.counters[f][key].Plus(c)
@@ -112,11 +112,11 @@ func canonical(element string) string {
 }
 
 // jumps are the letters to which a built-in chain jumps, in order, and whether the first rule is such a jump.
-func (k kernel) jumps(f family, table, builtin, to string) (letters []string, first bool) {
-	for i, rule := range k.chains[f][chainKey{table, builtin}] {
+func (k kernel) jumps(f family, h hook) (letters []string, first bool) {
+	for i, rule := range k.chains[f][chainKey{h.table, h.builtin}] {
 		rest, ours := strings.CutPrefix(rule, "-j "+chainPrefix)
 		letter, name, _ := strings.Cut(rest, "-")
-		if ours && name == to && len(letter) == 1 {
+		if ours && name == h.chain && len(letter) == 1 {
 			letters = append(letters, letter)
 			first = first || i == 0
 		}
@@ -127,9 +127,12 @@ func (k kernel) jumps(f family, table, builtin, to string) (letters []string, fi
 // loaded is the letter that all built-in chains jump to, first of all and once; "" and why if it is not so.
 func (k kernel) loaded() (letter string, drift []string) {
 	for _, f := range families {
-		for _, h := range hooks {
-			found, first := k.jumps(f, h.table, h.builtin, h.chain)
+		for n, h := range hooks() {
+			found, first := k.jumps(f, h)
+			_, needed := k.chains[f][chainKey{h.table, chainName(letter, h.chain)}]
 			switch {
+			case len(found) == 0 && n >= len(judging) && !needed:
+				continue
 			case len(found) == 0:
 				drift = append(drift, fmt.Sprintf("%s table %s chain %s: jump to our chain missing", f, h.table, h.builtin))
 			case !first:
@@ -152,8 +155,8 @@ func (k kernel) loaded() (letter string, drift []string) {
 // used are the letters to which anything jumps.
 func (k kernel) used() (letters []string) {
 	for _, f := range families {
-		for _, h := range hooks {
-			found, _ := k.jumps(f, h.table, h.builtin, h.chain)
+		for _, h := range hooks() {
+			found, _ := k.jumps(f, h)
 			letters = append(letters, found...)
 		}
 	}

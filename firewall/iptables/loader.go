@@ -85,7 +85,7 @@ func plan(r firewall.Ruleset, letter string, generation int) (*state, error) {
 		return nil, err
 	}
 	s := &state{base: b, elements: firewall.Union(r.Elements), generation: generation}
-	wanted, err := wantedRows(s.elements)
+	wanted, err := b.wantedRows(s.elements)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +129,7 @@ func (l *Loader) load(ctx context.Context, r firewall.Ruleset) error {
 	}
 	l.loaded = nil // until the swap is whole
 	for _, f := range families {
-		if err := l.swap(now, f, next.image.letter); err != nil {
+		if err := l.swap(now, f, next); err != nil {
 			return err
 		}
 	}
@@ -137,10 +137,10 @@ func (l *Loader) load(ctx context.Context, r firewall.Ruleset) error {
 	return l.sweepNow(ctx, strings.ReplaceAll(letters, next.image.letter, ""))
 }
 
-func wantedRows(e firewall.Elements) (out [2]map[netip.Prefix]row, err error) {
+func (b *base) wantedRows(e firewall.Elements) (out [2]map[netip.Prefix]row, err error) {
 	permissions, err := e.Permissions()
 	for _, f := range families {
-		out[f] = rows(permissions, f)
+		out[f] = b.rows(permissions, f)
 	}
 	return out, err
 }
@@ -182,7 +182,7 @@ func (l *Loader) build(ctx context.Context, now kernel, i image, filled bool) er
 		return err
 	}
 	for _, f := range families {
-		if err := l.tables[f].Restore(ctx, now.declareDrops(f)+i.declare(f)); err != nil {
+		if err := l.tables[f].Restore(ctx, now.declareDrops(f, i)+i.declare(f)); err != nil {
 			return err
 		}
 	}
@@ -216,57 +216,24 @@ func (l *Loader) list(ctx context.Context, letter string) (listing [2]map[chainK
 	return listing, nil
 }
 
-func (k kernel) declareDrops(f family) string {
+// declareDrops writes the chains that drop and that the image needs, where they are not there.
+func (k kernel) declareDrops(f family, i image) string {
 	var b strings.Builder
-	for _, table := range []string{raw, mangle} {
+	for _, table := range i.tables(f) {
 		fmt.Fprintf(&b, "*%s\n", table)
 		for _, id := range dropChains()[table] {
 			name := chainPrefix + id
-			if drops(k.chains[f][chainKey{table, name}], id) {
+			if drops(k.chains[f][chainKey{table, name}], table, id) {
 				continue // it has counted
 			}
 			fmt.Fprintf(&b, ":%s - [0:0]\n", name)
-			for _, rule := range dropRules(id) {
+			for _, rule := range dropRules(table, id) {
 				fmt.Fprintf(&b, "-A %s %s\n", name, rule)
 			}
 		}
 		b.WriteString("COMMIT\n")
 	}
 	return b.String()
-}
-
-// swap leads a family's packets to the ruleset of a letter. While each chain of mangle is swapped both rulesets look at sources.
-func (l *Loader) swap(now kernel, f family, letter string) error {
-	to := func(letter, chain string) []string { return []string{"-j", chainName(letter, chain)} }
-	t := l.tables[f]
-	prerouting := hooks[0]
-	if err := t.Insert(prerouting.table, prerouting.builtin, to(letter, prerouting.chain)...); err != nil {
-		return err
-	}
-	for _, h := range hooks[1:] {
-		old, first := now.jumps(f, h.table, h.builtin, h.chain)
-		if len(old) == 1 && first {
-			if err := t.Replace(h.table, h.builtin, 1, to(letter, h.chain)...); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := t.Insert(h.table, h.builtin, to(letter, h.chain)...); err != nil {
-			return err
-		}
-		for _, o := range old {
-			if err := t.Delete(h.table, h.builtin, to(o, h.chain)...); err != nil {
-				return err
-			}
-		}
-	}
-	old, _ := now.jumps(f, prerouting.table, prerouting.builtin, prerouting.chain)
-	for _, o := range old {
-		if err := t.Delete(prerouting.table, prerouting.builtin, to(o, prerouting.chain)...); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // sweepNow removes the chains and sets of letters that are there now.
@@ -329,7 +296,10 @@ const (
 // deleteChains empties all before it deletes any: they lead to each other.
 func deleteChains(keys []chainKey) string {
 	var b strings.Builder
-	for _, table := range []string{raw, mangle} {
+	for _, table := range tables {
+		if !slices.ContainsFunc(keys, func(key chainKey) bool { return key.table == table }) {
+			continue // to name a table makes it
+		}
 		fmt.Fprintf(&b, "*%s\n", table)
 		for _, verb := range []string{":%s - [0:0]\n", "-X %s\n"} {
 			for _, key := range keys {

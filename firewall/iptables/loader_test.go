@@ -23,11 +23,17 @@ func variants() []door.Variant {
 }
 
 func engine(v door.Variant) firewalltest.Engine {
+	flush := func(table, chain string) string {
+		program := "iptables-" + string(v) + " -t " + table
+		return program + " -F $(" + program + ` -S | sed -n 's/^-N \(SHEKARA-.-` + chain + `-.*\)/\1/p')`
+	}
 	return firewalltest.Engine{
-		Needs: []probe.Feature{probe.Tool("iptables-" + string(v)), probe.Tool("ip6tables-" + string(v)), probe.Tool("ipset")},
-		New:   func(ctx context.Context) (firewalltest.Loader, error) { return iptables.New(ctx, v) },
-		Slow:  true,
-		List:  []string{"iptables-" + string(v) + "-save", "-c", "-t", "mangle"},
+		Needs:   []probe.Feature{probe.Tool("iptables-" + string(v)), probe.Tool("ip6tables-" + string(v)), probe.Tool("ipset")},
+		New:     func(ctx context.Context) (firewalltest.Loader, error) { return iptables.New(ctx, v) },
+		Unhide:  flush("nat", "hide"),
+		Unguard: flush("nat", "unhidden") + "; " + flush("mangle", "leave"),
+		Slow:    true,
+		List:    []string{"iptables-" + string(v) + "-save", "-c", "-t", "mangle"},
 	}
 }
 

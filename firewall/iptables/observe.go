@@ -56,7 +56,7 @@ func (l *Loader) find(ctx context.Context, r firewall.Ruleset) (*state, []string
 		return nil, nil, err
 	}
 	s := &state{base: b, elements: firewall.Union(r.Elements)}
-	wanted, err := wantedRows(s.elements)
+	wanted, err := b.wantedRows(s.elements)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -128,8 +128,11 @@ func (s *state) compare(now kernel) []string {
 		for table, ids := range dropChains() {
 			for _, id := range ids {
 				key := chainKey{table, chainPrefix + id}
+				if _, there := now.chains[f][key]; !there && !slices.Contains(s.image.tables(f), table) {
+					continue
+				}
 				want[key] = now.chains[f][key]
-				if !drops(want[key], id) {
+				if !drops(want[key], table, id) {
 					drift = append(drift, fmt.Sprintf("%s %s: does not record and drop all: %q", f, key, want[key]))
 				}
 			}
@@ -237,12 +240,9 @@ func (l *Loader) remove(ctx context.Context) error {
 		return err
 	}
 	for _, f := range families {
-		for _, h := range hooks {
-			found, _ := now.jumps(f, h.table, h.builtin, h.chain)
-			for _, letter := range found {
-				if err := l.tables[f].Delete(h.table, h.builtin, "-j", chainName(letter, h.chain)); err != nil {
-					return err
-				}
+		for _, h := range slices.Backward(hooks()) {
+			if err := l.leave(now, f, h); err != nil {
+				return err
 			}
 		}
 	}
@@ -298,21 +298,22 @@ func (l *Loader) Counters(ctx context.Context) (map[string]firewall.Counter, err
 func (l *Loader) Foreign(ctx context.Context) ([]string, error) {
 	var foreign []string
 	for _, f := range families {
-		for _, table := range []string{raw, mangle, "filter"} {
-			out, err := l.tables[f].Save(ctx, table)
-			if err != nil {
-				return nil, fmt.Errorf("list foreign rules: %w", err)
-			}
-			for line := range strings.Lines(string(out)) {
-				line = strings.TrimSpace(line)
-				fields := strings.Fields(line)
-				m := counted.FindStringSubmatch(line)
-				switch {
-				case m != nil && builtin[m[3]] && !strings.HasPrefix(m[4], "-j "+chainPrefix):
-					foreign = append(foreign, fmt.Sprintf("%s table %s chain %s: %s", f, table, m[3], m[4]))
-				case len(fields) > 1 && builtin[strings.TrimPrefix(fields[0], ":")] && fields[1] == "DROP":
-					foreign = append(foreign, fmt.Sprintf("%s table %s chain %s: policy DROP", f, table, fields[0][1:]))
-				}
+		out, err := l.tables[f].Save(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("list foreign rules: %w", err)
+		}
+		table := ""
+		for line := range strings.Lines(string(out)) {
+			line = strings.TrimSpace(line)
+			fields := strings.Fields(line)
+			m := counted.FindStringSubmatch(line)
+			switch {
+			case strings.HasPrefix(line, "*"):
+				table = line[1:]
+			case m != nil && builtin[m[3]] && !strings.HasPrefix(m[4], "-j "+chainPrefix):
+				foreign = append(foreign, fmt.Sprintf("%s table %s chain %s: %s", f, table, m[3], m[4]))
+			case len(fields) > 1 && builtin[strings.TrimPrefix(fields[0], ":")] && fields[1] == "DROP":
+				foreign = append(foreign, fmt.Sprintf("%s table %s chain %s: policy DROP", f, table, fields[0][1:]))
 			}
 		}
 	}

@@ -12,12 +12,13 @@ import (
 
 func engine() firewalltest.Engine {
 	return firewalltest.Engine{
-		Needs:      []probe.Feature{probe.NFTables},
-		New:        func(ctx context.Context) (firewalltest.Loader, error) { return nft.New(ctx) },
-		Translates: true,
-		Limits:     true,
-		Prove:      prove,
-		List:       []string{"nft", "list", "counters"},
+		Needs:   []probe.Feature{probe.NFTables},
+		New:     func(ctx context.Context) (firewalltest.Loader, error) { return nft.New(ctx) },
+		Unhide:  "nft flush chain inet shekara hide_device_sk-b",
+		Unguard: "nft flush chain inet shekara leave_device_sk-b",
+		Limits:  true,
+		Prove:   prove,
+		List:    []string{"nft", "list", "counters"},
 	}
 }
 

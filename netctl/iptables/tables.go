@@ -68,9 +68,10 @@ func (t *Tables) Restore(ctx context.Context, script string) error {
 	return err
 }
 
-// Save lists one table in the form that Restore takes, with the counters of rules.
-func (t *Tables) Save(ctx context.Context, table string) ([]byte, error) {
-	return run.Command{Argv: []string{t.name + "-save", "-c", "-t", table}, Timeout: patience, MaxOutput: maxListing}.Run(ctx)
+// Save lists the tables that are there, in the form that Restore takes, with the counters of rules. To ask for one that is not there would make it,
+// and packets would pass it from then on.
+func (t *Tables) Save(ctx context.Context) ([]byte, error) {
+	return run.Command{Argv: []string{t.name + "-save", "-c"}, Timeout: patience, MaxOutput: maxListing}.Run(ctx)
 }
 
 // Insert puts a rule before all others of a chain.

@@ -30,7 +30,7 @@ func TestTables(t *testing.T) {
 					}
 				}
 				rules := func() []string {
-					out, err := tables.Save(t.Context(), "mangle")
+					out, err := tables.Save(t.Context())
 					must(err)
 					var rules []string
 					for line := range strings.Lines(string(out)) {
