@@ -103,18 +103,22 @@ func somePaper(t testing.TB, random *rand.Rand, engine Engine) paper {
 	}
 	texts := slices.Concat(strings.Split(rigDocuments, "---\n"), strings.Split(ownerPeers(a, b), "---\n"))
 	set := document.NewSet(decoded(t, texts...)...)
+	var problems []document.Problem
 	add := func(pieces ...string) bool {
 		next, _ := set.Merge(decoded(t, pieces...))
-		if len(validate.Check(next, validate.Options{Site: "owner"})) > 0 {
+		if problems = validate.Check(next, validate.Options{Site: "owner"}); len(problems) > 0 {
 			return false
 		}
 		set, texts = next, append(texts, pieces...)
 		return true
 	}
 	if !add() {
-		t.Fatalf("the rig's own documents: %v", validate.Check(set, validate.Options{Site: "owner"}))
+		t.Fatalf("the rig's own documents: %v", problems)
 	}
 	tunnels := somePaperTunnels(random, &p, map[string]notation{"sk-a": a, "sk-b": b}, engine.Limits, add)
+	if len(p.end) < 2 { // each device has one
+		t.Fatalf("notations %d and %d: the tunnels are refused: %v", a, b, problems)
+	}
 	for n := range 14 {
 		add(someFlow(random, n, tunnels))
 	}
@@ -189,7 +193,7 @@ func somePaperTunnels(random *rand.Rand, p *paper, written map[string]notation, 
 			}
 		}
 		if !add(fmt.Sprintf("kind: Peer\nmetadata: {name: far-%d}\nspec: {side: initiator, publicIP: %q%s, wireguard: [{farZone: gateway-dmz, environment: production, port: 51820, publicKey: %q%s}]}\n",
-			i, c.outer, nat, base64.StdEncoding.EncodeToString(key), n.alone(name)),
+			i, c.outer, nat, base64.StdEncoding.EncodeToString(key), n.facing().alone(name)),
 			fmt.Sprintf("kind: Tunnel\nmetadata: {name: %s}\nspec:\n  environment: production\n  protocol: wireguard\n  initiator: {peer: far-%d, zone: %s, prefixes: %s%s}\n  owner: {peer: %s, zone: gateway-dmz, prefixes: %s%s}%s\n",
 				name, i, c.zone, listed(far), initiator, c.owner, listed(near), owner, probe)) {
 			continue
@@ -210,7 +214,8 @@ func listed(prefixes []string) string { return `["` + strings.Join(prefixes, `",
 func someFlow(random *rand.Rand, n int, tunnels []drawnTunnel) string {
 	six := n%2 == 1
 	ends := map[string][]string{"internet": {"0.0.0.0/0", "198.51.100.20/31", "::/0", "2001:db8:200::/64"}, "gateway-dmz": {"10.20.0.0/24", "10.20.0.10/32", "fd00:20::/64", "fd00:20::10/128"},
-		"lan": {"10.30.0.0/24", "10.30.0.128/25", "10.30.0.10/32", "fd00:30::/64", "fd00:30::10/128"}, "admin": {"192.168.100.0/24", "192.168.100.17/32", "fd00:100::/64"}}
+		"lan": {"10.30.0.0/24", "10.30.0.128/25", "10.30.0.10/32", "fd00:30::/64", "fd00:30::10/128"}, "admin": {"192.168.100.0/24", "192.168.100.17/32", "fd00:100::/64"},
+		"agencies": {"10.64.0.0/12", "10.64.1.0/24", "10.65.7.7/32", "fd00:64::/32"}, "banks": {"10.96.0.0/12", "10.96.1.0/28", "fd00:96::/32"}}
 	of := func(list []string) string {
 		fit := slices.DeleteFunc(slices.Clone(list), func(s string) bool { return strings.Contains(s, ":") != six })
 		if len(fit) == 0 {

@@ -32,6 +32,14 @@ func (n notation) alone(tunnel string) string {
 	return ", tunnel: " + tunnel
 }
 
+// facing is what the far peer's device must know of it: that hosts there are known by another range is the near one's own affair.
+func (n notation) facing() notation {
+	if n == mapped {
+		return plainly
+	}
+	return n
+}
+
 // write gives the far prefixes as the far side has them, and what the documents say of each end's notation.
 func (n notation) write(device string, far, near []string) (truth []string, initiator, owner string) {
 	truth = far
