@@ -77,13 +77,19 @@ func (b *Base) addProbe(out Elements, probe Probe) error {
 	if !plain(probe.Remote) {
 		return fmt.Errorf("address %s cannot be filtered on", probe.Remote)
 	}
-	if t := device.Translation; t != nil { // the filter sees it as it stands on the device, both ways
-		out, _ := Out(t.Far, netip.PrefixFrom(probe.Remote, probe.Remote.BitLen()))
-		probe.Remote = out.Addr()
+	addressable := true
+	if t := device.Translation; t != nil { // both as they stand on the device: a hidden address is asked by what is shown of it alone
+		remote, _ := Out(t.Far, netip.PrefixFrom(probe.Remote, probe.Remote.BitLen()))
+		probe.Remote = remote.Addr()
+		if probe.Local.IsValid() {
+			var local netip.Prefix
+			local, addressable = Out(t.Local, netip.PrefixFrom(probe.Local, probe.Local.BitLen()))
+			probe.Local = local.Addr()
+		}
 	}
 	v := family(probe.Remote.Is4())
 	out.put("probe_out"+v, fmt.Sprintf("%q . %s", probe.Device, probe.Remote))
-	if (probe.Local == netip.Addr{}) {
+	if (probe.Local == netip.Addr{}) || !addressable {
 		return nil
 	}
 	if !plain(probe.Local) || probe.Local.Is4() != probe.Remote.Is4() {

@@ -94,8 +94,8 @@ func (b *Base) inputChains(w *writer, p Policy) error {
 		`ct state established,related ct direction reply ct mark 0x00000000 iifname @zone_links accept comment "answers to this box"`,
 		fmt.Sprintf(toOnly, "reply", "iifname"),
 		// Probes are judged packet by packet: what no longer asks, or is asked, ends at once.
-		echo4+asked+" iifname . ip saddr . ip daddr @probe_in4"+probeName,
-		ask6+asked+" iifname . ip6 saddr . ip6 daddr @probe_in6"+probeName,
+		echo4+asked+" iifname . ct original ip saddr . ct original ip daddr @probe_in4"+probeName,
+		ask6+asked+" iifname . ct original ip6 saddr . ct original ip6 daddr @probe_in6"+probeName,
 		tell4+told+" iifname . ip saddr @probe_out4"+probeName,
 		say6+told+" iifname . ip6 saddr @probe_out6"+probeName,
 		icmpErrors4+pathMTU, icmpErrors6+pathMTU,
@@ -253,8 +253,8 @@ func (b *Base) outputChains(w *writer, p Policy) error {
 		fmt.Sprintf(toOnly, "original", "oifname"),
 		echo4+asked+" oifname . ip daddr @probe_out4"+probeName,
 		ask6+asked+" oifname . ip6 daddr @probe_out6"+probeName,
-		tell4+told+" oifname . ip daddr . ip saddr @probe_in4"+probeName,
-		say6+told+" oifname . ip6 daddr . ip6 saddr @probe_in6"+probeName,
+		tell4+told+" oifname . ct original ip saddr . ct original ip daddr @probe_in4"+probeName,
+		say6+told+" oifname . ct original ip6 saddr . ct original ip6 daddr @probe_in6"+probeName,
 		icmpErrors4+pathMTU, icmpErrors6+pathMTU,
 		fmt.Sprintf(ofDirection, "original", "open_output"),
 		drop("output", NoFlow))

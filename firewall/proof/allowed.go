@@ -214,13 +214,22 @@ func (a *allowed) probes() (asked, asking formula) {
 		if !p.Remote.IsValid() {
 			continue
 		}
-		remote := exactly(p.Remote)
+		remote, asked := exactly(p.Remote), p.Local.IsValid()
+		var local netip.Prefix
+		if asked {
+			local = exactly(p.Local)
+		}
 		if t := a.devices[p.Device].Translation; t != nil {
 			remote = outside(t.Far, remote)
+			if asked {
+				local = outside(t.Local, local)
+			}
+			// Who is behind one address together with others cannot be asked.
+			asked = asked && !slices.ContainsFunc(t.Local, func(m firewall.Mapping) bool { return m.Shared && m.Inside.Contains(p.Local) })
 		}
 		sent[p.Device] = append(sent[p.Device], permission{first: remote, also: echo})
-		if p.Local.IsValid() {
-			received[p.Device] = append(received[p.Device], permission{remote, exactly(p.Local), echo})
+		if asked {
+			received[p.Device] = append(received[p.Device], permission{remote, local, echo})
 		}
 	}
 	asked, asking = never, never
@@ -229,7 +238,7 @@ func (a *allowed) probes() (asked, asking formula) {
 			asked = a.or(asked, a.and(a.at(a.to, d.Name), a.permitted(a.toTarget, nil, list)))
 		}
 		if list := received[d.Name]; len(list) > 0 {
-			asking = a.or(asking, a.and(a.at(a.from, d.Name), a.permitted(a.source, a.toTarget, list)))
+			asking = a.or(asking, a.and(a.at(a.from, d.Name), a.permitted(a.source, a.target, list)))
 		}
 	}
 	return asked, asking
