@@ -97,10 +97,7 @@ const someLimits = "\n  limits: {newPerSecond: 100000, connections: 10000, mbitP
 func somePaper(t testing.TB, random *rand.Rand, engine Engine) paper {
 	t.Helper()
 	p := paper{end: map[string][]tunnelEnd{}}
-	var a, b notation
-	if engine.Translates {
-		a, b = notation(random.IntN(int(notations))), notation(random.IntN(int(notations)))
-	}
+	a, b := notation(random.IntN(int(notations))), notation(random.IntN(int(notations)))
 	texts := slices.Concat(strings.Split(rigDocuments, "---\n"), strings.Split(ownerPeers(a, b), "---\n"))
 	set := document.NewSet(decoded(t, texts...)...)
 	var problems []document.Problem
