@@ -45,12 +45,10 @@ func (f family) of(mappings []firewall.Mapping) (out []firewall.Mapping) {
 	return out
 }
 
-func oneToOne(m firewall.Mapping) bool { return m.Inside.Bits() == m.Outside.Bits() }
-
 // shown are what packets that arrive by the device are for, back to what it is: Outside to Inside, one to one.
 func (d translated) shown() (out []firewall.Mapping) {
 	for _, m := range d.Local {
-		if oneToOne(m) {
+		if !m.Shared {
 			out = append(out, firewall.Mapping{Inside: m.Outside, Outside: m.Inside})
 		}
 	}
@@ -197,7 +195,7 @@ func (w *writer) translation() {
 		leave = append(leave, "-o "+d.link+" "+w.jump(d.chain("hide")), "-o "+d.link+" "+w.goTo(d.chain("unhidden")))
 		var rules []string
 		for _, m := range w.family.of(d.Local) {
-			if oneToOne(m) {
+			if !m.Shared {
 				rules = append(rules, w.netmap("-s", []firewall.Mapping{m})...)
 			} else {
 				rules = append(rules, fmt.Sprintf("-s %s -j SNAT --to-source %s", m.Inside, m.Outside.Addr()))

@@ -12,7 +12,7 @@ import (
 func TestImages(t *testing.T) {
 	prefix := netip.MustParsePrefix
 	mapping := func(inside, outside string) firewall.Mapping {
-		return firewall.Mapping{Inside: prefix(inside), Outside: prefix(outside)}
+		return firewall.Mapping{Inside: prefix(inside), Outside: prefix(outside), Shared: prefix(outside).IsSingleIP()}
 	}
 	b := &base{translated: []translated{{number: 5, Translation: firewall.Translation{
 		Far:   []firewall.Mapping{mapping("10.64.1.0/28", "192.0.2.0/28"), mapping("fd00:64:1::/64", "2001:db8:2::/64")},
