@@ -38,7 +38,14 @@ const (
 	classSet  = "class"  // source -> its class in the flows
 )
 
-func probeSet(place uint32) string { return fmt.Sprintf("probe-%02x", place) }
+// probeSet holds who asks which address of this box through a device; of those that are translated before they are judged, one of its own.
+func probeSet(place uint32, translated bool) string {
+	name := fmt.Sprintf("probe-%02x", place)
+	if translated {
+		name += translatedSuffix
+	}
+	return name
+}
 
 // base is what does not depend on tunnels and flows.
 type base struct {
@@ -258,10 +265,17 @@ var icmpName = [...]string{"icmp", "ipv6-icmp"}
 // elementSets hold what tunnels put into sets that are always there.
 func (w *writer) elementSets(elements firewall.Elements) error {
 	peers, anybody, asked := w.set(peerSet, "hash:ip,port,ip"), w.set(anySet, "hash:ip,port"), w.set(askedSet, "hash:net,iface")
-	probes := map[string]map[string]string{} // by device
+	type probed struct {
+		device     string
+		translated bool
+	}
+	probes := map[probed]map[string]string{}
 	for _, place := range w.places {
 		if place.Device != "" {
-			probes[place.Device] = w.set(probeSet(place.Number), "hash:ip,port,ip")
+			probes[probed{place.Device, false}] = w.set(probeSet(place.Number, false), "hash:ip,port,ip")
+			if len(w.shownBy(place.Number)) > 0 {
+				probes[probed{place.Device, true}] = w.set(probeSet(place.Number, true), "hash:ip,port,ip")
+			}
 		}
 	}
 	read := func(set string, add func([]string)) {
@@ -280,12 +294,14 @@ func (w *writer) elementSets(elements firewall.Elements) error {
 	var err error
 	read("probe_in", func(e []string) {
 		device := strings.Trim(e[0], `"`)
-		if probes[device] == nil {
+		local := w.shownAs(device, e[2])
+		into := probes[probed{device, local != e[2]}]
+		if into == nil {
 			err = fmt.Errorf("probe: no device %q", device)
 			return
 		}
 		for _, kind := range []string{"echo-request", "echo-reply"} {
-			probes[device][e[1]+","+icmpName[w.family]+":"+kind+","+e[2]] = ""
+			into[e[1]+","+icmpName[w.family]+":"+kind+","+local] = ""
 		}
 	})
 	return err

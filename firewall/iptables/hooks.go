@@ -185,7 +185,7 @@ func (w *writer) input() {
 	toBox := []string{reply + w.goTo("box-answer")}
 	for _, place := range w.places {
 		if place.Device != "" {
-			toBox = append(toBox, "-i "+place.Device+" "+w.family.request()+original+w.in(probeSet(place.Number), "src,dst,dst")+passes)
+			toBox = append(toBox, w.probes(place.Number, "-i "+place.Device+" "+w.family.request()+original, "src,dst,dst")...)
 		}
 	}
 	toBox = append(toBox, w.family.errors()...)
@@ -236,7 +236,7 @@ func (w *writer) output() {
 	answers := []string{}
 	for _, place := range w.places {
 		if place.Device != "" {
-			answers = append(answers, "-o "+place.Device+" "+w.family.answer()+w.in(probeSet(place.Number), "dst,dst,src")+passes)
+			answers = append(answers, w.probes(place.Number, "-o "+place.Device+" "+w.family.answer(), "dst,dst,src")...)
 		}
 	}
 	w.chain(mangle, "into-tunnel", slices.Concat([]string{

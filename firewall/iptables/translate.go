@@ -55,12 +55,23 @@ func (d translated) shown() (out []firewall.Mapping) {
 	return out
 }
 
-// destinations are how the destinations of connections between two places are translated before they are judged.
-func (b *base) destinations(from, to uint32) []firewall.Mapping {
-	if i := slices.IndexFunc(b.translated, func(d translated) bool { return d.number == from }); i >= 0 {
+// shownBy are what packets that arrive at a place are for, back to what it is.
+func (b *base) shownBy(place uint32) []firewall.Mapping {
+	if i := slices.IndexFunc(b.translated, func(d translated) bool { return d.number == place }); i >= 0 {
 		return b.translated[i].shown()
 	}
-	if i := slices.IndexFunc(b.translated, func(d translated) bool { return d.number == to }); i >= 0 {
+	return nil
+}
+
+// destinations are how the destinations of connections between two places are translated before they are judged.
+func (b *base) destinations(from, to uint32) []firewall.Mapping {
+	number := func(place uint32) func(translated) bool {
+		return func(d translated) bool { return d.number == place }
+	}
+	if slices.ContainsFunc(b.translated, number(from)) {
+		return b.shownBy(from)
+	}
+	if i := slices.IndexFunc(b.translated, number(to)); i >= 0 {
 		return b.translated[i].Far
 	}
 	return nil
@@ -112,14 +123,34 @@ func (b *base) far() (out []translated) {
 	return out
 }
 
-// known is how an address behind a device is known here.
+// known is how an address behind a device is known here, and shownAs which address of this side is shown as another by a device.
 func (b *base) known(device, address string) string {
+	return b.inside(device, address, func(d translated) []firewall.Mapping { return d.Far })
+}
+
+func (b *base) shownAs(device, address string) string {
+	return b.inside(device, address, func(d translated) []firewall.Mapping { return d.Local })
+}
+
+func (b *base) inside(device, address string, mappings func(translated) []firewall.Mapping) string {
 	for _, d := range b.translated {
 		if a, err := netip.ParseAddr(address); err == nil && d.link == device {
-			return firewall.In(d.Far, netip.PrefixFrom(a, a.BitLen())).Addr().String()
+			return firewall.In(mappings(d), netip.PrefixFrom(a, a.BitLen())).Addr().String()
 		}
 	}
 	return address
+}
+
+// probes lets echoes of a device pass, translated or not.
+func (w *writer) probes(place uint32, match, sides string) []string {
+	if len(w.translated) == 0 {
+		return []string{match + w.in(probeSet(place, false), sides) + passes}
+	}
+	rules := []string{match + notTranslated + w.in(probeSet(place, false), sides) + passes}
+	if len(w.shownBy(place)) > 0 {
+		rules = append(rules, match+wasTranslated+w.in(probeSet(place, true), sides)+passes)
+	}
+	return rules
 }
 
 func marked(mark uint32) string { return fmt.Sprintf("-m mark --mark 0x%x/0xffffffff ", mark) }
