@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"shekara/firewall"
-	"shekara/firewall/nft"
+	"shekara/firewall/engine"
 	"shekara/firewall/proof"
 	"shekara/journal"
 	"shekara/netctl/filters"
@@ -26,15 +26,15 @@ const (
 	largeProof  = 1 << 20         // nodes: some 30 MB, which are given back to the system
 )
 
-// Prover reads what the kernel's packet filter holds, of all tables, and proves it: nft.Prover.
+// Prover reads what the kernel's packet filter holds, of all tables, and proves it: engine.Prover.
 type Prover interface {
-	// Generation counts the changes of the packet filter, whoever makes them.
+	// Generation counts the changes of the packet filter, whoever makes them, as far as the kernel counts them.
 	Generation() (uint32, error)
-	// Read lists every table as of one generation; nft.ErrUnsteady: they kept changing.
-	Read(ctx context.Context) (nft.Listing, error)
+	// Read lists every table and set as of one moment; nft.ErrUnsteady: they kept changing.
+	Read(ctx context.Context) (engine.Listing, error)
 	// Prove decides for all packets whether what was listed lets pass what the policy allows, and nothing else.
 	// One proof at a time.
-	Prove(ctx context.Context, listing nft.Listing, policy firewall.Policy) (proof.Result, error)
+	Prove(ctx context.Context, listing engine.Listing, policy firewall.Policy) (proof.Result, error)
 }
 
 // verified is what the last verification came to.
@@ -168,7 +168,7 @@ func (e *Engine) verify(ctx context.Context) (verification.Report, error) {
 		}
 		report.Generation = listing.Generation
 		report.Add(verification.Filter, e.prove(ctx, listing, d.policy))
-		report.Add(verification.Beside, e.ofBeside(around))
+		report.Add(verification.Beside, e.ofBeside(around, listing))
 		report.Add(verification.Routes, d.ofRouting(around))
 		report.Add(verification.Peers, d.ofPeers(around))
 		connections, strange := e.ofConnections(ctx, d)
@@ -185,17 +185,13 @@ func (e *Engine) verify(ctx context.Context) (verification.Report, error) {
 }
 
 // prove asks the prover. A mistake in it must not take the daemon down with it.
-func (e *Engine) prove(ctx context.Context, listing nft.Listing, policy firewall.Policy) (found verification.Found) {
+func (e *Engine) prove(ctx context.Context, listing engine.Listing, policy firewall.Policy) (found verification.Found) {
 	defer func() {
 		if r := recover(); r != nil {
 			e.options.Log.Error("prove the rules", "panic", r, "stack", string(debug.Stack()))
 			found = verification.Unknown(fmt.Sprintf("the prover failed: %v", r))
 		}
 	}()
-	filter, named := e.options.Filter.(interface{ Engine() firewall.Engine })
-	if named && filter.Engine() != firewall.NFTables {
-		return verification.Unknown(fmt.Sprintf("the rules are held by the engine %s: the proof reads nftables alone", filter.Engine()))
-	}
 	result, err := e.options.Prover.Prove(ctx, listing, policy)
 	if result.Nodes > largeProof {
 		defer debug.FreeOSMemory()
@@ -230,7 +226,11 @@ func (e *Engine) recordVerdict(ctx context.Context, r verification.Report) {
 		if w := r.Witness(); w != nil {
 			fields = append(fields, "witness", w.Packet.String())
 			if w.Rule != nil {
-				fields = append(fields, "table", w.Rule.Table, "chain", w.Rule.Chain, "handle", strconv.Itoa(w.Rule.Handle), "rule", shorten(w.Rule.Text))
+				which, at := "handle", w.Rule.Handle
+				if w.Rule.Number > 0 {
+					which, at = "number", w.Rule.Number
+				}
+				fields = append(fields, "table", w.Rule.Table, "chain", w.Rule.Chain, which, strconv.Itoa(at), "rule", shorten(w.Rule.Text))
 			}
 		}
 	case proof.Indeterminate:

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"shekara/firewall/engine"
 	"shekara/netctl"
 	"shekara/netctl/filters"
 	"shekara/provisioning/verification"
@@ -98,13 +99,16 @@ func (d demand) ofPeers(s surroundings) verification.Found {
 	return verification.OfPeers(want, d.troubled, s.devices)
 }
 
-func (e *Engine) ofBeside(s surroundings) verification.Found {
+// Legacy tables that the listing has are in the proof.
+func (e *Engine) ofBeside(s surroundings, listing engine.Listing) verification.Found {
 	if e.options.Beside == nil {
-		return verification.Unknown("this daemon cannot look for what decides about packets beside nftables")
+		return verification.Unknown("this daemon cannot look for what decides about packets beside the packet filter")
 	}
 	var found verification.Found
 	for _, f := range s.beside {
-		found.Reasons = append(found.Reasons, f.String())
+		if !listing.Covers(f.Table) {
+			found.Reasons = append(found.Reasons, f.String())
+		}
 	}
 	return found
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"shekara/firewall"
+	"shekara/firewall/engine"
 	"shekara/firewall/nft"
 	"shekara/firewall/proof"
 	"shekara/journal"
@@ -36,6 +37,7 @@ type scripted struct {
 	reading    func()          // called in Read, before the listing is handed over
 	proving    chan struct{}   // Prove waits for it, if set
 	entered    chan struct{}   // is told when Prove waits
+	held       proof.Kernel    // what Read gives
 }
 
 func (s *scripted) become(r proof.Result) {
@@ -51,17 +53,17 @@ func (s *scripted) Generation() (uint32, error) {
 	return s.generation, nil
 }
 
-func (s *scripted) Read(context.Context) (nft.Listing, error) {
+func (s *scripted) Read(context.Context) (engine.Listing, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reads++
 	if s.reading != nil {
 		s.reading()
 	}
-	return nft.Listing{Generation: s.generation}, s.unread
+	return engine.Listing{Kernel: s.held, Generation: s.generation}, s.unread
 }
 
-func (s *scripted) Prove(_ context.Context, _ nft.Listing, p firewall.Policy) (proof.Result, error) {
+func (s *scripted) Prove(_ context.Context, _ engine.Listing, p firewall.Policy) (proof.Result, error) {
 	s.mu.Lock()
 	proving := s.proving
 	s.mu.Unlock()
@@ -261,24 +263,6 @@ func TestHalfChangedIsNotJudged(t *testing.T) {
 	}
 }
 
-// TestProofOfAnotherEngine: a prover that reads nftables says nothing of rules that are elsewhere, whatever it found.
-func TestProofOfAnotherEngine(t *testing.T) {
-	b := newBox(t)
-	b.verifiable(&scripted{result: isProved})
-	b.start()
-	b.keep(site)
-	for _, e := range []firewall.Engine{firewall.IPTables, firewall.NFTables} { // the second is the control
-		b.heardMu.Lock()
-		b.inEngine = e
-		b.heardMu.Unlock()
-		want := map[firewall.Engine]proof.Verdict{firewall.IPTables: proof.Indeterminate, firewall.NFTables: proof.Proved}[e]
-		r, err := b.Verify(t.Context())
-		if err != nil || r.Verdict != want || strings.Contains(fmt.Sprint(r.Findings()), "engine iptables") != (e == firewall.IPTables) {
-			t.Errorf("rules in %s: %+v, %v", e, r, err)
-		}
-	}
-}
-
 // TestProofThatCannotBe: what cannot be read or proved is indeterminate and says why, and the daemon goes on.
 func TestProofThatCannotBe(t *testing.T) {
 	b := newBox(t)
@@ -359,6 +343,16 @@ func TestStatementsBesideTheRules(t *testing.T) {
 		verdict   proof.Verdict
 		says      string
 	}{
+		"a legacy table that was read": {func(b *box, s *scripted, _ *entries) error {
+			s.beside = []filters.Found{{Kind: filters.XTables, What: "table filter", Table: "ip6tables-legacy filter"}}
+			s.held.XTables = []proof.XTables{{IPv6: true, Legacy: true, Saved: []byte("*filter\nCOMMIT\n")}}
+			return nil
+		}, verification.Beside, proof.Proved, ""},
+		"another legacy table": {func(b *box, s *scripted, _ *entries) error {
+			s.beside = []filters.Found{{Kind: filters.XTables, What: "table mangle", Table: "ip6tables-legacy mangle"}}
+			s.held.XTables = []proof.XTables{{IPv6: true, Legacy: true, Saved: []byte("*filter\nCOMMIT\n")}, {Legacy: true, Saved: []byte("*mangle\nCOMMIT\n")}}
+			return nil
+		}, verification.Beside, proof.Indeterminate, "table mangle"},
 		"a legacy table": {func(b *box, s *scripted, _ *entries) error {
 			s.beside = []filters.Found{{Kind: filters.XTables, What: "table filter"}}
 			return nil

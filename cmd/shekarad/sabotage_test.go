@@ -137,7 +137,8 @@ func TestSabotage(t *testing.T) {
 	g.mustBe(proof.Proved)
 }
 
-// TestVerifyLooksBesideTheRules: what nft does not list turns the verdict, and is named, by itself as an event too.
+// TestVerifyLooksBesideTheRules: what nft does not list turns the verdict, and is named, by itself as an event too. Legacy tables are read and
+// proved with the rest.
 func TestVerifyLooksBesideTheRules(t *testing.T) {
 	g := newGuarded(t, "repair")
 	g.mustBe(proof.Proved)
@@ -152,7 +153,8 @@ func TestVerifyLooksBesideTheRules(t *testing.T) {
 		{"ip xfrm policy add src 10.64.0.0/12 dst 10.20.0.0/24 dir fwd action block", "ip xfrm policy flush", proof.Indeterminate, string(filters.XFRM)},
 		{"ip rule add pref 100 from 10.20.0.0/24 lookup 7", "ip rule del pref 100", proof.Indeterminate, "ipv4 rule 100"},
 		{"ip route add 10.64.1.0/28 dev ext0 table 21323", "ip route del 10.64.1.0/28 table 21323", proof.Violated, "10.64.1.0/28 dev ext0"},
-		{"iptables-legacy -A FORWARD -s 192.0.2.1 -j DROP", "", proof.Indeterminate, string(filters.XTables) + ": table filter"}, // it stays until its module goes
+		{"iptables-legacy -A OUTPUT -o dmz0 -p tcp --dport 8080 -j DROP", "iptables-legacy -F OUTPUT", proof.Violated, "table ip filter (legacy), chain OUTPUT, rule 1: -o dmz0 -p tcp"},
+		{"iptables-legacy -A OUTPUT -m owner --uid-owner 65534 -j DROP", "iptables-legacy -F OUTPUT", proof.Indeterminate, "table ip filter (legacy), chain OUTPUT, rule 1: -m owner --uid-owner"},
 	} {
 		g.RunInput("set -e\n"+c.plant+"\n", "sh")
 		if found := fmt.Sprint(g.mustBe(c.verdict).Findings()); !strings.Contains(found, c.says) {

@@ -16,7 +16,6 @@ import (
 
 	"shekara/firewall"
 	"shekara/firewall/engine"
-	"shekara/firewall/nft"
 	"shekara/journal"
 	"shekara/netctl"
 	"shekara/netctl/conntrack"
@@ -282,7 +281,7 @@ func (s *settings) options(h *host, recorder api.Recorder, log *slog.Logger) (pr
 	options := provisioning.Options{
 		Site: site, StateDir: s.stateDir, RunDir: s.runDir, Version: version,
 		Network: h.network, Tunnels: h.tunnels, Filter: h.filter, Secrets: secrets, Journal: recorder,
-		Prover: &nft.Prover{}, Beside: filters.Look, Resolver: net.DefaultResolver, Counts: h.filter, Log: log,
+		Prover: &engine.Prover{}, Beside: filters.Look, Resolver: net.DefaultResolver, Counts: h.filter, Log: log,
 	}
 	if h.drops != nil {
 		options.Drops = h.drops

@@ -1,9 +1,13 @@
 package firewalltest
 
 import (
+	"encoding/json"
 	"math/rand/v2"
 	"net/netip"
+	"path/filepath"
 	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
 
 	"shekara/firewall"
 	"shekara/netctl/nstest"
@@ -58,4 +62,18 @@ func ConnectionPolicy(far, near string, extra bool) firewall.Policy {
 func Load(t testing.TB, in Inside, p firewall.Policy) firewall.Ruleset {
 	t.Helper()
 	return load(t, in, p)
+}
+
+// Example is the policy of one of the compiler's examples.
+func Example(t testing.TB, name string) firewall.Policy {
+	t.Helper()
+	archive, err := txtar.ParseFile(filepath.Join("..", "testdata", name+".txtar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p firewall.Policy
+	if err := json.Unmarshal(archive.Files[0].Data, &p); err != nil {
+		t.Fatal(err)
+	}
+	return p
 }

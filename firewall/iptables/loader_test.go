@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"shekara/firewall"
 	"shekara/firewall/firewalltest"
 	"shekara/firewall/iptables"
 	door "shekara/netctl/iptables"
@@ -30,6 +31,7 @@ func engine(v door.Variant) firewalltest.Engine {
 	return firewalltest.Engine{
 		Needs:   []probe.Feature{probe.Tool("iptables-" + string(v)), probe.Tool("ip6tables-" + string(v)), probe.Tool("ipset")},
 		New:     func(ctx context.Context) (firewalltest.Loader, error) { return iptables.New(ctx, v) },
+		Prove:   func(host *nstest.H, p firewall.Policy) error { return prove(host, v, p) },
 		Unhide:  flush("nat", "hide"),
 		Unguard: flush("nat", "unhidden") + "; " + flush("mangle", "leave"),
 		Slow:    true,

@@ -199,9 +199,11 @@ func (a *allowed) connections() {
 		}
 	}
 	asked, asking := a.probes()
+	// An echo has code 0 (RFC 792, RFC 4443): what else is sent with its type may pass, and need not.
+	code := a.equal(a.sourcePort[8:], number{})
 	a.forward = a.opening(through, throughExactly)
-	a.onward = a.opening(append(from, asked), append(fromExactly, a.and(asked, translated)))
-	a.inward = a.opening([]formula{asking}, []formula{a.and(asking, n.inward)})
+	a.onward = a.opening(append(from, asked), append(fromExactly, a.all(asked, code, translated)))
+	a.inward = a.opening([]formula{asking}, []formula{a.all(asking, code, n.inward)})
 }
 
 // probes are the echo requests that this box sends, and those that it is sent. Both are known by what stands in them on the device.

@@ -33,14 +33,14 @@ func (p *comparison) findStale() {
 		if a == nil {
 			return
 		}
-		if a.from != nil && a.from.field == ctMark {
+		if a.from != nil && a.from.field == ctMark && a.keep == (number{}) {
 			panic(unmodelled{fmt.Sprintf("table %s %s, chain %s, handle %d: %s: a mark made from a connection's mark",
 				r.chain.family, r.chain.table, r.chain.name, r.handle, r.text)})
 		}
 		if a.to != ctMark {
 			return
 		}
-		add(a.afterZero())
+		add(a.after(r.markBefore()))
 		if a.set != nil {
 			for _, e := range a.set.elements {
 				add(e.data.low)
@@ -61,10 +61,27 @@ func (p *comparison) findStale() {
 	p.stale = p.or(not(current), p.equal(p.connectionMark, number{}))
 }
 
-// afterZero is what is written where the packet's mark is zero.
-func (a *assign) afterZero() uint64 {
+// markBefore is the packet's mark where a rule writes the connection's, if it was zero and other rules of the chain have set it.
+func (r *rule) markBefore() (mark uint64) {
+	for _, other := range r.chain.rules {
+		if other == r {
+			break
+		}
+		if len(other.statements) != 1 {
+			continue
+		}
+		if a := other.statements[0].assign; a != nil && a.to == metaMark && a.set == nil && (a.from == nil || a.from.field == metaMark) {
+			mark = a.after(mark)
+		}
+	}
+	return mark
+}
+
+// after is what is written where the packet's mark is so.
+func (a *assign) after(mark uint64) uint64 {
 	n := a.value.low
 	if a.from != nil {
+		n = mark
 		for _, o := range a.from.operations {
 			switch o.sign {
 			case '&':
@@ -76,7 +93,7 @@ func (a *assign) afterZero() uint64 {
 			}
 		}
 	}
-	return n
+	return n ^ mark&a.keep.low
 }
 
 // visitRules walks through all statements of a chain and those that it leads to.
@@ -342,7 +359,7 @@ func (p *comparison) outputBounds(v, within *view) bounds {
 	case classNew, classOriginal:
 		b.most, b.least = a.onward.loose, p.opens(v, a.onward)
 	case classReply:
-		b.most, b.least = a.inward.loose, a.inward.exact
+		b.most, b.least = a.inward.loose, p.and(a.inward.exact, p.or(not(p.icmp(v.protocol)), p.equal(v.head[8:], number{}))) // as the request's
 	case classErrorOriginal, classErrorReply:
 		admitted := a.onward.loose
 		if v.reply {
@@ -362,6 +379,9 @@ func (p *comparison) outputBounds(v, within *view) bounds {
 		}
 	}
 	marked = p.without(marked, mapped)
+	if p.ruleset.ofXTables() { // there a mark of somebody else's could not be told from ours (package firewall/iptables)
+		b.least = p.and(b.least, p.or(p.equal(p.packetMark, number{}), answering))
+	}
 	for _, side := range []*formula{&b.most, &b.least} {
 		*side = p.choose(a.at(v.output, "lo"), always, p.choose(marked, sealed, p.choose(into, *side, elsewhere)))
 	}

@@ -17,20 +17,27 @@ const maxListing = 256 << 20
 // Decode reads what "nft -n -j list ruleset" prints. An error says that it is no such listing. What it lists and the model does not know is
 // kept as unmodelled, which makes every proof over it indeterminate.
 func Decode(listing []byte) (*Ruleset, error) {
+	if listing == nil {
+		listing = []byte{}
+	}
+	return Kernel{NFTables: listing}.Decode()
+}
+
+// listing reads all that nft lists.
+func (d *decoder) listing(listing []byte) error {
 	if len(listing) > maxListing {
-		return nil, fmt.Errorf("listing of %d bytes: at most %d", len(listing), maxListing)
+		return fmt.Errorf("listing of %d bytes: at most %d", len(listing), maxListing)
 	}
 	var document struct {
 		Objects []map[string]map[string]any `json:"nftables"`
 	}
 	if err := json.Unmarshal(listing, &document); err != nil {
 		// nft 1.0.6 prints whatever is in memory for the flags of a table, as of one that is dormant.
-		return nil, fmt.Errorf("read listing: %w (nft 1.0.6 writes no JSON for a table with flags: is one dormant?)", err)
+		return fmt.Errorf("read listing: %w (nft 1.0.6 writes no JSON for a table with flags: is one dormant?)", err)
 	}
 	if document.Objects == nil {
-		return nil, errors.New(`read listing: no "nftables" in it: it is made by nft -n -j list ruleset`)
+		return errors.New(`read listing: no "nftables" in it: it is made by nft -n -j list ruleset`)
 	}
-	d := &decoder{ruleset: &Ruleset{names: map[string]bool{}}, chains: map[string]*chain{}, sets: map[string]*set{}}
 	for _, pass := range [](func(string, map[string]any)){d.containers, d.contents, d.rules} {
 		for _, object := range document.Objects {
 			for what, fields := range object {
@@ -38,15 +45,20 @@ func Decode(listing []byte) (*Ruleset, error) {
 			}
 		}
 	}
+	return nil
+}
+
+// finish looks at what can only be said when all is known.
+func (d *decoder) finish() {
 	for _, v := range d.targets {
 		if v.target == nil {
 			d.unknown("verdict leads to chain %q, which is not listed", v.name)
 		}
 	}
 	d.settleLimits()
+	d.settleInner()
 	slices.Sort(d.ruleset.unmodelled)
 	d.ruleset.unmodelled = slices.Compact(d.ruleset.unmodelled)
-	return d.ruleset, nil
 }
 
 type decoder struct {
@@ -55,6 +67,10 @@ type decoder struct {
 	sets    map[string]*set
 	targets []*verdict
 	table   string // in which what is read now stands: "inet shekara"
+	// Of xtables.
+	saved     map[string]*savedTable // those that nft lists too, by family and name
+	savedSets map[string]*savedSet
+	ipsets    map[string]*ipset
 }
 
 func (d *decoder) unknown(format string, values ...any) {
@@ -86,11 +102,14 @@ func (d *decoder) containers(what string, o map[string]any) {
 		}
 	case "chain":
 		c := &chain{family: family, table: table, name: name, hook: text(o["hook"]), priority: integer(o["prio"]), accept: text(o["policy"]) != "drop",
-			nat: text(o["type"]) == "nat"}
+			nat: text(o["type"]) == "nat", reroutes: text(o["type"]) == "route"}
 		d.chains[in+" "+name] = c
+		c.xtables = d.saved[in] != nil
 		if c.hook == "" {
 			if in == firewall.Table {
 				d.ruleset.inner = append(d.ruleset.inner, c)
+			} else if c.xtables {
+				d.addInner(c)
 			}
 			return
 		}
@@ -98,7 +117,7 @@ func (d *decoder) containers(what string, o map[string]any) {
 		case family == "arp": // no IP packet meets it
 		case !own(family):
 			d.unknown("table %s, chain %s: hook %s of family %s", in, name, c.hook, family)
-		case text(o["type"]) != "filter" && !c.nat:
+		case text(o["type"]) != "filter" && !c.nat && !c.reroutes:
 			d.unknown("table %s, chain %s: type %s", in, name, text(o["type"]))
 		case !slices.Contains(hooks, c.hook):
 			d.unknown("table %s, chain %s: hook %s", in, name, c.hook)
@@ -235,6 +254,14 @@ func (d *decoder) rules(what string, o map[string]any) {
 	if !ok {
 		d.unknown("%s: no expressions", place)
 	}
+	if saved := d.saved[d.table].rule(r.chain.name, len(r.chain.rules)); saved != "" {
+		r.number, r.text = len(r.chain.rules)+1, saved
+		if slices.ContainsFunc(list, isXT) {
+			d.savedRule(r)
+			r.chain.rules = append(r.chain.rules, r)
+			return
+		}
+	}
 	var words []string
 	rated := false
 	for _, item := range list {
@@ -259,8 +286,17 @@ func (d *decoder) rules(what string, o map[string]any) {
 			r.statements = append(r.statements, s)
 		}
 	}
-	r.text = strings.Join(words, " ")
+	if r.text == "" {
+		r.text = strings.Join(words, " ")
+	}
 	r.chain.rules = append(r.chain.rules, r)
+}
+
+// isXT says whether a part of a rule is a match or target of xtables, of which nft prints the name alone.
+func isXT(item any) bool {
+	o, _ := item.(map[string]any)
+	_, is := o["xt"]
+	return is
 }
 
 // compact is JSON for an error, cut where it is long.

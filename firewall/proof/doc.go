@@ -1,7 +1,7 @@
-// Package proof decides for all packets whether the nftables rules that a kernel holds let pass exactly what a policy allows, or shows a
-// packet for which they do not.
+// Package proof decides for all packets whether the rules that a kernel holds, in nftables and in the tables of iptables, let pass exactly what a
+// policy allows, or shows a packet for which they do not.
 //
-//	loaded, err := proof.Decode(listing)       // of "nft -n -j list ruleset": every table, also those of others
+//	loaded, err := proof.Kernel{…}.Decode()    // of "nft -n -j list ruleset", iptables-save, ip6tables-save and "ipset save": every table, also those of others
 //	result, err := proof.Prove(loaded, policy) // proved, violated with witnesses, or indeterminate with reasons
 //
 // Who proves again and again keeps a Prover: after a small change it takes a fraction of the time. What it keeps is keyed by all that it
@@ -34,14 +34,24 @@
 // What is not: routing (it also drops an IPv4 source that is this box's own, so such a witness may not arrive); WireGuard's allowed addresses
 // (which peer a device hands a packet to); the zone of a forwarded destination, which flows do not name; to whom a packet goes that is routed
 // past the device of its mapped address; flow tables, bridges, ingress hooks, other rates, conntrack helpers, translation of a target's port or to
-// this box itself, and every expression that is not modelled, which make the result indeterminate and are named; what nft does not list at
-// all (legacy xtables, tc, XDP), for which the caller must look elsewhere; marks of the present generation that were written by rules which
+// this box itself, and every expression, match or target that is not modelled, which make the result indeterminate and are named; what is in
+// none of these listings (tc, XDP), for which the caller must look elsewhere; marks of the present generation that were written by rules which
 // somebody added and removed by hand meanwhile (Generations in package firewall).
 //
 // How translation is modelled. What stands instead of a connection's two addresses are variables beside these. At the hook of each, the rules
 // bind them for a packet that opens a connection; one that belongs to a living connection may have any. Which zone conntrack looks in is a
 // register that rules write, once, before it looks. A source that the kernel chooses (a range, masquerade), and its port, may be any of those
 // that it may choose. Where neither the rules nor the policy translate, no such variable exists.
+//
+// How xtables are modelled. A rule as iptables-save writes it becomes the same statements as one of nft's. What iptables-nft puts into nftables is
+// in both listings: chains, their hooks, and rules without matches and targets of xtables are read from nft's, the others from the save's, rule by
+// rule; both must have as many of them. Targets join marks by exclusive or. Of a set's prefixes the longest decides, with what it maps to, or with
+// nomatch. A mark that a chain which is routed again leaves otherwise than it came makes the result indeterminate. Not modelled: translation, limits,
+// and sets whose elements come and go by themselves; each is named.
+//
+// Taken for granted of xtables: raw runs behind defragmentation (raw_before_defrag is not set); a packet that is too short for a match is dropped
+// by the kernel, here it only does not match; a WireGuard message over IPv6 comes without extension headers. What the engine for iptables drops
+// and nftables' does not is not called stopped: a packet of this box into a tunnel that somebody else marked, and an echo whose code is not 0.
 //
 // Taken for granted: nft lists what the kernel does; what this box sends to a mapped address and is then routed anew leaves by the interface
 // that the rules saw; where nothing translates no living connection is translated (shekara verify looks at each); fragments are whole behind
@@ -51,6 +61,6 @@
 // Owns: the model of the kernel's rules and the verdict on them.
 // Never: touches the host, reads the clock, shares code with the compiler that it judges (it asks it only whether a policy is one).
 // Imports: firewall, for Policy.
-// Test: go test ./firewall/proof (unprivileged; mutations of loaded rulesets, and mistakes of compiler and loader, with root and nft); random policies, and witnesses sent as
-// packets, in firewall/nft.
+// Test: go test ./firewall/proof (unprivileged; mutations of loaded rulesets, and mistakes of compiler and loader, with root and nft; of saved tables of
+// iptables without); random policies, and witnesses sent as packets, in firewall/nft and firewall/iptables.
 package proof

@@ -223,7 +223,7 @@ func (e *evaluation) hooked(hook string) []step {
 		inOrder(translating.chains)
 		list = append(list, translating)
 	}
-	slices.SortStableFunc(list, func(x, y step) int { return x.priority - y.priority })
+	byPriority(list)
 	for i, s := range list {
 		if s.nat {
 			continue
@@ -236,21 +236,17 @@ func (e *evaluation) hooked(hook string) []step {
 			panic(unmodelled{c.place() + ": it runs at the priority of conntrack"})
 		case i > 0 && list[i-1].nat && list[i-1].priority == c.priority, i+1 < len(list) && list[i+1].nat && list[i+1].priority == c.priority:
 			panic(unmodelled{c.place() + ": it runs at the priority of translation"})
-		case i > 0 && list[i-1].priority == c.priority:
-			inOrder([]*chain{list[i-1].chains[0], c})
 		}
+		beside := []*chain{c}
+		for _, other := range list[:i] {
+			if other.priority == c.priority {
+				beside = append(beside, other.chains...)
+			}
+		}
+		inOrder(beside)
 	}
 	e.hooks[hook] = list
 	return list
-}
-
-// inOrder throws where two chains of one priority stand beside each other and their order matters.
-func inOrder(list []*chain) {
-	for i, c := range list {
-		if i > 0 && list[i-1].priority == c.priority && (writes(c) || writes(list[i-1])) {
-			panic(unmodelled{c.place() + ": which of two chains of one priority sets marks or addresses first is not known"})
-		}
-	}
 }
 
 func (c *chain) place() string {
@@ -284,18 +280,16 @@ func wholeHeaders(c *chain) bool {
 	return whole
 }
 
-// writes says whether a chain, or one that it leads to, sets a mark or an address.
-func writes(c *chain) (found bool) {
-	visitRules(c, map[*chain]bool{}, func(_ *rule, s *statement) { found = found || s.assign != nil || s.translation != nil })
-	return found
-}
-
 // base gives what a base chain lets through.
 func (r *run) base(c *chain, enters formula) formula {
 	if enters == never {
 		return never
 	}
 	accepted := &[]formula{}
+	var before vector
+	if c.reroutes {
+		before = r.mark.read(r.diagrams, enters)
+	}
 	rest := r.chain(c, enters, accepted)
 	kind := drops
 	if c.accept {
@@ -303,7 +297,11 @@ func (r *run) base(c *chain, enters formula) formula {
 		*accepted = append(*accepted, rest)
 	}
 	r.events = append(r.events, event{chain: c, kind: kind, where: []formula{rest}, hook: r.hook})
-	return r.any(*accepted...)
+	passes := r.any(*accepted...)
+	if c.reroutes && r.hook == "output" {
+		r.routedOnce(c, passes, before)
+	}
+	return passes
 }
 
 // chain gives what comes to a chain's end, or is returned. Goto comes back to where the chain itself was called from.
@@ -380,7 +378,7 @@ func (r *run) verdict(rule *rule, v *verdict, where formula, accepted *[]formula
 func (r *run) match(m *match, care formula) formula {
 	key, has := r.key(m.key, care)
 	if has == never {
-		return never
+		return boolean(m.negated && m.lacking)
 	}
 	var found formula
 	if m.bits {
@@ -393,7 +391,10 @@ func (r *run) match(m *match, care formula) formula {
 	} else {
 		found = r.find(key, m.set, all)
 	}
-	if m.negated {
+	switch {
+	case m.negated && m.lacking:
+		return not(r.and(has, found))
+	case m.negated:
 		found = not(found)
 	}
 	return r.and(has, found)
@@ -414,6 +415,9 @@ func (r *run) assign(rule *rule, a *assign, where formula) formula {
 		asked = r.and(has, r.find(key, a.set, all))
 	}
 	where = r.and(where, asked)
+	if a.keep != (number{}) {
+		value = r.joined(value, r.mark.read(r.diagrams, where), a.keep)
+	}
 	switch {
 	case where == never:
 	case a.to == metaMark:
@@ -535,6 +539,13 @@ func (r *run) field(e expression, care formula) (vector, formula) {
 		return r.hops, r.version6
 	case sourceType, destinationType:
 		return r.localType(e.field == sourceType), always
+	case setSourcePort, setDestinationPort:
+		return r.setPort(e.field == setSourcePort)
+	case u32UDPLength:
+		if !r.implies(care, r.equal(v.protocol, small(17))) {
+			panic(unmodelled{fmt.Sprintf("hook %s: u32 is asked of packets that are not UDP", r.hook)})
+		}
+		return r.udpLength, not(v.headerless)
 	}
 	return r.header(e)
 }

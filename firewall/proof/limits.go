@@ -116,7 +116,7 @@ func (a *allowed) limited(v *view, reason string) formula {
 	case len(a.policy.Limits) == 0, !v.tracked && reason != firewall.Bandwidth:
 		return never
 	case reason != firewall.Bandwidth:
-		only = a.and(not(v.confirmed), a.boolean(v.state == stateNew))
+		only = a.and(not(v.confirmed), boolean(v.state == stateNew))
 	}
 	far := map[string][]permission{}
 	for _, l := range a.policy.Limits {
@@ -133,7 +133,7 @@ func (a *allowed) limited(v *view, reason string) formula {
 	return a.and(out, only)
 }
 
-func (a *allowed) boolean(b bool) formula {
+func boolean(b bool) formula {
 	if b {
 		return always
 	}

@@ -5,10 +5,10 @@ import (
 	"encoding/binary"
 )
 
-// Ruleset is what a kernel's nftables hold, of all tables. Decode makes it.
+// Ruleset is what a kernel's packet filter holds, of all tables. Decode and Kernel.Decode make it.
 type Ruleset struct {
 	chains []*chain // those with a hook, in the order of the listing
-	inner  []*chain // of our own table, those without
+	inner  []*chain // those of ours without
 	// unmodelled says what is there and not understood: each with its table and, as far as they go, chain, handle and expression.
 	unmodelled []string
 	// names of interfaces that rules and sets mention; a trailing * as nft writes it.
@@ -23,13 +23,16 @@ type chain struct {
 	hook                string // "": reached by jump and goto only
 	priority            int
 	nat                 bool // asked about the first packet of a connection alone
+	reroutes            bool // what it marks differently is routed anew
+	xtables             bool // made by iptables: its rules are told by their numbers
 	accept              bool // policy of a base chain
 	rules               []*rule
 }
 
 type rule struct {
 	chain      *chain
-	handle     int
+	handle     int // of nftables
+	number     int // of xtables: the place in the chain, from 1
 	comment    string
 	text       string // near to what nft prints
 	statements []statement
@@ -49,6 +52,7 @@ type statement struct {
 type match struct {
 	key     []expression
 	negated bool
+	lacking bool // negated: also what has no such field
 	bits    bool // of a number of flags, any of the set's one element
 	set     *set
 }
@@ -80,6 +84,7 @@ type choice struct {
 type assign struct {
 	to    field // metaMark, ctMark or ctZone
 	value number
+	keep  number // bits of what stood there, to which the value is joined by exclusive or (xtables); zero: it is replaced
 	from  *expression
 	key   []expression
 	set   *set
@@ -206,6 +211,10 @@ const (
 	hopLimit6
 	sourceType
 	destinationType
+	// As xtables read them.
+	setSourcePort // ipset: of ICMP its type and code, of what has no ports 0
+	setDestinationPort
+	u32UDPLength // bytes 4 and 5 of the transport header
 )
 
 // fields is how wide each is and which constants it is compared with.
@@ -225,6 +234,7 @@ var fields = map[field]struct {
 	icmpType: {"icmp type", 8, numeric}, icmpCode: {"icmp code", 8, numeric}, tcpFlags: {"tcp flags", 8, numeric}, udpLength: {"udp length", 16, numeric},
 	hopLimit4: {"ip ttl", 8, numeric}, hopLimit6: {"ip6 hoplimit", 8, numeric},
 	sourceType: {"fib saddr type", 8, numeric}, destinationType: {"fib daddr type", 8, numeric},
+	setSourcePort: {"source port in a set", 16, numeric}, setDestinationPort: {"destination port in a set", 16, numeric}, u32UDPLength: {"u32", 16, numeric},
 }
 
 // Numbers of the kernel's interface (linux/netfilter.h, nf_conntrack_common.h, rtnetlink.h).

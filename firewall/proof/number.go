@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math/bits"
 	"net/netip"
@@ -64,4 +65,14 @@ func (n number) last(width, leading int) number {
 		}
 	}
 	return n
+}
+
+func (n number) before() number {
+	low, borrow := bits.Sub64(n.low, 1, 0)
+	high, _ := bits.Sub64(n.high, 0, borrow)
+	return number{high, low}
+}
+
+func (n number) compare(other number) int {
+	return cmp.Or(cmp.Compare(n.high, other.high), cmp.Compare(n.low, other.low))
 }

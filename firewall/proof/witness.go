@@ -81,15 +81,19 @@ func (p Packet) String() string {
 	return b.String()
 }
 
-// Loaded is a rule as the kernel holds it. Handle 0: the policy of a base chain.
+// Loaded is a rule as the kernel holds it. Neither handle nor number: the policy of a base chain.
 type Loaded struct {
 	Table  string `json:"table"` // family and name
 	Chain  string `json:"chain"`
-	Handle int    `json:"handle"`
-	Text   string `json:"text"` // near to what nft prints
+	Handle int    `json:"handle"`           // of nftables, also beneath iptables-nft
+	Number int    `json:"number,omitempty"` // of a rule of iptables: its place in the chain, from 1
+	Text   string `json:"text"`             // near to what nft prints, or as iptables-save does
 }
 
 func (l Loaded) String() string {
+	if l.Number > 0 {
+		return fmt.Sprintf("table %s, chain %s, rule %d: %s", l.Table, l.Chain, l.Number, l.Text)
+	}
 	return fmt.Sprintf("table %s, chain %s, handle %d: %s", l.Table, l.Chain, l.Handle, l.Text)
 }
 
@@ -127,6 +131,7 @@ func (p *comparison) violation(path string, r *run, kind Kind, wrong formula) Vi
 		if !events[decisive].chooses() {
 			decisive = accepted
 		}
+		decisive = marker(events, decisive, path)
 	}
 	for i, e := range events { // what chose another address or zone, if anything did
 		if kind == Mistranslated && e.does(func(s statement) bool { return s.translation != nil }) || kind == Estranged && e.does(setsZone) {
@@ -137,6 +142,28 @@ func (p *comparison) violation(path string, r *run, kind Kind, wrong formula) Vi
 		v.Rule = events[decisive].loaded()
 	}
 	return v
+}
+
+// marker is the event that chose a packet, where the decisive one goes by the mark that it was given: rules of iptables have no other way to say
+// that one of the chains that they jumped to let it pass.
+func marker(events []event, decisive int, path string) int {
+	if !events[decisive].does(func(s statement) bool {
+		return s.match != nil && len(s.match.key) == 1 && s.match.key[0].field == metaMark
+	}) {
+		return decisive
+	}
+	for i := decisive - 1; i >= 0 && events[i].hook == path; i-- {
+		marks := events[i].does(func(s statement) bool {
+			return s.verdict != nil && s.verdict.target != nil && slices.ContainsFunc(s.verdict.target.rules, func(r *rule) bool { return len(r.statements) == 1 && r.statements[0].assign != nil })
+		})
+		if marks && events[i].chooses() {
+			return i
+		}
+		if marks {
+			break
+		}
+	}
+	return decisive
 }
 
 // passedOn says whether a base chain of ours behind the one that judges let a packet go on: it can only take away (limits).
@@ -160,7 +187,7 @@ func (e event) loaded() Loaded {
 	l := Loaded{Table: e.chain.family + " " + e.chain.table, Chain: e.chain.name}
 	switch {
 	case e.rule != nil:
-		l.Handle, l.Text = e.rule.handle, e.rule.text
+		l.Handle, l.Number, l.Text = e.rule.handle, e.rule.number, e.rule.text
 	case e.kind == accepts:
 		l.Text = "policy accept"
 	default:

@@ -31,6 +31,8 @@ const (
 type Found struct {
 	Kind Kind
 	What string // in words, with the command that shows more
+	// Table names a legacy table, as "iptables-legacy mangle": whoever reads it knows what it decides.
+	Table string
 }
 
 func (f Found) String() string { return string(f.Kind) + ": " + f.What }
@@ -62,7 +64,7 @@ func Look(interfaces []string) []Found {
 type looker struct{ found []Found }
 
 func (l *looker) add(k Kind, format string, values ...any) {
-	l.found = append(l.found, Found{k, fmt.Sprintf(format, values...)})
+	l.found = append(l.found, Found{Kind: k, What: fmt.Sprintf(format, values...)})
 }
 
 func (l *looker) unseen(k Kind, what string, err error) {
@@ -83,6 +85,7 @@ func (l *looker) tables() {
 		}
 		for _, table := range strings.Fields(string(text)) {
 			l.add(XTables, "table %s, whose rules nft does not list (%s-save -t %s does)", table, t.tool, table)
+			l.found[len(l.found)-1].Table = t.tool + " " + table
 		}
 	}
 }

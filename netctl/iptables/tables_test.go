@@ -49,6 +49,9 @@ func TestTables(t *testing.T) {
 				if err := tables.Restore(t.Context(), "*mangle\n-A A -j ACCEPT\n-A C -j DROP\nCOMMIT\n"); err == nil || !strings.Contains(err.Error(), "tables") {
 					t.Errorf("%q IPv6 %v: a chain that is not there: %v", v, v6, err)
 				}
+				if all, err := iptables.SaveAll(t.Context(), v, v6); err != nil || !strings.Contains(string(all), "-A FORWARD -j B\n-A A -j DROP\nCOMMIT") || strings.Contains(string(all), "*raw") {
+					t.Errorf("%q IPv6 %v: all tables %q, %v", v, v6, all, err)
+				}
 				must(tables.Delete("mangle", "FORWARD", "-j", "B"))
 				if got, want := rules(), []string{"A -j DROP"}; !slices.Equal(got, want) {
 					t.Errorf("%q IPv6 %v: rules %q, want %q", v, v6, got, want)
@@ -58,6 +61,9 @@ func TestTables(t *testing.T) {
 				}
 			})
 		}
+	}
+	if all, err := iptables.SaveAll(t.Context(), "nonsense", true); all != nil || err != nil {
+		t.Errorf("without the program: %q, %v", all, err)
 	}
 	if _, err := iptables.Open("nonsense", false); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "iptables-nonsense") {
 		t.Errorf("a program that is not there: %v", err)

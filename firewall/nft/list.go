@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"shekara/firewall"
-	"shekara/firewall/proof"
 	"shekara/netctl/nftables"
 )
 
@@ -27,16 +25,9 @@ type Listing struct {
 	Generation uint32
 }
 
-// Prover reads and proves what the network namespace of the calling thread has loaded. It writes nothing, and a Loader does not wait for it.
-// The zero value is ready. Proofs follow one another: the next is quicker for what the last one built.
-type Prover struct{ proofs proof.Prover }
-
-// Generation counts the changes of the kernel's nftables, whoever made them.
-func (*Prover) Generation() (uint32, error) { return nftables.Generation() }
-
-// Read lists all tables as of one generation. The error is ErrUnsteady if they kept changing. A table in which a Loader has a ruleset brought
-// into form is there for a moment, and none that packets meet: it is waited for; if it stays it is listed.
-func (*Prover) Read(ctx context.Context) (Listing, error) {
+// List lists all tables of the calling thread's network namespace as of one generation. The error is ErrUnsteady if they kept changing. A table
+// in which a Loader has a ruleset brought into form is there for a moment, and none that packets meet: it is waited for; if it stays it is listed.
+func List(ctx context.Context) (Listing, error) {
 	_, name, _ := strings.Cut(checkTable, " ")
 	forming := fmt.Appendf(nil, `"name": %q`, name)
 	for try := range listings {
@@ -67,19 +58,4 @@ func (*Prover) Read(ctx context.Context) (Listing, error) {
 		}
 	}
 	return Listing{}, ErrUnsteady
-}
-
-// Prove decides for all packets whether what was listed lets pass what the policy allows.
-func (p *Prover) Prove(ctx context.Context, l Listing, policy firewall.Policy) (proof.Result, error) {
-	loaded, err := proof.Decode(l.JSON)
-	if err != nil {
-		return proof.Result{}, err
-	}
-	defer func() {
-		if r := recover(); r != nil { // whatever is half built must not be built upon
-			p.proofs = proof.Prover{}
-			panic(r)
-		}
-	}()
-	return p.proofs.Prove(ctx, loaded, policy)
 }
