@@ -137,25 +137,25 @@ func (a *allowed) home(address vector) map[string]formula {
 	return out
 }
 
-// service is where a connection is to one of a flow's services.
-func (a *allowed) service(s firewall.Service, protocol, port vector) formula {
-	out := a.equal(protocol, small(uint64(s.Protocol)))
+// service is where a connection is to one of a flow's services, by its protocol and by its ports.
+func (a *allowed) service(s firewall.Service) (protocol, ports formula) {
+	protocol = a.equal(a.protocol, small(uint64(s.Protocol)))
 	switch {
 	case s.Protocol == firewall.ICMP:
-		return a.and(not(a.version6), out)
+		return a.and(not(a.version6), protocol), always
 	case s.Protocol == firewall.ICMPv6:
-		return a.and(a.version6, out)
+		return a.and(a.version6, protocol), always
 	case s.LastPort == 0:
-		return out
+		return protocol, always
 	}
-	return a.and(out, a.between(port, small(uint64(s.FirstPort)), small(uint64(s.LastPort))))
+	return protocol, a.between(a.targetPort, small(uint64(s.FirstPort)), small(uint64(s.LastPort)))
 }
 
 // addFlows joins the flows of each pair of places.
 func (a *allowed) addFlows() {
 	lists := map[[2]firewall.Place][]permission{}
 	var order [][2]firewall.Place
-	services := map[firewall.Service]formula{}
+	services := map[firewall.Service][2]formula{}
 	for _, f := range a.policy.Flows {
 		between := [2]firewall.Place{f.From, f.To}
 		if _, known := lists[between]; !known {
@@ -167,12 +167,13 @@ func (a *allowed) addFlows() {
 		}
 		for _, s := range f.Services {
 			if _, known := services[s]; !known {
-				services[s] = a.service(s, a.protocol, a.targetPort)
+				protocol, ports := a.service(s)
+				services[s] = [2]formula{protocol, ports}
 			}
 			for _, source := range f.Sources {
 				for _, destination := range f.Destinations {
 					if source.Addr().Is4() == destination.Addr().Is4() {
-						lists[between] = append(lists[between], permission{outside(far, source), outside(near, destination), services[s]})
+						lists[between] = append(lists[between], permission{outside(far, source), outside(near, destination), services[s][0], services[s][1]})
 					}
 				}
 			}
@@ -229,18 +230,18 @@ func (a *allowed) probes() (asked, asking formula) {
 			// Who is behind one address together with others cannot be asked.
 			asked = asked && !slices.ContainsFunc(t.Local, func(m firewall.Mapping) bool { return m.Shared && m.Inside.Contains(p.Local) })
 		}
-		sent[p.Device] = append(sent[p.Device], permission{first: remote, also: echo})
+		sent[p.Device] = append(sent[p.Device], permission{first: remote})
 		if asked {
-			received[p.Device] = append(received[p.Device], permission{remote, local, echo})
+			received[p.Device] = append(received[p.Device], permission{first: remote, second: local})
 		}
 	}
 	asked, asking = never, never
 	for _, d := range a.policy.Devices {
 		if list := sent[d.Name]; len(list) > 0 {
-			asked = a.or(asked, a.and(a.at(a.to, d.Name), a.permitted(a.toTarget, nil, list)))
+			asked = a.or(asked, a.all(a.at(a.to, d.Name), echo, a.permitted(a.toTarget, nil, list)))
 		}
 		if list := received[d.Name]; len(list) > 0 {
-			asking = a.or(asking, a.and(a.at(a.from, d.Name), a.permitted(a.source, a.target, list)))
+			asking = a.or(asking, a.all(a.at(a.from, d.Name), echo, a.permitted(a.source, a.target, list)))
 		}
 	}
 	return asked, asking
@@ -285,7 +286,7 @@ func (a *allowed) tunnelPorts(v *view) (all, registered formula) {
 	peers, open := map[string][]permission{}, map[string]bool{}
 	for _, p := range a.policy.Ports {
 		if p.From.IsValid() {
-			peers[p.Device] = append(peers[p.Device], permission{first: exactly(p.From), also: always})
+			peers[p.Device] = append(peers[p.Device], permission{first: exactly(p.From)})
 		} else {
 			open[p.Device] = true
 		}

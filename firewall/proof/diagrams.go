@@ -113,7 +113,11 @@ func (d *diagrams) grow() {
 		d.table[slot] = i
 	}
 	if len(d.cache) < maxCache {
-		d.cache = make([]operation, 2*len(d.cache))
+		known := d.cache
+		d.cache = make([]operation, 2*len(known))
+		for _, o := range known {
+			d.cache[hash(uint32(o.f), uint32(o.g), uint32(o.h))&uint32(len(d.cache)-1)] = o
+		}
 	}
 }
 

@@ -1,10 +1,13 @@
 package proof
 
 import (
+	"net/netip"
 	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"shekara/firewall"
 )
 
 // drawn is a random function of eight variables, as a diagram and as a table.
@@ -15,6 +18,9 @@ type drawn struct {
 
 func draw(t *rapid.T, d *diagrams, depth int) drawn {
 	var out drawn
+	if len(d.cache) < 1<<14 && rapid.IntRange(0, 20).Draw(t, "grow") == 0 { // the tables, as many nodes would make them
+		d.grow()
+	}
 	if depth == 0 || rapid.IntRange(0, 4).Draw(t, "leaf") == 0 {
 		level := rapid.IntRange(0, 7).Draw(t, "variable")
 		out.f = d.variable(level)
@@ -152,6 +158,63 @@ func TestSetsAreFound(t *testing.T) {
 			t.Fatal("found differently the second time")
 		}
 	})
+}
+
+// TestPermittedIsTheUnion: permissions that are built together are the union of each alone, also where they overlap, of both families, and
+// with protocols above the addresses and ports below.
+func TestPermittedIsTheUnion(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		e := newEngine([]string{noInterface, otherInterface}, rapid.Bool().Draw(t, "translates"), 1<<20)
+		a := &allowed{engine: e}
+		second := rapid.SampledFrom([]vector{nil, e.target}).Draw(t, "second")
+		var list []permission
+		want := never
+		for range rapid.IntRange(0, 8).Draw(t, "permissions") {
+			six := rapid.Bool().Draw(t, "six")
+			prefix := func() netip.Prefix {
+				n := byte(rapid.IntRange(0, 7).Draw(t, "address"))
+				if six {
+					return netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, 15: n}), rapid.IntRange(126, 128).Draw(t, "bits")).Masked()
+				}
+				return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 3: n}), rapid.IntRange(30, 32).Draw(t, "bits")).Masked()
+			}
+			p := permission{first: prefix()}
+			p.protocol, p.ports = a.service(firewall.Service{Protocol: rapid.SampledFrom([]firewall.Protocol{firewall.TCP, firewall.UDP, firewall.ICMP, firewall.ICMPv6}).Draw(t, "protocol"),
+				FirstPort: 80, LastPort: rapid.SampledFrom([]uint16{0, 80, 443}).Draw(t, "last")})
+			one := e.all(a.inside(e.source, p.first), p.protocol, p.ports)
+			if second != nil {
+				p.second = prefix()
+				one = e.and(one, a.inside(e.target, p.second))
+			}
+			list, want = append(list, p), e.or(want, one)
+		}
+		if e.permitted(e.source, second, list) != want {
+			t.Fatalf("%v: not the union", list)
+		}
+	})
+}
+
+// TestMarksAreRenamedInOrder: what renamed is for: of all that is not forgotten before, no variable takes another's place or passes it.
+func TestMarksAreRenamedInOrder(t *testing.T) {
+	for _, translates := range []bool{false, true} {
+		e := newEngine([]string{noInterface, "a", "b", "c", otherInterface}, translates, 1<<20)
+		last := -1
+		for level := range e.levels {
+			if e.exists(e.variable(level), e.ofOnePacket) == always {
+				continue
+			}
+			to := int(e.toConnection[level])
+			if to <= last {
+				t.Fatalf("translates %v: level %d becomes %d, behind %d", translates, level, to, last)
+			}
+			last = to
+		}
+		for i, f := range e.writtenMark {
+			if e.renamed(f, e.toConnection) != e.connectionMark[i] {
+				t.Errorf("translates %v: bit %d of a mark that was written is another of the connection's", translates, i)
+			}
+		}
+	}
 }
 
 // TestHeadersWhereTheyAre: a field of the transport header is the packet's wherever it has it, in every class of packets, with translation and

@@ -122,7 +122,7 @@ func (a *allowed) limited(v *view, reason string) formula {
 	for _, l := range a.policy.Limits {
 		if map[string]int{firewall.Bandwidth: l.MbitPerSecond, firewall.TooManyNew: l.NewPerSecond, firewall.TooManyConnections: l.Connections}[reason] > 0 {
 			for _, prefix := range l.Prefixes {
-				far[l.Device] = append(far[l.Device], permission{first: prefix, also: always})
+				far[l.Device] = append(far[l.Device], permission{first: prefix})
 			}
 		}
 	}

@@ -235,24 +235,28 @@ func (b *builder) split(rows []row, depth int) formula {
 	return d.choose(c.is, high, low)
 }
 
-// permission is a set of addresses, of one vector or of two, and what else must hold there.
+// permission is a set of addresses, of one vector or of two, and what else must hold there: zero, nothing.
 type permission struct {
 	first, second netip.Prefix // of one family; second is not valid where there is one vector
-	also          formula      // of variables below the addresses
+	protocol      formula      // of variables above the addresses: there are few of them
+	ports         formula      // of variables below
 }
 
-// permitted is the union of permissions. Those with prefixes of the same lengths are built in one pass.
+// permitted is the union of permissions. Those of a protocol with prefixes of the same lengths are built in one pass.
 func (e *engine) permitted(first, second vector, list []permission) formula {
 	type shape struct {
 		is4           bool
 		first, second int
+		protocol      formula
 	}
 	groups := map[shape][]permission{}
 	for _, p := range list {
-		s := shape{p.first.Addr().Is4(), p.first.Bits(), max(0, p.second.Bits())}
+		s := shape{p.first.Addr().Is4(), p.first.Bits(), max(0, p.second.Bits()), p.protocol}
 		groups[s] = append(groups[s], p)
 	}
-	shapes := slices.SortedFunc(maps.Keys(groups), func(x, y shape) int { return cmp.Or(x.first-y.first, x.second-y.second) })
+	shapes := slices.SortedFunc(maps.Keys(groups), func(x, y shape) int {
+		return cmp.Or(cmp.Compare(x.protocol, y.protocol), x.first-y.first, x.second-y.second)
+	})
 	var four, six []formula
 	for _, s := range shapes {
 		list := groups[s]
@@ -270,11 +274,11 @@ func (e *engine) permitted(first, second vector, list []permission) formula {
 			for j, c := range columns {
 				bits[j] = '0' + bytes[c.part][c.bit/8]>>(7-c.bit%8)&1
 			}
-			rows[i] = row{string(bits), p.also}
+			rows[i] = row{string(bits), p.ports}
 		}
 		sortRows(rows)
 		b := &builder{engine: e, columns: columns}
-		if f := b.build(rows, 0); s.is4 {
+		if f := e.and(s.protocol, b.build(rows, 0)); s.is4 {
 			four = append(four, f)
 		} else {
 			six = append(six, f)

@@ -5,15 +5,16 @@ import (
 	"strings"
 )
 
-// variables are all that a packet and its connection may differ in. Interfaces stand first in the order of the diagrams, as what rules do
-// depends on them most, each followed by the bits of marks in which package firewall writes it (hundreds of devices have a mark for each
-// pair). Last stand the addresses of connections, so that a set of flows is a tree of addresses with the services as leaves. All else of a
-// packet stands above: what is asked of it besides is then put together with ten thousand flows at their root, and with a variable below
-// them it would be at each leaf, as often as anybody asks. Another order would be as true, only slower.
+// variables are all that a packet and its connection may differ in, in an order of which any other would be as true, only slower. First the
+// generation of a connection's mark, so that with the next one all below stays as it is. Then interfaces, as what rules do depends on them
+// most, each followed by the bits of marks in which package firewall writes it: hundreds of devices have a mark for each pair. Last the
+// addresses of connections and their ports: a set of flows is one such tree for each protocol. All else of a packet stands above, so that
+// what is asked of it besides is put together with ten thousand flows at their root; below them it would be at each leaf, and as often as
+// anybody asks.
 type variables struct {
 	version6       formula
 	from, to       vector // interface of the side that opened the connection, and of the other; 0: this box
-	connectionMark vector
+	connectionMark vector // bits of the opener's place, of the other's, and the generation (package firewall)
 	writtenMark    vector // the connection's mark after a rule wrote it; next to the other, so that one can be renamed to the other
 	packetMark     vector // as the packet comes: a socket may have set it
 	source, target vector // addresses with which the connection was opened; of IPv4 the first 32 bits
@@ -76,20 +77,14 @@ func newVariables(d *diagrams, names []string, translates bool) *variables {
 		}
 		return out
 	}
-	var writtenAt []int
-	marks := func(n int) {
-		v.connectionMark = append(v.connectionMark, many(n)...)
-		for range n {
-			writtenAt = append(writtenAt, v.levels)
-			v.writtenMark = append(v.writtenMark, one())
-		}
-	}
+	marks := func(n int) (before, written vector) { return many(n), many(n) }
+	generation, generationWritten := marks(12)
 	v.version6 = one()
 	v.from = many(width)
-	marks(10)
+	fromMark, fromWritten := marks(10)
 	v.to = many(width)
-	marks(10)
-	marks(12)
+	toMark, toWritten := marks(10)
+	v.connectionMark, v.writtenMark = slices.Concat(fromMark, toMark, generation), slices.Concat(fromWritten, toWritten, generationWritten)
 	if translates {
 		v.unanswered, v.sourceMoved, v.targetMoved, v.connectionZone = one(), one(), one(), many(16)
 	}
@@ -113,17 +108,18 @@ func newVariables(d *diagrams, names []string, translates bool) *variables {
 		}
 		return own, other
 	}
+	v.protocol = many(8)
 	v.source, v.toSource = pair(128)
 	v.target, v.toTarget = pair(128)
-	v.protocol, v.targetPort = many(8), many(16)
+	v.targetPort = many(16)
 	v.sourcePort, v.toSourcePort = pair(16)
 
 	v.toConnection = make([]uint32, v.levels)
 	for level := range v.toConnection {
 		v.toConnection[level] = uint32(level)
 	}
-	for i, level := range writtenAt {
-		v.toConnection[level] = d.level(v.connectionMark[i])
+	for i, f := range v.writtenMark {
+		v.toConnection[d.level(f)] = d.level(v.connectionMark[i])
 	}
 	v.ofInterfaces, v.ofFrom, v.ofTo = d.all(slices.Concat(v.from, v.to)...), d.all(v.from...), d.all(v.to...)
 	v.ofService = d.all(slices.Concat(v.protocol, v.targetPort, v.sourcePort)...)
