@@ -28,6 +28,7 @@ var neverHit = map[string]string{
 	`outer_…: ip6 saddr {…} accept `:                                                                               "2026-11-25: the same",
 	`outer_…: oifname @device_links goto output.loop `:                                                             "2026-11-25: the same",
 	`output: ip daddr {…} goto output.no_flow "behind tunnels alone"`:                                              "2026-11-25: the rig's routes lead where they should; scenario leak deletes them",
+	`output: meta mark {…} goto output.no_flow "behind tunnels alone"`:                                             "2026-11-25: the same",
 	`output: ip6 daddr {…} goto output.no_flow "behind tunnels alone"`:                                             "2026-11-25: the same",
 	`input: iifname @zone_links icmpv6 type {…} ip6 hoplimit # accept "neighbour discovery"`:                       "2026-11-25: the rig's neighbours are written; every scenario discovers them",
 	`input: iifname @zone_links ip6 saddr ## icmpv6 type # accept "neighbour discovery"`:                           "2026-11-25: the same",
