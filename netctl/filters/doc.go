@@ -13,7 +13,8 @@
 // What cannot be looked for is found too, with the reason. Two things cannot be seen from here: links to netfilter's hooks by one who lacks
 // CAP_SYS_ADMIN (the kernel tells nobody else), and a way around this namespace through another one.
 //
-// Owns: the looks. A table, filter or program is named, not read: what it does is for people to judge.
+// Owns: the looks. A table, filter or program is named, not read: what it does is for people to judge, and of legacy tables for firewall/engine,
+// which reads them.
 // Never: changes anything; looks at what nft lists (tables of netdev and bridge, flow tables).
 // Imports: vishvananda/netlink, golang.org/x/sys/unix.
 // Test: go test ./netctl/filters (needs root); each kind is planted for real, where the kernel can.
