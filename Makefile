@@ -38,7 +38,7 @@ live: build
 
 SCENARIOS := demo contours leak isolation restart rollback multihome scale drift revoke lockout overlap hiding limits iptables
 # Once more on edges that lack nft, and so filter with iptables. The others turn rules of nftables by hand, or translate addresses.
-SCENARIOS_WITHOUT_NFT := contours leak revoke lockout overlap hiding
+SCENARIOS_WITHOUT_NFT := contours leak revoke lockout overlap hiding drift
 scenarios: build
 	@set -e; for s in $(SCENARIOS); do bin/shekara testbed run $$s --html build/$$s.html --json build/$$s.json; done
 	@set -e; for s in $(SCENARIOS_WITHOUT_NFT); do \
