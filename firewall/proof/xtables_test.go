@@ -208,3 +208,15 @@ func TestSavedIsListing(t *testing.T) {
 		t.Error("an element without its set is taken for what ipset saves")
 	}
 }
+
+// FuzzSaved: the reader is given what anybody may have written: it takes it or says what is wrong, and does not break.
+func FuzzSaved(f *testing.F) {
+	sections := saved(f)
+	f.Add(sections["4"], sections["sets"])
+	f.Add("*mangle\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m set ! --match-set a src,dst -m hl --hl-lt 0 -j MARK --set-xmark 0x1\nCOMMIT\n", "create a hash:net,port\nadd a 0.0.0.0/0,icmp:8/0 nomatch\nadd a 128.0.0.0/1,tcp:1\n")
+	f.Fuzz(func(t *testing.T, table, sets string) {
+		if _, err := kernelOf(map[string]string{"4": table, "sets": sets}, false).Decode(); err != nil && err.Error() == "" {
+			t.Error("an error without words")
+		}
+	})
+}
