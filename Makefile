@@ -37,7 +37,7 @@ live: build
 	SHEKARA_SKIPS=$(SKIPS) $(GO) test -count=1 -timeout 30m -p 2 ./...
 
 SCENARIOS := demo contours leak isolation restart rollback multihome scale drift revoke lockout overlap hiding limits iptables
-# Once more on edges that lack nft, and so filter with iptables. The others turn rules of nftables by hand, or translate addresses.
+# Once more on edges that lack nft, and so filter with iptables. That engine refuses limits; what is not here does not hang on who filters.
 SCENARIOS_WITHOUT_NFT := contours leak revoke lockout overlap hiding drift
 scenarios: build
 	@set -e; for s in $(SCENARIOS); do bin/shekara testbed run $$s --html build/$$s.html --json build/$$s.json; done
