@@ -258,15 +258,18 @@ func (l *Loader) Remove(ctx context.Context) error {
 	return l.removeLeft(ctx, "")
 }
 
-// Own says whether a transaction that the kernel told of was made by us. Only nftables tells of any that touch rules of ours by name: those of the
-// iptables engine are among the tables of iptables-nft, where others are too.
+// Own says whether a transaction that the kernel told of was made by one of the engines: iptables-nft writes nftables too.
 func (l *Loader) Own(tx nftables.Transaction) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b, is := l.opened[firewall.NFTables].(interface {
-		Own(nftables.Transaction) bool
-	})
-	return is && b.Own(tx)
+	for _, b := range l.opened {
+		if author, is := b.(interface {
+			Own(nftables.Transaction) bool
+		}); is && author.Own(tx) {
+			return true
+		}
+	}
+	return false
 }
 
 // Counters are the drops by ID that the engine in use has counted.

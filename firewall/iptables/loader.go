@@ -14,13 +14,15 @@ import (
 
 	"shekara/firewall"
 	"shekara/netctl/iptables"
+	"shekara/netctl/nftables"
 )
 
 // Loader loads rulesets into the network namespace of the calling thread, and remembers what it loaded. Safe for concurrent use.
 type Loader struct {
-	mu     sync.Mutex
-	tables [2]*iptables.Tables
-	loaded *state // nil: unknown
+	mu      sync.Mutex
+	tables  [2]*iptables.Tables
+	commits nftables.Commits
+	loaded  *state // nil: unknown
 }
 
 // state is what was loaded.
@@ -38,7 +40,7 @@ func New(ctx context.Context, variant iptables.Variant) (*Loader, error) {
 	l := &Loader{}
 	for _, f := range families {
 		var err error
-		if l.tables[f], err = iptables.Open(variant, f == v6); err != nil {
+		if l.tables[f], err = iptables.Open(variant, f == v6, &l.commits); err != nil {
 			return nil, fmt.Errorf("probe iptables: %w", err)
 		}
 	}
@@ -68,6 +70,9 @@ func (l *Loader) probe(ctx context.Context, sample firewall.Policy) error {
 	ctx = context.WithoutCancel(ctx)
 	return errors.Join(err, l.unbuild(ctx, i), l.deleteDrops(ctx, func(f family, key chainKey) bool { _, was := now.chains[f][key]; return !was }))
 }
+
+// Own says whether a transaction that the kernel told of was made by this Loader: iptables-nft writes nftables.
+func (l *Loader) Own(tx nftables.Transaction) bool { return l.commits.Own(tx) }
 
 // Check says why a ruleset could not be loaded, without asking the kernel: an *UnsupportedError where the policy is more than this engine can do.
 func Check(r firewall.Ruleset) error {

@@ -35,7 +35,7 @@ type Loader struct {
 		listing listing
 	}
 	earlier map[string]firewall.Counter // counters of tables that were replaced
-	commits []done                      // the last keptCommits
+	commits nftables.Commits
 }
 
 // New proves by a dry run that nft and the kernel take our kind of rules.

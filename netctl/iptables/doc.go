@@ -3,6 +3,6 @@
 //
 // Owns: finding the programs, of the variant that this host has or that is asked for (nft or legacy); their bounds in time and output.
 // Never: decides what a rule says; flushes anything; keeps state.
-// Imports: netctl and its folder run.
+// Imports: netctl and its folders nftables and run.
 // Test: go test ./netctl/iptables (live; needs root, iptables and ipset).
 package iptables

@@ -11,6 +11,7 @@ import (
 	library "github.com/coreos/go-iptables/iptables"
 
 	"shekara/netctl"
+	"shekara/netctl/nftables"
 	"shekara/netctl/run"
 )
 
@@ -31,13 +32,14 @@ const (
 
 // Tables are those of one address family in the network namespace of the calling thread.
 type Tables struct {
-	name   string // of the program, "ip6tables-nft"
-	single *library.IPTables
+	name    string // of the program, "ip6tables-nft"
+	single  *library.IPTables
+	commits *nftables.Commits
 }
 
-// Open finds the programs of a family. An error says which is missing.
-func Open(variant Variant, v6 bool) (*Tables, error) {
-	t := &Tables{name: "iptables"}
+// Open finds the programs of a family. What they do to nftables is noted in commits. An error says which is missing.
+func Open(variant Variant, v6 bool, commits *nftables.Commits) (*Tables, error) {
+	t := &Tables{name: "iptables", commits: commits}
 	protocol := library.ProtocolIPv4
 	if v6 {
 		t.name, protocol = "ip6tables", library.ProtocolIPv6
@@ -63,8 +65,21 @@ func Open(variant Variant, v6 bool) (*Tables, error) {
 // Restore runs a script of iptables-restore(8). Chains that it declares are made or emptied, all others stay. Each table's part up to its
 // COMMIT is one transaction.
 func (t *Tables) Restore(ctx context.Context, script string) error {
-	_, err := run.Command{Argv: []string{t.name + "-restore", "--noflush", fmt.Sprintf("--wait=%d", lockSeconds)}, Stdin: []byte(script),
-		Timeout: patience}.Run(ctx)
+	return t.noted(func() (pid int, err error) {
+		_, err = run.Command{Argv: []string{t.name + "-restore", "--noflush", fmt.Sprintf("--wait=%d", lockSeconds)}, Stdin: []byte(script),
+			Timeout: patience, Started: func(child int) { pid = child }}.Run(ctx)
+		return pid, err
+	})
+}
+
+// noted does something to the tables. That the kernel's generation cannot be told is no fault: a kernel without nftables has none, and nothing to
+// tell of.
+func (t *Tables) noted(do func() (pid int, err error)) error {
+	var err error
+	_, _, _ = t.commits.Make(func() (pid int, _ error) {
+		pid, err = do()
+		return pid, err
+	})
 	return err
 }
 
@@ -76,17 +91,17 @@ func (t *Tables) Save(ctx context.Context) ([]byte, error) {
 
 // Insert puts a rule before all others of a chain.
 func (t *Tables) Insert(table, chain string, rule ...string) error {
-	return t.wrap("insert rule into", table, chain, t.single.Insert(table, chain, 1, rule...))
+	return t.wrap("insert rule into", table, chain, t.noted(func() (int, error) { return 0, t.single.Insert(table, chain, 1, rule...) }))
 }
 
 // Replace puts a rule in place of the one at a position, counted from 1. There is no moment at which neither is there.
 func (t *Tables) Replace(table, chain string, position int, rule ...string) error {
-	return t.wrap("replace rule of", table, chain, t.single.Replace(table, chain, position, rule...))
+	return t.wrap("replace rule of", table, chain, t.noted(func() (int, error) { return 0, t.single.Replace(table, chain, position, rule...) }))
 }
 
 // Delete takes one rule away.
 func (t *Tables) Delete(table, chain string, rule ...string) error {
-	return t.wrap("delete rule of", table, chain, t.single.Delete(table, chain, rule...))
+	return t.wrap("delete rule of", table, chain, t.noted(func() (int, error) { return 0, t.single.Delete(table, chain, rule...) }))
 }
 
 func (t *Tables) wrap(op, table, chain string, err error) error {

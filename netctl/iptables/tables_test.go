@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"shekara/netctl/iptables"
+	"shekara/netctl/nftables"
 	"shekara/netctl/nstest"
 	"shekara/netctl/probe"
 	"shekara/netctl/probe/probetest"
@@ -18,8 +19,14 @@ func TestTables(t *testing.T) {
 	probetest.Need(t, probe.Tool("iptables-nft"), probe.Tool("iptables-legacy"), probe.Tool("ipset"))
 	for _, v := range []iptables.Variant{iptables.Default, iptables.NFT, iptables.Legacy} {
 		for _, v6 := range []bool{false, true} {
-			nstest.Host(t, "box").Do(func() {
-				tables, err := iptables.Open(v, v6)
+			host, commits := nstest.Host(t, "box"), nftables.Commits{}
+			var listener *nftables.Listener
+			host.Do(func() {
+				var err error
+				if listener, err = nftables.Listen(); err != nil {
+					t.Fatal(err)
+				}
+				tables, err := iptables.Open(v, v6, &commits)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -60,12 +67,25 @@ func TestTables(t *testing.T) {
 					t.Errorf("%q IPv6 %v: a rule that is not there is deleted", v, v6)
 				}
 			})
+			if v == iptables.NFT { // what we did to nftables is told from what another does by the same program
+				host.Run(map[bool]string{false: "iptables-nft", true: "ip6tables-nft"}[v6], "-t", "mangle", "-A", "FORWARD", "-j", "ACCEPT")
+				told := map[bool]int{}
+				if _, err := listener.Take(func(tx nftables.Transaction) { told[commits.Own(tx)]++ }); err != nil {
+					t.Error(err)
+				}
+				if told[true] < 4 || told[false] != 1 {
+					t.Errorf("IPv6 %v: %d transactions are ours, %d another's", v6, told[true], told[false])
+				}
+			}
+			if err := listener.Close(); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 	if all, err := iptables.SaveAll(t.Context(), "nonsense", true); all != nil || err != nil {
 		t.Errorf("without the program: %q, %v", all, err)
 	}
-	if _, err := iptables.Open("nonsense", false); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "iptables-nonsense") {
+	if _, err := iptables.Open("nonsense", false, &nftables.Commits{}); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "iptables-nonsense") {
 		t.Errorf("a program that is not there: %v", err)
 	}
 }
