@@ -41,7 +41,7 @@ func (c *Commits) Make(make func() (pid int, err error)) (before, after uint32, 
 // Own says whether a transaction that the kernel told of is among them.
 //
 // BUG: in a container process IDs cannot be compared with the kernel's. There a transaction of ours in the midst of which others made
-// theirs is taken for another's.
+// theirs is taken for another's, and so are those of a process that makes several, as iptables-restore does for several tables.
 func (c *Commits) Own(tx Transaction) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
