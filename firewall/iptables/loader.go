@@ -139,7 +139,11 @@ func (l *Loader) load(ctx context.Context, r firewall.Ruleset) error {
 		}
 	}
 	l.loaded = next
-	return l.sweepNow(ctx, strings.ReplaceAll(letters, next.image.letter, ""))
+	if err := l.sweepNow(ctx, strings.ReplaceAll(letters, next.image.letter, "")); err != nil || len(next.base.translated) > 0 {
+		return err
+	}
+	// Where nothing translates any more nothing of ours stays in nat: what would lead there is gone.
+	return l.deleteDrops(ctx, func(f family, key chainKey) bool { _, there := now.chains[f][key]; return there && key.table == nat })
 }
 
 func (b *base) wantedRows(e firewall.Elements) (out [2]map[netip.Prefix]row, err error) {

@@ -77,6 +77,35 @@ func TestLoaderContract(t *testing.T) {
 	}
 }
 
+// TestNatIsLeft: when the last device that translates is gone nothing of ours is left in nat, and what is loaded is proved. What others have there stays.
+func TestNatIsLeft(t *testing.T) {
+	for _, v := range variants() {
+		t.Run(string(v), func(t *testing.T) {
+			host := nstest.Host(t, "box")
+			in := engine(v).Open(t, host)
+			inNat := func() string {
+				return host.Run("iptables-"+string(v)+"-save", "-t", "nat") + host.Run("ip6tables-"+string(v)+"-save", "-t", "nat")
+			}
+			host.Run("iptables-"+string(v), "-t", "nat", "-N", "OTHER")
+			firewalltest.Load(t, in, firewalltest.Example(t, "translated"))
+			if got := inNat(); strings.Count(got, ":SHEKARA-postrouting.unhidden") != 2 {
+				t.Errorf("while a device translates: %s", got)
+			}
+			p := firewalltest.Example(t, "site")
+			rules := firewalltest.Load(t, in, p)
+			if got := inNat(); strings.Contains(got, "SHEKARA") || !strings.Contains(got, ":OTHER") {
+				t.Errorf("when none does: %s", got)
+			}
+			if err := prove(host, v, p); err != nil {
+				t.Error(err)
+			}
+			if drift, err := in.Matches(t.Context(), rules); err != nil || len(drift) > 0 {
+				t.Errorf("%q, %v", drift, err)
+			}
+		})
+	}
+}
+
 // nameOf is the set that holds what Elements calls set.
 func nameOf(host *nstest.H, set string) string {
 	names := strings.Fields(host.Run("ipset", "list", "-n"))

@@ -57,8 +57,40 @@ func (d *decoder) finish() {
 	}
 	d.settleLimits()
 	d.settleInner()
+	d.settleMet()
 	slices.Sort(d.ruleset.unmodelled)
 	d.ruleset.unmodelled = slices.Compact(d.ruleset.unmodelled)
+}
+
+// settleMet looks at the rules that packets meet: only what of these is not understood counts, and only where one of these translates does anything
+// else than conntrack's null bindings stand in a connection. A chain of type nat that can do nothing to a packet is as good as none.
+//
+// What rules did that are gone is nobody's question here, whether a table of nat is left without rules (iptables-nft cannot delete it) or none: a
+// connection that they translated may still be, and shekara verify looks at each.
+func (d *decoder) settleMet() {
+	met := map[*chain]bool{}
+	var kept []*chain
+	for _, c := range d.ruleset.chains {
+		acts := !c.accept
+		seen := map[*chain]bool{}
+		visitRules(c, seen, func(_ *rule, s *statement) {
+			d.ruleset.translates = d.ruleset.translates || s.translation != nil || s.assign != nil && s.assign.to == ctZone
+			acts = acts || s.match == nil && s.choice == nil && s.verdict == nil || s.verdict != nil && s.verdict.kind == drops
+			if s.choice != nil {
+				acts = acts || slices.ContainsFunc(s.choice.set.groups, func(g group) bool { return g.verdict.kind == drops })
+			}
+		})
+		maps.Copy(met, seen)
+		if acts || !c.nat {
+			kept = append(kept, c)
+		}
+	}
+	d.ruleset.chains = kept
+	for c := range met {
+		for _, r := range c.rules {
+			d.ruleset.unmodelled = append(d.ruleset.unmodelled, r.unmodelled...)
+		}
+	}
 }
 
 type decoder struct {
@@ -75,6 +107,11 @@ type decoder struct {
 
 func (d *decoder) unknown(format string, values ...any) {
 	d.ruleset.unmodelled = append(d.ruleset.unmodelled, fmt.Sprintf(format, values...))
+}
+
+// unknown is for what only counts if packets meet the rule.
+func (r *rule) unknown(format string, values ...any) {
+	r.unmodelled = append(r.unmodelled, fmt.Sprintf(format, values...))
 }
 
 func text(v any) string { s, _ := v.(string); return s }
@@ -123,7 +160,6 @@ func (d *decoder) containers(what string, o map[string]any) {
 			d.unknown("table %s, chain %s: hook %s", in, name, c.hook)
 		default:
 			d.ruleset.chains = append(d.ruleset.chains, c)
-			d.ruleset.translates = d.ruleset.translates || c.nat
 		}
 	default:
 		d.unknown("table %s: %s %s", in, what, name)
@@ -252,7 +288,7 @@ func (d *decoder) rules(what string, o map[string]any) {
 	}
 	list, ok := o["expr"].([]any)
 	if !ok {
-		d.unknown("%s: no expressions", place)
+		r.unknown("%s: no expressions", place)
 	}
 	if saved := d.saved[d.table].rule(r.chain.name, len(r.chain.rules)); saved != "" {
 		r.number, r.text = len(r.chain.rules)+1, saved
@@ -267,12 +303,12 @@ func (d *decoder) rules(what string, o map[string]any) {
 	for _, item := range list {
 		object, ok := item.(map[string]any)
 		if !ok || len(object) != 1 {
-			d.unknown("%s: %s", place, compact(item))
+			r.unknown("%s: %s", place, compact(item))
 			continue
 		}
 		s, words2, err := d.statement(object)
 		if err != nil {
-			d.unknown("%s: %v", place, err)
+			r.unknown("%s: %v", place, err)
 		}
 		words = append(words, words2)
 		if slices.ContainsFunc(slices.Collect(maps.Keys(object)), func(word string) bool { return rates[word] }) {
@@ -280,7 +316,7 @@ func (d *decoder) rules(what string, o map[string]any) {
 		} else if rated && d.stops(s.verdict) {
 			s = statement{limit: s.verdict.target}
 		} else if rated && (s.verdict != nil || s.choice != nil || s.assign != nil || s.translation != nil) {
-			d.unknown("%s: %s: a rate decides", place, strings.Join(words, " "))
+			r.unknown("%s: %s: a rate decides", place, strings.Join(words, " "))
 		}
 		if s != (statement{}) {
 			r.statements = append(r.statements, s)

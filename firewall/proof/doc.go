@@ -34,14 +34,15 @@
 // What is not: routing (it also drops an IPv4 source that is this box's own, so such a witness may not arrive); WireGuard's allowed addresses
 // (which peer a device hands a packet to); the zone of a forwarded destination, which flows do not name; to whom a packet goes that is routed
 // past the device of its mapped address; flow tables, bridges, ingress hooks, other rates, conntrack helpers, translation of a target's port or to
-// this box itself, and every expression, match or target that is not modelled, which make the result indeterminate and are named; what is in
-// none of these listings (tc, XDP), for which the caller must look elsewhere; marks of the present generation that were written by rules which
-// somebody added and removed by hand meanwhile (Generations in package firewall).
+// this box itself, and every expression, match or target that is not modelled: these make the result indeterminate where packets can meet them,
+// and are named; what is in none of these listings (tc, XDP), for which the caller must look elsewhere; marks of the present generation that were
+// written by rules which somebody added and removed by hand meanwhile (Generations in package firewall).
 //
 // How translation is modelled. What stands instead of a connection's two addresses are variables beside these. At the hook of each, the rules
 // bind them for a packet that opens a connection; one that belongs to a living connection may have any. Which zone conntrack looks in is a
 // register that rules write, once, before it looks. A source that the kernel chooses (a range, masquerade), and its port, may be any of those
-// that it may choose. Where neither the rules nor the policy translate, no such variable exists.
+// that it may choose. Where neither the rules that packets can meet nor the policy translate, no such variable exists, whatever empty chains of
+// type nat there are.
 //
 // How xtables are modelled. A rule as iptables-save writes it becomes the same statements as one of nft's. What iptables-nft puts into nftables is
 // in both listings: chains, their hooks, and rules without matches and targets of xtables are read from nft's, the others from the save's, rule by

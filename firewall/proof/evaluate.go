@@ -218,7 +218,7 @@ func (e *evaluation) hooked(hook string) []step {
 			list = append(list, step{priority: c.priority, chains: []*chain{c}})
 		}
 	}
-	if e.translates && hook != "forward" {
+	if len(translating.chains) > 0 || e.translates && hook != "forward" {
 		slices.SortStableFunc(translating.chains, func(x, y *chain) int { return x.priority - y.priority })
 		inOrder(translating.chains)
 		list = append(list, translating)

@@ -23,7 +23,7 @@ func (d *decoder) settleLimits() {
 	for _, c := range d.chains {
 		for _, r := range c.rules {
 			if slices.ContainsFunc(r.statements, func(s statement) bool { return s.limit != nil && !s.limit.ends() }) {
-				d.unknown("table %s %s, chain %s, handle %d: %s: a rate decides", c.family, c.table, c.name, r.handle, r.text)
+				r.unknown("table %s %s, chain %s, handle %d: %s: a rate decides", c.family, c.table, c.name, r.handle, r.text)
 			}
 		}
 	}

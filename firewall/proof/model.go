@@ -36,6 +36,7 @@ type rule struct {
 	comment    string
 	text       string // near to what nft prints
 	statements []statement
+	unmodelled []string // what of it is not understood
 }
 
 // statement is a match, a verdict, a verdict map, a mark that is set, a translation or a verdict of a limit; exactly one field is set. What

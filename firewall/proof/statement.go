@@ -85,7 +85,6 @@ func (d *decoder) mangle(fields map[string]any) (statement, string, error) {
 	to, err := d.expression(fields["key"])
 	if ct, ok := key["ct"].(map[string]any); ok && len(ct) == 1 && text(ct["key"]) == "zone" { // of one direction: not modelled
 		to, err = expression{field: ctZone}, nil
-		d.ruleset.translates = true
 	}
 	if err != nil || to.field != metaMark && to.field != ctMark && to.field != ctZone || len(to.operations) > 0 {
 		return statement{}, compact(fields), fmt.Errorf("statement sets %s", compact(fields["key"]))

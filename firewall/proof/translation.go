@@ -187,6 +187,9 @@ func (r *run) translateAll(chains []*chain) {
 	if r.view.state == stateNew {
 		r.bind(chains, source)
 	}
+	if !r.translates { // these chains drop, or mark, and no more
+		return
+	}
 	now, view := r.now, r.view // registers of the run, and the class
 	switch {
 	case view.state == stateRelated && source:

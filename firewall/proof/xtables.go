@@ -156,11 +156,9 @@ func (d *decoder) savedChains(t *savedTable) {
 		switch {
 		case !known:
 			d.unknown("table %s, chain %s: where packets meet it is not known", d.table, name)
-		case len(saved.rules) == 0 && c.accept: // it does nothing, and would make of nat that something is translated
 		default:
 			c.hook, c.priority = strings.ToLower(name), priority
 			d.ruleset.chains = append(d.ruleset.chains, c)
-			d.ruleset.translates = d.ruleset.translates || c.nat
 		}
 	}
 	for _, name := range t.order {

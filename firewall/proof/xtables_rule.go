@@ -15,7 +15,7 @@ func (d *decoder) savedRule(r *rule) {
 		err = x.read(words)
 	}
 	if err != nil {
-		d.unknown("table %s, chain %s, rule %d: %v", d.table, r.chain.name, r.number, err)
+		r.unknown("table %s, chain %s, rule %d: %v", d.table, r.chain.name, r.number, err)
 	}
 	r.statements = x.statements
 }

@@ -134,6 +134,11 @@ var xtMutations = []xtMutation{
 	{"masks that differ", "sets", "0.0.0.0/0,ext0 skbmark 0x8000000/0x0", "0.0.0.0/0,ext0 skbmark 0x8000000/0xff", proof.Indeterminate, "different masks"},
 	{"a table of another kind", "4", end, end + "*broute\n:FORWARD DROP [0:0]\n" + end, proof.Indeterminate, "table ip broute, chain FORWARD"},
 	{"an address is translated", "4", end, end + "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -j MASQUERADE\n" + end, proof.Indeterminate, "-j MASQUERADE"},
+	{"an address is translated in a chain that nothing leads to", "4", end, end + "*nat\n:POSTROUTING ACCEPT [0:0]\n:others - [0:0]\n-A others -j MASQUERADE\n" + end, proof.Proved, ""},
+	{"an address is translated in a chain that a rule leads to", "4", end, end + "*nat\n:POSTROUTING ACCEPT [0:0]\n:others - [0:0]\n-A POSTROUTING -o ext0 -j others\n-A others -j MASQUERADE\n" + end, proof.Indeterminate, "-j MASQUERADE"},
+	{"a rule of nat that ends what it matches", "4", end, end + "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -o dmz0.100 -j ACCEPT\n" + end, proof.Proved, ""},
+	{"a policy of nat that drops", "4", end, end + "*nat\n:POSTROUTING DROP [0:0]\n" + end, proof.Violated, "table ip nat, chain POSTROUTING, handle 0: policy drop"},
+	{"a queue in a chain that nothing leads to", "4", ":SHEKARA-a-open - [0:0]\n", ":SHEKARA-a-open - [0:0]\n:others - [0:0]\n-A others -j NFQUEUE --queue-num 0\n", proof.Proved, ""},
 	{"nat without rules", "4", end, end + "*nat\n:POSTROUTING ACCEPT [0:0]\n" + end, proof.Proved, ""},
 }
 
