@@ -229,18 +229,20 @@ func (l *Loader) list(ctx context.Context, letter string) (listing [2]map[chainK
 func (k kernel) declareDrops(f family, i image) string {
 	var b strings.Builder
 	for _, table := range i.tables(f) {
-		fmt.Fprintf(&b, "*%s\n", table)
+		var part strings.Builder
 		for _, id := range dropChains()[table] {
 			name := chainPrefix + id
 			if drops(k.chains[f][chainKey{table, name}], table, id) {
 				continue // it has counted
 			}
-			fmt.Fprintf(&b, ":%s - [0:0]\n", name)
+			fmt.Fprintf(&part, ":%s - [0:0]\n", name)
 			for _, rule := range dropRules(table, id) {
-				fmt.Fprintf(&b, "-A %s %s\n", name, rule)
+				fmt.Fprintf(&part, "-A %s %s\n", name, rule)
 			}
 		}
-		b.WriteString("COMMIT\n")
+		if part.Len() > 0 {
+			fmt.Fprintf(&b, "*%s\n%sCOMMIT\n", table, &part)
+		}
 	}
 	return b.String()
 }

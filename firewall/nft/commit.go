@@ -8,7 +8,7 @@ import (
 
 // commit runs a script in one transaction, and says what the kernel's generation was before and after.
 func (l *Loader) commit(ctx context.Context, script string) (before, after uint32, err error) {
-	return l.commits.Make(func() (pid int, err error) {
+	return l.commits.Make(1, func() (pid int, err error) {
 		command := nft(script)
 		command.Started = func(child int) { pid = child }
 		_, err = command.Run(ctx)

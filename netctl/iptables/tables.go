@@ -63,20 +63,20 @@ func Open(variant Variant, v6 bool, commits *nftables.Commits) (*Tables, error) 
 }
 
 // Restore runs a script of iptables-restore(8). Chains that it declares are made or emptied, all others stay. Each table's part up to its
-// COMMIT is one transaction.
+// COMMIT is one transaction; one that changes nothing is none, and so that our own can be told from others' there should be no such part.
 func (t *Tables) Restore(ctx context.Context, script string) error {
-	return t.noted(func() (pid int, err error) {
+	return t.noted(strings.Count(script, "\nCOMMIT\n"), func() (pid int, err error) {
 		_, err = run.Command{Argv: []string{t.name + "-restore", "--noflush", fmt.Sprintf("--wait=%d", lockSeconds)}, Stdin: []byte(script),
 			Timeout: patience, Started: func(child int) { pid = child }}.Run(ctx)
 		return pid, err
 	})
 }
 
-// noted does something to the tables. That the kernel's generation cannot be told is no fault: a kernel without nftables has none, and nothing to
+// noted does something to the tables, in so many transactions. That the kernel's generation cannot be told is no fault: a kernel without nftables has none, and nothing to
 // tell of.
-func (t *Tables) noted(do func() (pid int, err error)) error {
+func (t *Tables) noted(transactions int, do func() (pid int, err error)) error {
 	var err error
-	_, _, _ = t.commits.Make(func() (pid int, _ error) {
+	_, _, _ = t.commits.Make(transactions, func() (pid int, _ error) {
 		pid, err = do()
 		return pid, err
 	})
@@ -91,17 +91,17 @@ func (t *Tables) Save(ctx context.Context) ([]byte, error) {
 
 // Insert puts a rule before all others of a chain.
 func (t *Tables) Insert(table, chain string, rule ...string) error {
-	return t.wrap("insert rule into", table, chain, t.noted(func() (int, error) { return 0, t.single.Insert(table, chain, 1, rule...) }))
+	return t.wrap("insert rule into", table, chain, t.noted(1, func() (int, error) { return 0, t.single.Insert(table, chain, 1, rule...) }))
 }
 
 // Replace puts a rule in place of the one at a position, counted from 1. There is no moment at which neither is there.
 func (t *Tables) Replace(table, chain string, position int, rule ...string) error {
-	return t.wrap("replace rule of", table, chain, t.noted(func() (int, error) { return 0, t.single.Replace(table, chain, position, rule...) }))
+	return t.wrap("replace rule of", table, chain, t.noted(1, func() (int, error) { return 0, t.single.Replace(table, chain, position, rule...) }))
 }
 
 // Delete takes one rule away.
 func (t *Tables) Delete(table, chain string, rule ...string) error {
-	return t.wrap("delete rule of", table, chain, t.noted(func() (int, error) { return 0, t.single.Delete(table, chain, rule...) }))
+	return t.wrap("delete rule of", table, chain, t.noted(1, func() (int, error) { return 0, t.single.Delete(table, chain, rule...) }))
 }
 
 func (t *Tables) wrap(op, table, chain string, err error) error {
