@@ -68,7 +68,10 @@ func (l *Loader) probe(ctx context.Context, sample firewall.Policy) error {
 	}
 	err = l.build(ctx, now, i, false)
 	ctx = context.WithoutCancel(ctx)
-	return errors.Join(err, l.unbuild(ctx, i), l.deleteDrops(ctx, func(f family, key chainKey) bool { _, was := now.chains[f][key]; return !was }))
+	return errors.Join(err, l.unbuild(ctx, i), l.deleteDrops(ctx, func(f family, key chainKey) bool {
+		_, was := now.chains[f][key]
+		return !was && slices.Contains(i.tables(f), key.table)
+	}))
 }
 
 // Own says whether a transaction that the kernel told of was made by this Loader: iptables-nft writes nftables.

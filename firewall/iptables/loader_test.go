@@ -106,6 +106,22 @@ func TestNatIsLeft(t *testing.T) {
 	}
 }
 
+// TestProbe: a Loader that has loaded nothing leaves nothing, no table either that its probe did not need.
+func TestProbe(t *testing.T) {
+	for _, v := range variants() {
+		host := nstest.Host(t, "box")
+		engine(v).Open(t, host)
+		for _, program := range []string{"iptables-", "ip6tables-"} {
+			if out := host.Run(program + string(v) + "-save"); !strings.Contains(out, "*mangle") || strings.Contains(out, "*nat") || strings.Contains(out, "SHEKARA") {
+				t.Errorf("left behind:\n%s", out)
+			}
+		}
+		if names := host.Run("ipset", "list", "-n"); names != "" {
+			t.Errorf("sets left: %q", names)
+		}
+	}
+}
+
 // nameOf is the set that holds what Elements calls set.
 func nameOf(host *nstest.H, set string) string {
 	names := strings.Fields(host.Run("ipset", "list", "-n"))
