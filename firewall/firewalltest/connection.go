@@ -335,6 +335,30 @@ func (e Engine) adoptedUnderTraffic(t *testing.T) {
 	}
 }
 
+// takenOverUnderTraffic: the same while new daemons look, each finds what is not as it should be, and loads that. So begins a daemon that finds the
+// time for confirming over.
+func (e Engine) takenOverUnderTraffic(t *testing.T) {
+	for _, f := range families {
+		t.Run(f.name, func(t *testing.T) {
+			e.underTraffic(t, f, e.times(20), func(in Inside, i int) (err error) {
+				in.host.Do(func() { in.loader, err = e.New(t.Context()) })
+				if err != nil {
+					return err
+				}
+				rules := compiled(t, connectionPolicy(f.far, f.near, i%2 == 0))
+				drift, err := in.Matches(t.Context(), rules)
+				if err != nil {
+					return err
+				}
+				if len(drift) == 0 {
+					t.Error("another ruleset is asked for than is there, and nothing differs")
+				}
+				return in.Load(t.Context(), rules)
+			})
+		})
+	}
+}
+
 // changedUnderTraffic: the same while flows of the same source, and of another, come and go.
 func (e Engine) changedUnderTraffic(t *testing.T) {
 	for _, f := range families {

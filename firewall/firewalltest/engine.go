@@ -53,6 +53,7 @@ func Contract(t *testing.T, e Engine) {
 		{"the box and its tunnels", e.boxAndTunnels},
 		{"replaced under traffic", e.replacedUnderTraffic},
 		{"adopted under traffic", e.adoptedUnderTraffic},
+		{"taken over under traffic", e.takenOverUnderTraffic},
 		{"changed under traffic", e.changedUnderTraffic},
 		{"goldens load", e.goldensLoad},
 		{"translation", e.translation},
