@@ -151,19 +151,22 @@ func (w *Watch) takeFilter() error {
 	return err
 }
 
-// filterTables is how the names of our tables in the packet filter begin.
-const filterTables = "shekara"
+// filterTables is how the names of our tables in the packet filter begin, and filterChains those of our chains in the tables of iptables-nft.
+const (
+	filterTables = "shekara"
+	filterChains = "SHEKARA-"
+)
 
-// OwnFilterTable says whether a table of nftables, named with its family, is one of ours.
-func OwnFilterTable(table string) bool {
-	_, name, _ := strings.Cut(table, " ")
-	return strings.HasPrefix(name, filterTables)
+// OwnFilter says whether something of nftables is ours, or in what is.
+func OwnFilter(o nftables.Object) bool {
+	_, name, _ := strings.Cut(o.Table, " ")
+	return strings.HasPrefix(name, filterTables) || strings.HasPrefix(o.Name, filterChains)
 }
 
-// concernsFilter says whether a transaction changed tables of ours, or what tables of others do with packets, which may drop what ours
+// concernsFilter says whether a transaction changed what is ours, or what tables of others do with packets, which may drop what ours
 // lets pass. The elements of others do not: a ban list that grows by the second must not make us look by the second.
 func concernsFilter(tx nftables.Transaction) bool {
-	if tx.Touches(OwnFilterTable) {
+	if tx.Touches(OwnFilter) {
 		return true
 	}
 	for _, o := range tx.Objects {

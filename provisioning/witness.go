@@ -57,10 +57,10 @@ func (n news) did() string {
 	return text
 }
 
-// ours says whether it changed what is ours: a table of the filter, or a route or rule of the kernel's routing.
+// ours says whether it changed what is ours: of the filter, or a route or rule of the kernel's routing.
 func (n news) ours() bool {
 	if n.transaction != nil {
-		return n.transaction.Touches(netctl.OwnFilterTable)
+		return n.transaction.Touches(netctl.OwnFilter)
 	}
 	return n.change.Port != 0 && (strings.Contains(n.change.Text, " route ") || strings.Contains(n.change.Text, " rule "))
 }
@@ -158,7 +158,9 @@ func (e *Engine) whoChanged(prog *program, filter []string) culprits {
 	defer e.mu.Unlock()
 	var c culprits
 	if len(filter) > 0 {
-		by, did := e.hearing.blame(func(n news) bool { return n.transaction != nil && n.ours() })
+		by, did := e.hearing.blame(func(n news) bool {
+			return n.transaction != nil && (n.ours() || slices.ContainsFunc(filter, n.made))
+		})
 		c.add(ofFilter, by, did)
 	}
 	if len(prog.routesGo)+len(prog.deadEndsGo)+len(prog.routesCome) > 0 {
@@ -228,12 +230,24 @@ func (e *Engine) othersChanged() []journal.Event {
 	return events
 }
 
-// made says whether the news may be of what stands in the way.
+// made says whether the news may be of what is said to differ or to stand in the way.
 func (n news) made(line string) bool {
 	if n.transaction != nil {
-		return n.transaction.Touches(func(table string) bool { return strings.HasPrefix(line, "table "+table+" ") })
+		return n.transaction.Touches(func(o nftables.Object) bool { return names(line, o) })
 	}
 	return strings.Contains(n.change.Text, strings.TrimPrefix(line, "route "))
+}
+
+// names says whether an engine's line is of the table of an object, "table inet x chain c: ...", or of its chain among those of iptables,
+// "IPv4 table mangle chain FORWARD: ...", where many have theirs.
+func names(line string, o nftables.Object) bool {
+	for family, said := range map[string]string{"ip ": "IPv4 table ", "ip6 ": "IPv6 table "} {
+		table, is := strings.CutPrefix(o.Table, family)
+		if rest, same := strings.CutPrefix(line, said+table+" chain "+o.Name); is && same && strings.IndexAny(rest, ": ") == 0 {
+			return true
+		}
+	}
+	return strings.HasPrefix(line, "table "+o.Table+" ")
 }
 
 // lookForForeign asks whether others filter too, if somebody touched nftables since the last time. It is reported, never repaired.

@@ -39,6 +39,12 @@ func TestDriftIsAttributedWithinTwoSeconds(t *testing.T) {
 			b.filter.Tamper(someElement(b))
 			b.tell(transaction(1, "inet shekara-check").Merge(transaction(4711, "inet shekara")))
 		}, "filter: nft (process 4711)", "delete rule inet shekara forward handle 7"},
+		"filter of iptables": {func(b *box) {
+			b.filter.Tamper(someElement(b))
+			elsewhere, ours := transaction(4710, "ip mangle"), transaction(4711, "ip mangle")
+			ours.Transactions[0].Objects[0].Name = "SHEKARA-a-forward"
+			b.tell(elsewhere.Merge(ours))
+		}, "filter: nft (process 4711)", "delete rule ip mangle SHEKARA-a-forward handle 7"},
 		"route": {func(b *box) {
 			b.breakRoute(agency{n: 0})
 			b.tell(netctl.Heard{Changes: []netctl.Change{{Text: "delete route x", Port: 77}}})
@@ -136,4 +142,25 @@ func TestWhatStandsInTheWayIsNamedAndLeft(t *testing.T) {
 			t.Errorf("events: %v", b.events.types())
 		}
 	})
+}
+
+// TestLinesNameObjects: what engines say of the filter is of one table or, among the tables of iptables, of one chain.
+func TestLinesNameObjects(t *testing.T) {
+	for _, c := range []struct {
+		line, table, chain string
+		want               bool
+	}{
+		{"table inet other chain c: drops", "inet other", "c", true},
+		{"table inet other chain c: drops", "inet other", "d", true},
+		{"table inet other chain c: drops", "inet others", "c", false},
+		{"IPv4 table mangle chain FORWARD: jump to our chain missing", "ip mangle", "FORWARD", true},
+		{"IPv4 table mangle chain FORWARD: jump to our chain missing", "ip6 mangle", "FORWARD", false},
+		{"IPv4 table mangle chain FORWARD: jump to our chain missing", "ip mangle", "FOR", false},
+		{"IPv4 table mangle chain FORWARD: jump to our chain missing", "ip filter", "FORWARD", false},
+		{"IPv6 table raw chain SHEKARA-a-prerouting missing", "ip6 raw", "SHEKARA-a-prerouting", true},
+	} {
+		if got := names(c.line, nftables.Object{Kind: "rule", Table: c.table, Name: c.chain}); got != c.want {
+			t.Errorf("%q, table %s chain %s: %v", c.line, c.table, c.chain, got)
+		}
+	}
 }

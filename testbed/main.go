@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -183,6 +184,7 @@ func prepare(o options, progress io.Writer) (*engine, error) {
 		if e.without, err = exec.LookPath(o.without); err != nil {
 			return nil, err
 		}
+		maps.Copy(e.variables, s.Without[o.without])
 		e.report.Title += ", without " + o.without
 	}
 	return e, nil

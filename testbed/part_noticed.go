@@ -18,11 +18,11 @@ func noticed(ctx context.Context, e *engine, step *report.Step, with map[string]
 	if err != nil {
 		return err
 	}
-	what, err := regexp.Compile(with["what"])
+	what, err := regexp.Compile(e.expand(with["what"]))
 	if err != nil {
 		return err
 	}
-	by, err := regexp.Compile(with["by"])
+	by, err := regexp.Compile(e.expand(with["by"]))
 	if err != nil {
 		return err
 	}

@@ -48,7 +48,7 @@ func TestOwnTransactionsAreToldFromOthers(t *testing.T) {
 	lost, err := listener.Take(func(tx nftables.Transaction) {
 		var own bool
 		in.Do(func(l firewalltest.Loader) { own = l.(*nft.Loader).Own(tx) })
-		ourTable := tx.Touches(func(table string) bool { return table == firewall.Table || table == "inet shekara-check" })
+		ourTable := tx.Touches(func(o nftables.Object) bool { return o.Table == firewall.Table || o.Table == "inet shekara-check" })
 		switch {
 		case own && !ourTable:
 			t.Errorf("taken for ours: %+v", tx)

@@ -3,6 +3,7 @@ package nftables
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,15 +58,9 @@ func (t Transaction) By() string {
 	return fmt.Sprintf("%s (process %d)", t.Command, t.PID)
 }
 
-// Touches says whether it touched a table of such a name, which has its family before it ("inet shekara"). One that touched more than was
-// kept may have.
-func (t Transaction) Touches(table func(name string) bool) bool {
-	for _, o := range t.Objects {
-		if table(o.Table) {
-			return true
-		}
-	}
-	return t.More > 0
+// Touches says whether it touched such an object. One that touched more than was kept may have.
+func (t Transaction) Touches(such func(Object) bool) bool {
+	return t.More > 0 || slices.ContainsFunc(t.Objects, such)
 }
 
 // Listener hears of the transactions in one network namespace. It is safe for concurrent use.

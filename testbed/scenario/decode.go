@@ -216,6 +216,13 @@ func (v *validator) check() {
 	for i := range s.Hosts {
 		v.host(&s.Hosts[i])
 	}
+	for program, variables := range s.Without {
+		for name := range variables {
+			if _, known := s.Variables[name]; !known {
+				v.problem(1, "without %s: there is no variable %q to be different", program, name)
+			}
+		}
+	}
 	interfaces := map[string]bool{}
 	for i := range s.Links {
 		v.link(&s.Links[i], interfaces)

@@ -16,7 +16,9 @@ type Scenario struct {
 	Extends     string            `yaml:"extends"`   // name of a scenario whose network and setup come first
 	Seed        uint64            `yaml:"seed"`      // of every impairment
 	Variables   map[string]string `yaml:"variables"` // ${name} in commands, standard input, documents and files; steps can set more
-	Hosts       []Host            `yaml:"hosts"`
+	// Without are variables that are different where the edges lack a program, by its name (--without nft).
+	Without map[string]map[string]string `yaml:"without"`
+	Hosts   []Host                       `yaml:"hosts"`
 	// Programs are more programs of the hosts of the scenario that is extended.
 	Programs map[string][]Program `yaml:"programs"`
 	Links    []Link               `yaml:"links"`

@@ -39,6 +39,7 @@ func TestDecodeAccepts(t *testing.T) {
 
 func TestDecodeRefuses(t *testing.T) {
 	for _, test := range []struct{ name, old, new, want string }{
+		{"a variable that only a run without a program has", "title: X", "title: X\nvariables: {by: nft}\nwithout: {nft: {to: iptables}}", `without nft: there is no variable "to"`},
 		{"unknown field", "title: X", "title: X\ncolour: red", "colour"},
 		{"unknown field of a step", "command: [echo]", "comand: [echo]", "comand"},
 		{"no name", "name: x", "name: ''", "x.yaml:1: a scenario has a name"},
