@@ -42,20 +42,6 @@ type Tunnels interface {
 	ResetPeer(ctx context.Context, device string, key tunnels.PublicKey) error
 }
 
-// Filter is the loader of the packet filter: engine.Loader. Each call is one transaction.
-type Filter interface {
-	// Load puts the ruleset in place of whatever table of ours is there.
-	Load(ctx context.Context, r firewall.Ruleset) error
-	// Change adds and removes elements of what was loaded.
-	Change(ctx context.Context, add, remove firewall.Elements) error
-	// Matches says how the kernel's table differs from the ruleset; nothing: not at all, and it counts as loaded.
-	Matches(ctx context.Context, r firewall.Ruleset) ([]string, error)
-	// Observe says how the kernel's table differs from what was loaded.
-	Observe(ctx context.Context) (firewall.Observation, error)
-	// Remove takes our table away.
-	Remove(ctx context.Context) error
-}
-
 // Recorder is where events go: journal.Journal.
 type Recorder interface {
 	Append(ctx context.Context, e journal.Event) (journal.Event, error)
@@ -87,7 +73,7 @@ type Options struct {
 
 	Network  Network
 	Tunnels  Tunnels
-	Filter   Filter
+	Filter   firewall.Loader
 	Secrets  *secret.Store
 	Journal  Recorder
 	Resolver Resolver

@@ -161,7 +161,7 @@ func planWhole(f *filterState, i *intent, p patch, policy firewall.Policy) (filt
 }
 
 // check asks the loader's engine whether it can do what is asked, before anything is changed. An engine that can do all has no such question.
-func (c filterChange) check(loader Filter, base *firewall.Base) error {
+func (c filterChange) check(loader firewall.Loader, base *firewall.Base) error {
 	limited, is := loader.(interface{ Check(firewall.Ruleset) error })
 	switch {
 	case !is:
@@ -208,7 +208,7 @@ func (f *filterState) adopt() {
 
 // denyFirst is the first transaction: it closes what will no longer be open, and opens the ports of tunnels. While it runs, and after an
 // error, it is not known what is loaded. closed says whether it may have closed anything.
-func (c filterChange) denyFirst(ctx context.Context, loader Filter, f *filterState) (closed bool, err error) {
+func (c filterChange) denyFirst(ctx context.Context, loader firewall.Loader, f *filterState) (closed bool, err error) {
 	if c.whole != nil {
 		f.loaded = false
 		return true, loader.Load(ctx, c.deny)
@@ -224,7 +224,7 @@ func (c filterChange) denyFirst(ctx context.Context, loader Filter, f *filterSta
 }
 
 // allow is the second transaction: it opens what is newly allowed.
-func (c filterChange) allow(ctx context.Context, loader Filter, f *filterState) error {
+func (c filterChange) allow(ctx context.Context, loader firewall.Loader, f *filterState) error {
 	if c.whole != nil {
 		ruleset, err := c.whole.ruleset()
 		if err != nil {
@@ -257,7 +257,7 @@ func (f *filterState) hold(owner string, elements firewall.Elements) {
 	}
 }
 
-func (f *filterState) change(ctx context.Context, loader Filter, add, remove firewall.Elements) error {
+func (f *filterState) change(ctx context.Context, loader firewall.Loader, add, remove firewall.Elements) error {
 	if add.Count() == 0 && remove.Count() == 0 {
 		return nil
 	}

@@ -15,16 +15,7 @@ import (
 	"shekara/netctl/nftables"
 )
 
-// backend is an engine.
-type backend interface {
-	Load(context.Context, firewall.Ruleset) error
-	Change(ctx context.Context, add, remove firewall.Elements) error
-	Observe(context.Context) (firewall.Observation, error)
-	Matches(context.Context, firewall.Ruleset) ([]string, error)
-	Remove(context.Context) error
-}
-
-// reporter is what every backend tells besides.
+// reporter is what every engine tells besides.
 type reporter interface {
 	Counters(context.Context) (map[string]firewall.Counter, error)
 	Foreign(context.Context) ([]string, error)
@@ -32,7 +23,7 @@ type reporter interface {
 
 // kind is how an engine is opened, and whether rules of it are there.
 type kind struct {
-	open func(context.Context) (backend, error)
+	open func(context.Context) (firewall.Loader, error)
 	left func(context.Context) (bool, error)
 }
 
@@ -43,7 +34,7 @@ var names = []firewall.Engine{firewall.NFTables, firewall.IPTables}
 type Loader struct {
 	mu     sync.Mutex
 	kinds  map[firewall.Engine]kind
-	opened map[firewall.Engine]backend
+	opened map[firewall.Engine]firewall.Loader
 	auto   firewall.Engine
 	using  firewall.Engine // "": nothing is known to be loaded
 }
@@ -51,16 +42,16 @@ type Loader struct {
 // New finds the first engine that this host can run. The error says of each why it cannot.
 func New(ctx context.Context) (*Loader, error) {
 	return open(ctx, map[firewall.Engine]kind{
-		firewall.NFTables: {func(ctx context.Context) (backend, error) { return nft.New(ctx) }, nft.Left},
-		firewall.IPTables: {func(ctx context.Context) (backend, error) { return iptables.New(ctx, door.Default) }, iptables.Left},
+		firewall.NFTables: {func(ctx context.Context) (firewall.Loader, error) { return nft.New(ctx) }, nft.Left},
+		firewall.IPTables: {func(ctx context.Context) (firewall.Loader, error) { return iptables.New(ctx, door.Default) }, iptables.Left},
 	})
 }
 
 func open(ctx context.Context, kinds map[firewall.Engine]kind) (*Loader, error) {
-	l := &Loader{kinds: kinds, opened: map[firewall.Engine]backend{}}
+	l := &Loader{kinds: kinds, opened: map[firewall.Engine]firewall.Loader{}}
 	var errs []error
 	for _, name := range names {
-		if _, err := l.backend(ctx, name); err == nil {
+		if _, err := l.open(ctx, name); err == nil {
 			l.auto = name
 			return l, nil
 		} else {
@@ -70,7 +61,7 @@ func open(ctx context.Context, kinds map[firewall.Engine]kind) (*Loader, error) 
 	return nil, errors.Join(errs...)
 }
 
-func (l *Loader) backend(ctx context.Context, name firewall.Engine) (backend, error) {
+func (l *Loader) open(ctx context.Context, name firewall.Engine) (firewall.Loader, error) {
 	if b := l.opened[name]; b != nil {
 		return b, nil
 	}
@@ -118,7 +109,7 @@ func (l *Loader) Load(ctx context.Context, r firewall.Ruleset) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	name := l.nameOf(r)
-	b, err := l.backend(ctx, name)
+	b, err := l.open(ctx, name)
 	if err != nil {
 		return fmt.Errorf("load ruleset: %w", err)
 	}
@@ -163,7 +154,7 @@ func (l *Loader) removeLeft(ctx context.Context, but firewall.Engine) error {
 		return err
 	}
 	for _, name := range left {
-		b, err := l.backend(ctx, name)
+		b, err := l.open(ctx, name)
 		if err != nil {
 			return fmt.Errorf("remove ruleset: %w", err)
 		}
@@ -196,7 +187,7 @@ func (l *Loader) Matches(ctx context.Context, r firewall.Ruleset) ([]string, err
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	name := l.nameOf(r)
-	b, err := l.backend(ctx, name)
+	b, err := l.open(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("compare ruleset: %w", err)
 	}
@@ -223,7 +214,7 @@ func join(engines []firewall.Engine) string {
 }
 
 // current is the engine in use.
-func (l *Loader) current() (backend, error) {
+func (l *Loader) current() (firewall.Loader, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.using == "" {

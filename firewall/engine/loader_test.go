@@ -23,7 +23,7 @@ type fakes struct {
 func (f *fakes) open(ctx context.Context) (*Loader, error) {
 	kindOf := func(name firewall.Engine, fake *nfttest.Fake) kind {
 		return kind{
-			func(context.Context) (backend, error) { return fake, f.broken[name] },
+			func(context.Context) (firewall.Loader, error) { return fake, f.broken[name] },
 			func(context.Context) (bool, error) { _, there := fake.Table(); return there, nil },
 		}
 	}
@@ -44,7 +44,7 @@ func ruleset(t *testing.T, e firewall.Engine) firewall.Ruleset {
 func TestKeepsTheContract(t *testing.T) {
 	firewalltest.LoaderContract(t, func(t *testing.T) firewalltest.Host {
 		f := &fakes{}
-		open := func() firewalltest.Loader {
+		open := func() firewall.Loader {
 			f.nftables.Restart()
 			l, err := f.open(t.Context())
 			if err != nil {

@@ -10,15 +10,6 @@ import (
 	"shekara/netctl/probe/probetest"
 )
 
-// Loader is what loads rulesets into the network namespace of the calling thread.
-type Loader interface {
-	Load(context.Context, firewall.Ruleset) error
-	Change(ctx context.Context, add, remove firewall.Elements) error
-	Observe(context.Context) (firewall.Observation, error)
-	Matches(context.Context, firewall.Ruleset) ([]string, error)
-	Remove(context.Context) error
-}
-
 type counter interface {
 	Counters(context.Context) (map[string]firewall.Counter, error)
 }
@@ -26,7 +17,7 @@ type counter interface {
 // Engine is one of those that make a Policy real.
 type Engine struct {
 	Needs []probe.Feature
-	New   func(context.Context) (Loader, error)
+	New   func(context.Context) (firewall.Loader, error)
 	// Prove proves what a host holds against a policy; nil: the proof cannot read what the engine loads.
 	Prove  func(*nstest.H, firewall.Policy) error
 	Limits bool // what single tunnels may take
@@ -75,7 +66,7 @@ func Contract(t *testing.T, e Engine) {
 // Inside calls a Loader in a host's namespace, as a daemon there would.
 type Inside struct {
 	host   *nstest.H
-	loader Loader
+	loader firewall.Loader
 }
 
 // Open makes the engine's Loader for a host.
@@ -123,7 +114,7 @@ func (in Inside) Remove(ctx context.Context) (err error) {
 }
 
 // Do runs f with the Loader inside the host.
-func (in Inside) Do(f func(Loader)) { in.host.Do(func() { f(in.loader) }) }
+func (in Inside) Do(f func(firewall.Loader)) { in.host.Do(func() { f(in.loader) }) }
 
 // state is what the engine's programs list on the rig's box.
 func (r *rig) state() string { return r.box.Run(r.engine.List...) }

@@ -12,8 +12,8 @@ import (
 
 // Host is a loader and what happens around it.
 type Host struct {
-	Loader  Loader
-	Restart func() Loader             // a new Loader, as after a restart of the daemon
+	Loader  firewall.Loader
+	Restart func() firewall.Loader    // a new Loader, as after a restart of the daemon
 	Tamper  func(set, element string) // adds an element behind the Loader's back
 	Vanish  func()                    // deletes all that is ours behind the Loader's back
 	// Says are the words in which that element is reported; nil: as Elements has them.
@@ -73,7 +73,7 @@ func compiled(t testing.TB, p firewall.Policy) firewall.Ruleset {
 	return r
 }
 
-func same(t *testing.T, l Loader, r firewall.Ruleset) {
+func same(t *testing.T, l firewall.Loader, r firewall.Ruleset) {
 	t.Helper()
 	seen, err := l.Observe(t.Context())
 	if err != nil || !seen.Present || len(seen.Drift) > 0 {

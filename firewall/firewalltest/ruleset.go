@@ -1,11 +1,9 @@
 package firewalltest
 
 import (
-	"encoding/json"
 	"path/filepath"
+	"strings"
 	"testing"
-
-	"github.com/rogpeppe/go-internal/txtar"
 
 	"shekara/firewall"
 	"shekara/netctl/nstest"
@@ -19,14 +17,7 @@ func (e Engine) goldensLoad(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var p firewall.Policy
-			if err := json.Unmarshal(archive.Files[0].Data, &p); err != nil {
-				t.Fatal(err)
-			}
+			p := Example(t, strings.TrimSuffix(filepath.Base(file), ".txtar"))
 			if len(p.Limits) > 0 && !e.Limits {
 				return
 			}

@@ -3,6 +3,7 @@ package iptables_test
 import (
 	"testing"
 
+	"shekara/firewall"
 	"shekara/firewall/firewalltest"
 	"shekara/firewall/iptables"
 	door "shekara/netctl/iptables"
@@ -28,7 +29,7 @@ func TestOwnTransactionsAreToldFromOthers(t *testing.T) {
 		heard := func(after string, own bool) {
 			n := 0
 			lost, err := listener.Take(func(tx nftables.Transaction) {
-				in.Do(func(l firewalltest.Loader) {
+				in.Do(func(l firewall.Loader) {
 					if n++; l.(*iptables.Loader).Own(tx) != own {
 						t.Errorf("%s: ours is %v, want %v: by %s, %v and %d more", after, !own, own, tx.By(), tx.Objects, tx.More)
 					}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"shekara/firewall"
 	"shekara/firewall/firewalltest"
 	"shekara/firewall/iptables"
 	"shekara/netctl/nstest"
@@ -66,7 +67,7 @@ func TestOthersStay(t *testing.T) {
 			in := engine(v).Open(t, host)
 			program := "iptables-" + string(v)
 			foreign := func() (out []string) {
-				in.Do(func(l firewalltest.Loader) {
+				in.Do(func(l firewall.Loader) {
 					var err error
 					if out, err = l.(*iptables.Loader).Foreign(t.Context()); err != nil {
 						t.Fatal(err)

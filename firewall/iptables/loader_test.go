@@ -30,7 +30,7 @@ func engine(v door.Variant) firewalltest.Engine {
 	}
 	return firewalltest.Engine{
 		Needs:   []probe.Feature{probe.Tool("iptables-" + string(v)), probe.Tool("ip6tables-" + string(v)), probe.Tool("ipset")},
-		New:     func(ctx context.Context) (firewalltest.Loader, error) { return iptables.New(ctx, v) },
+		New:     func(ctx context.Context) (firewall.Loader, error) { return iptables.New(ctx, v) },
 		Prove:   func(host *nstest.H, p firewall.Policy) error { return prove(host, v, p) },
 		Unhide:  flush("nat", "hide"),
 		Unguard: flush("nat", "unhidden") + "; " + flush("mangle", "leave"),
@@ -52,7 +52,7 @@ func TestLoaderContract(t *testing.T) {
 				host := nstest.Host(t, "box")
 				return firewalltest.Host{
 					Loader:  engine(v).Open(t, host),
-					Restart: func() firewalltest.Loader { return engine(v).Open(t, host) },
+					Restart: func() firewall.Loader { return engine(v).Open(t, host) },
 					Tamper:  func(set, element string) { host.Run("ipset", "-exist", "add", nameOf(host, set), entryOf(element)) },
 					Says:    func(set, element string) []string { return []string{nameOf(host, set), entryOf(element)} },
 					Vanish: func() {

@@ -47,7 +47,7 @@ func TestOwnTransactionsAreToldFromOthers(t *testing.T) {
 	ours, theirs, hands := 0, 0, 0
 	lost, err := listener.Take(func(tx nftables.Transaction) {
 		var own bool
-		in.Do(func(l firewalltest.Loader) { own = l.(*nft.Loader).Own(tx) })
+		in.Do(func(l firewall.Loader) { own = l.(*nft.Loader).Own(tx) })
 		ourTable := tx.Touches(func(o nftables.Object) bool { return o.Table == firewall.Table || o.Table == "inet shekara-check" })
 		switch {
 		case own && !ourTable:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 
+	"shekara/firewall"
 	"shekara/firewall/firewalltest"
 	"shekara/firewall/nft"
 	"shekara/netctl/nstest"
@@ -13,7 +14,7 @@ import (
 func engine() firewalltest.Engine {
 	return firewalltest.Engine{
 		Needs:   []probe.Feature{probe.NFTables},
-		New:     func(ctx context.Context) (firewalltest.Loader, error) { return nft.New(ctx) },
+		New:     func(ctx context.Context) (firewall.Loader, error) { return nft.New(ctx) },
 		Unhide:  "nft flush chain inet shekara hide_device_sk-b",
 		Unguard: "nft flush chain inet shekara leave_device_sk-b",
 		Limits:  true,
@@ -31,7 +32,7 @@ func TestLoaderContract(t *testing.T) {
 		host := nstest.Host(t, "box")
 		return firewalltest.Host{
 			Loader:  open(t, host),
-			Restart: func() firewalltest.Loader { return open(t, host) },
+			Restart: func() firewall.Loader { return open(t, host) },
 			Tamper: func(set, element string) {
 				host.Run("nft", "add", "element", "inet", "shekara", set, "{", element, "}")
 			},

@@ -96,7 +96,7 @@ func TestForeignTables(t *testing.T) {
 	host := nstest.Host(t, "box")
 	in := open(t, host)
 	foreign := func() (out []string) {
-		in.Do(func(l firewalltest.Loader) {
+		in.Do(func(l firewall.Loader) {
 			var err error
 			if out, err = l.(*nft.Loader).Foreign(t.Context()); err != nil {
 				t.Fatal(err)

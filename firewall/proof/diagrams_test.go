@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"shekara/firewall"
+	"shekara/firewall/firewalltest"
 )
 
 // drawn is a random function of eight variables, as a diagram and as a table.
@@ -244,7 +245,7 @@ func TestHeadersWhereTheyAre(t *testing.T) {
 
 // TestDiagramsAreBounded: over the bound is an error that says so, not a wrong answer.
 func TestDiagramsAreBounded(t *testing.T) {
-	result, err := (&Prover{limit: 20_000}).Prove(t.Context(), readListing(t, "site"), readPolicy(t, "site"))
+	result, err := (&Prover{limit: 20_000}).Prove(t.Context(), readListing(t, "site"), firewalltest.Example(t, "site"))
 	if err != nil || result.Verdict != Indeterminate || len(result.Reasons) != 1 || result.Reasons[0] != "the proof needs more than 20000 nodes of decision diagrams" {
 		t.Errorf("%+v, %v", result, err)
 	}

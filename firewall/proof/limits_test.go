@@ -3,6 +3,7 @@ package proof_test
 import (
 	"testing"
 
+	"shekara/firewall/firewalltest"
 	"shekara/firewall/proof"
 )
 
@@ -29,4 +30,4 @@ var limitMutations = []mutation{
 	{"another status", "insert rule inet shekara limited ct status ! 0x4 drop", proof.Indeterminate, "ct status"},
 }
 
-func TestLimitMutations(t *testing.T) { mutate(t, policyOf(t, "limited"), limitMutations) }
+func TestLimitMutations(t *testing.T) { mutate(t, firewalltest.Example(t, "limited"), limitMutations) }

@@ -1,7 +1,6 @@
 package proof_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,9 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/tools/txtar"
-
 	"shekara/firewall"
+	"shekara/firewall/firewalltest"
 	"shekara/firewall/proof"
 	"shekara/netctl/nstest"
 	"shekara/netctl/probe"
@@ -135,20 +133,7 @@ var mutations = []mutation{
 	{"a field that is not modelled", "insert rule inet shekara forward ip dscp 4 accept", proof.Indeterminate, "dscp"},
 }
 
-func sitePolicy(t testing.TB) firewall.Policy { return policyOf(t, "site") }
-
-func policyOf(t testing.TB, name string) firewall.Policy {
-	t.Helper()
-	archive, err := txtar.ParseFile(filepath.Join("..", "testdata", name+".txtar"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var p firewall.Policy
-	if err := json.Unmarshal(archive.Files[0].Data, &p); err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
+func sitePolicy(t testing.TB) firewall.Policy { return firewalltest.Example(t, "site") }
 
 var named = regexp.MustCompile(`<([^|]*)\|([^>]*)>`)
 

@@ -1,7 +1,6 @@
 package proof
 
 import (
-	"encoding/json"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -10,23 +9,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/tools/txtar"
 
 	"shekara/firewall"
+	"shekara/firewall/firewalltest"
 )
-
-func readPolicy(t testing.TB, name string) firewall.Policy {
-	t.Helper()
-	archive, err := txtar.ParseFile(filepath.Join("..", "testdata", name+".txtar"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var p firewall.Policy
-	if err := json.Unmarshal(archive.Files[0].Data, &p); err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
 
 // readListing reads what nft 1.0.6 listed (-n -j list ruleset) of the rules of ../testdata in a kernel.
 func readListing(t testing.TB, name string) *Ruleset {
@@ -45,19 +31,19 @@ func readListing(t testing.TB, name string) *Ruleset {
 // TestLoadedIsProved: the rules of the compiler's own examples are what their policies say, twice the same, and not those of another.
 func TestLoadedIsProved(t *testing.T) {
 	for _, name := range []string{"empty", "nested", "site", "translated"} {
-		result, err := Prove(readListing(t, name), readPolicy(t, name))
+		result, err := Prove(readListing(t, name), firewalltest.Example(t, name))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if result.Verdict != Proved {
 			t.Errorf("%s: %+v", name, result)
 		}
-		again, err := Prove(readListing(t, name), readPolicy(t, name))
+		again, err := Prove(readListing(t, name), firewalltest.Example(t, name))
 		if diff := cmp.Diff(result, again); diff != "" || err != nil {
 			t.Errorf("%s: %v %s", name, err, diff)
 		}
 	}
-	result, err := Prove(readListing(t, "empty"), readPolicy(t, "site"))
+	result, err := Prove(readListing(t, "empty"), firewalltest.Example(t, "site"))
 	if err != nil || result.Verdict != Violated {
 		t.Errorf("site's policy on the rules of none: %+v, %v", result, err)
 	}
@@ -65,14 +51,14 @@ func TestLoadedIsProved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if result, err = Prove(nothing, readPolicy(t, "site")); err != nil || result.Verdict != Violated {
+	if result, err = Prove(nothing, firewalltest.Example(t, "site")); err != nil || result.Verdict != Violated {
 		t.Errorf("no rules at all: %+v, %v", result, err)
 	}
 }
 
 // TestPolicyIsOne: what no compiler would take is refused, not proved.
 func TestPolicyIsOne(t *testing.T) {
-	p := readPolicy(t, "site")
+	p := firewalltest.Example(t, "site")
 	p.Flows[0].From.Device = "sk-nobody"
 	if _, err := Prove(readListing(t, "site"), p); err == nil || !strings.Contains(err.Error(), "sk-nobody") {
 		t.Errorf("%v", err)
@@ -119,7 +105,7 @@ func TestEvaluationAgreesWithExplain(t *testing.T) {
 }
 
 func agrees(t *testing.T, name string, s samples) {
-	policy := readPolicy(t, name)
+	policy := firewalltest.Example(t, name)
 	rules, err := firewall.Compile(policy)
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"shekara/firewall"
+	"shekara/firewall/firewalltest"
 )
 
 // objects are the objects of a listing, to be changed.
@@ -151,7 +152,7 @@ func TestKeptIsNotStale(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	policy := readPolicy(t, "site")
+	policy := firewalltest.Example(t, "site")
 	verdicts := map[Verdict]int{}
 	for seed := range sequences {
 		r := rand.New(rand.NewPCG(uint64(seed), 4))
@@ -207,10 +208,10 @@ func TestEnded(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var p Prover
-	if result, err := p.Prove(ctx, readListing(t, "site"), readPolicy(t, "site")); !errors.Is(err, context.Canceled) {
+	if result, err := p.Prove(ctx, readListing(t, "site"), firewalltest.Example(t, "site")); !errors.Is(err, context.Canceled) {
 		t.Errorf("%+v, %v", result, err)
 	}
-	if result, err := p.Prove(t.Context(), readListing(t, "site"), readPolicy(t, "site")); err != nil || result.Verdict != Proved {
+	if result, err := p.Prove(t.Context(), readListing(t, "site"), firewalltest.Example(t, "site")); err != nil || result.Verdict != Proved {
 		t.Errorf("%+v, %v", result, err)
 	}
 }

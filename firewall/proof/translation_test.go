@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"shekara/firewall/firewalltest"
 	"shekara/firewall/proof"
 	"shekara/netctl/nstest"
 	"shekara/netctl/probe"
@@ -86,11 +87,13 @@ var translated = []mutation{
 }
 
 // TestTranslatedMutations: the same of rules that translate.
-func TestTranslatedMutations(t *testing.T) { mutate(t, policyOf(t, "translated"), translated) }
+func TestTranslatedMutations(t *testing.T) {
+	mutate(t, firewalltest.Example(t, "translated"), translated)
+}
 
 // TestEqualAgencies: where two agencies with one range reach the same host by the same address, zones alone tell them apart.
 func TestEqualAgencies(t *testing.T) {
-	p := policyOf(t, "translated")
+	p := firewalltest.Example(t, "translated")
 	p.Devices[1].Translation.Local, p.Probes = nil, nil
 	mutate(t, p, []mutation{
 		{"nothing", "", proof.Proved, ""},
