@@ -83,8 +83,9 @@ func TestManyRoutes(t *testing.T) {
 //
 // Once in some thousand looks IPv6 says ENETUNREACH: a look-up that holds the old route when it is freed gets the null
 // route (fib6_info_hold_safe in net/ipv6/route.c). Once in some millions (seen once) it passes over the table and takes a
-// later rule. IPv4 may find the route below: a look-up that came upon the old route while it is freed goes on past it (fib_dead in
-// net/ipv4/fib_trie.c; seen once in some ten runs on a busy machine). So a look in a thousand is allowed, and the control must find ten times as many.
+// later rule. IPv4 would find the route below: a look-up that came upon the old route goes on past it once the last route with its device,
+// gateway, source, metric and table is gone (fib_dead in net/ipv4/fib_trie.c; measured: 26 of 2.4 million looks during 240,000 changes, and
+// none of as many with another such route beside). So there are such routes here, as a device has that leads to several prefixes.
 func TestReplacedWithoutGap(t *testing.T) {
 	for _, prefix := range []string{"10.1.0.0/16", "2001:db8:a::/48"} {
 		host, h, _ := world(t)
@@ -92,12 +93,20 @@ func TestReplacedWithoutGap(t *testing.T) {
 		under := netctl.Route{Table: netctl.InnerTable, Prefix: route.Prefix, Kind: netctl.Unreachable, Metric: netctl.UnreachableMetric}
 		rule := netctl.Rule{IPv6: route.Prefix.Addr().Is6(), Priority: netctl.InnerRulePriority, Table: netctl.InnerTable}
 		must(t, host.Apply(t.Context(), netctl.Diff(netctl.Spec{Routes: []netctl.Route{route, under}, Rules: []netctl.Rule{rule}}, netctl.State{})))
+		for i, link := range []string{"eth0", "eth1"} {
+			beside := route
+			beside.Link, beside.Prefix = link, netip.MustParsePrefix([]string{"10.2.0.0/16", "10.3.0.0/16"}[i])
+			if rule.IPv6 {
+				beside.Prefix = netip.MustParsePrefix([]string{"2001:db8:b::/48", "2001:db8:c::/48"}[i])
+			}
+			must(t, host.Apply(t.Context(), []netctl.Op{{Verb: netctl.Set, Route: &beside}}))
+		}
 		target := net.IP(route.Prefix.Addr().Next().AsSlice())
 		for _, gateway := range []string{"192.0.2.254", "2001:db8:1::fe"} {
 			h.Route("default", gateway)
 		}
 
-		gaps := func(change func(route netctl.Route), enough func(gaps int64) bool) (share float64) {
+		gaps := func(change func(route netctl.Route), enough func(gaps int64) bool) (found, of int64) {
 			var missed, looks, raced atomic.Int64
 			ctx, cancel := context.WithCancel(t.Context())
 			var group sync.WaitGroup
@@ -123,25 +132,25 @@ func TestReplacedWithoutGap(t *testing.T) {
 			}
 			cancel()
 			group.Wait()
-			if raced.Load() > 10+looks.Load()/100 {
+			if raced.Load() > 10+looks.Load()/1000 {
 				t.Errorf("%s: %d of %d looks hit the kernel's race", prefix, raced.Load(), looks.Load())
 			}
-			return float64(missed.Load()) / float64(looks.Load())
+			return missed.Load(), looks.Load()
 		}
-		if share := gaps(func(route netctl.Route) {
+		if found, of := gaps(func(route netctl.Route) {
 			must(t, host.Apply(t.Context(), []netctl.Op{{Verb: netctl.Set, Route: &route}}))
-		}, func(int64) bool { return false }); share > 0.001 {
-			t.Errorf("%s: of all looks %.4f found no route while it was replaced", prefix, share)
+		}, func(gaps int64) bool { return gaps > 0 }); found > 0 {
+			t.Errorf("%s: %d of %d looks found no route while it was replaced", prefix, found, of)
 		}
 		old := route
 		old.Link = "eth0"
 		must(t, host.Apply(t.Context(), []netctl.Op{{Verb: netctl.Set, Route: &old}}))
-		if share := gaps(func(route netctl.Route) {
+		if found, of := gaps(func(route netctl.Route) {
 			must(t, host.Apply(t.Context(), []netctl.Op{{Verb: netctl.Delete, Route: &old}}))
 			must(t, host.Apply(t.Context(), []netctl.Op{{Verb: netctl.Add, Route: &route}}))
 			old = route
-		}, func(gaps int64) bool { return gaps > 1000 }); share < 0.01 {
-			t.Errorf("%s: the control found gaps in %.4f of all looks: they show nothing", prefix, share)
+		}, func(gaps int64) bool { return gaps > 1000 }); found < of/100 {
+			t.Errorf("%s: the control found gaps in %d of %d looks: they show nothing", prefix, found, of)
 		}
 	}
 }
