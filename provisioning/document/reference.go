@@ -180,7 +180,8 @@ The rule's requirement, where one stands behind it, is in brackets.
 - Test and production of one pair share no prefix, no preshared key and no public key [VPN-11].
 - No selector is a default route: its route would stand before the host's own networks. Inside a WireGuard tunnel a selector may hold a peer's public IP:
   encrypted packets are marked, and the mark selects a route table of their own, so they never enter a tunnel. With IPsec it may not.
-- A flow lies inside its tunnel's prefixes, or inside its zones, and is of one address family.
+- A flow lies inside its tunnel's prefixes, or inside its zones, and is of one address family. Its destination is no address of the appliance at which it ends, as far as the
+  Site lists ` + "`addresses`" + `: that is what ` + "`management`" + ` is for.
 - A BIN is of one Organisation and its check digit fits; a code is of one Service; an address is of one System or Gateway, and inside its zone.
 - The contour rules, which come from the acts: [contours](contours.md).
 `

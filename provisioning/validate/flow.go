@@ -49,6 +49,13 @@ func (c *checker) flow(f *document.Flow) {
 	default:
 		c.betweenZones("spec.fromZone", f.FromZone, from)
 		c.betweenZones("spec.toZone", f.ToZone, to)
+		var sites []string
+		for h := range c.set.References(document.Ref{Kind: document.KindZone, Name: f.ToZone}, document.KindSite) {
+			if s := c.set.Site(h.Name); c.touches(s, f.FromZone) && c.touches(s, f.ToZone) {
+				sites = append(sites, h.Name)
+			}
+		}
+		c.notAppliance(to, sites)
 	}
 	if !c.sound() {
 		return
@@ -142,7 +149,31 @@ func (c *checker) throughTunnel(name string, t *document.Tunnel, from, to []pref
 		c.add(to[0].path, "destination is hidden behind one address", to[0].written,
 			fmt.Sprintf("the %s of tunnel %s hides behind %s, so it can only open connections: write hide one to one, or exchange from and to", destination.side, name, few(destination.Hide)), "HID-01")
 	}
+	c.notAppliance(to, c.set.SitesOf(destination.Peer))
 	return source.Zone, destination.Zone
+}
+
+// notAppliance refuses a destination that every site has as its own address at which the flow would end: what others open to an appliance itself
+// no flow admits (firewall.Flow), so such a flow would have no effect.
+func (c *checker) notAppliance(to []prefix, sites []string) {
+	for _, p := range to {
+		var at []string
+		for _, site := range sites {
+			for _, n := range c.set.Site(site).Interfaces {
+				if p.IsSingleIP() && slices.ContainsFunc(n.Addresses, func(s string) bool {
+					a, err := document.ParseInterfaceAddress(s)
+					return err == nil && a.Addr() == p.Addr()
+				}) {
+					at = append(at, n.Name+" of site "+site)
+					break
+				}
+			}
+		}
+		if len(at) > 0 && len(at) == len(sites) {
+			c.add(p.path, "destination is the appliance itself", p.written,
+				fmt.Sprintf("%s has it, and no flow opens an appliance: write a host behind it; for its administrators there is management: of the Site", at[0]), "")
+		}
+	}
 }
 
 // anyHolds reports whether a prefix of another document's list holds p. Where that list is empty or cannot be read it is to blame

@@ -98,6 +98,8 @@ func flowCases() []broken {
 		{"flow outside IPv6", "2001:db8:64:6::5/128", "2001:db8:64:7::5/128", "source is outside the tunnel", "2001:db8:64:7::5/128", ""},
 		{"flow outside its zone", "from: [10.20.0.0/24]", "from: [10.30.0.0/24]", "prefix is outside the zone", "10.30.0.0/24", ""},
 		{"flow to the internet that a zone claims", "to: [0.0.0.0/0]", "to: [10.64.0.0/16]", "prefix is outside the zone", "10.64.0.0/16", ""},
+		{"flow to the appliance, by a tunnel", "addresses: [10.20.0.1/24]", "addresses: [10.20.0.1/24, 10.20.4.10/24]", "destination is the appliance itself", "10.20.4.10/32", ""},
+		{"flow to the appliance, between zones", "to: [0.0.0.0/0]", "to: [203.0.113.10/32]", "destination is the appliance itself", "203.0.113.10/32", ""},
 		{"flow host bits", "from: [10.64.4.5/32]", "from: [10.64.4.5/31]", "host bits are set", "10.64.4.5/31", ""},
 		{"flow families", `to: ["2001:db8:20:6::/64"], allow: [tcp/443, icmpv6]`, "to: [10.20.6.0/28], allow: [tcp/443]", "address families mixed", "10.20.6.0/28", ""},
 		{"flow icmp over IPv6", "icmpv6", "icmp", "address families mixed", "icmp", ""},
