@@ -109,8 +109,9 @@ func (s *state) with(elements firewall.Elements, generation int) (*state, bool, 
 // judgeAgain begins the state's generation.
 func (l *Loader) judgeAgain(ctx context.Context, next *state) error {
 	letter := next.image.letter
-	script := fmt.Sprintf("*%s\n-R %s 1 %s\n-R %s 1 %s\nCOMMIT\n", mangle, chainName(letter, "pass"), passRule(next.generation),
-		chainName(letter, "begin"), beginRule(next.generation))
+	pass, begin, old := chainName(letter, "pass"), chainName(letter, "begin"), l.loaded.generation
+	script := fmt.Sprintf("*%s\n-D %s %s\n-I %s 1 %s\n-D %s %s\n-I %s 1 %s\nCOMMIT\n", mangle, pass, passRule(old), pass, passRule(next.generation),
+		begin, beginRule(old), begin, beginRule(next.generation))
 	for _, f := range families {
 		if err := l.tables[f].Restore(ctx, script); err != nil {
 			return err

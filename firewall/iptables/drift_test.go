@@ -2,8 +2,11 @@ package iptables_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"shekara/firewall"
@@ -112,6 +115,55 @@ func TestOthersStay(t *testing.T) {
 			}
 			if names := host.Run("ipset", "list", "-n"); names != "other\n" {
 				t.Errorf("sets left: %q", names)
+			}
+		})
+	}
+}
+
+// TestOthersComeMeanwhile: what somebody puts before our rules while a ruleset is built, swapped in and changed stays, and what is loaded is whole.
+func TestOthersComeMeanwhile(t *testing.T) {
+	for _, v := range variants() {
+		t.Run(string(v), func(t *testing.T) {
+			host := nstest.Host(t, "box")
+			in := engine(v).Open(t, host)
+			rules := firewalltest.Load(t, in, firewalltest.ConnectionPolicy("10.64.1.1", "10.20.0.10", false))
+			program := "iptables-" + string(v)
+			var stop atomic.Bool
+			var others sync.WaitGroup
+			var came []string
+			others.Go(func() {
+				for n := 1; !stop.Load(); n++ {
+					for _, chain := range []string{"FORWARD", "INPUT", "OUTPUT"} {
+						rule := fmt.Sprintf("%s -s 192.0.2.%d/32 -j ACCEPT", chain, n)
+						host.Run(strings.Fields(program + " -w -t mangle -I " + rule)...)
+						came = append(came, "-A "+rule)
+					}
+				}
+			})
+			for range 4 {
+				if err := in.Load(t.Context(), rules); err != nil {
+					t.Error(err)
+				}
+				if err := in.Change(t.Context(), nil, rules.Elements); err != nil {
+					t.Error(err)
+				}
+			}
+			stop.Store(true)
+			others.Wait()
+			there := strings.Split(host.Run(program, "-t", "mangle", "-S"), "\n")
+			for _, rule := range came {
+				if !slices.Contains(there, rule) {
+					t.Errorf("%q is gone", rule)
+				}
+			}
+			if len(came) < 12 {
+				t.Errorf("%d rules of others came: they show nothing", len(came))
+			}
+			if err := in.Load(t.Context(), rules); err != nil {
+				t.Error(err)
+			}
+			if drift, err := in.Matches(t.Context(), rules); err != nil || len(drift) > 0 {
+				t.Errorf("%q, %v", drift, err)
 			}
 		})
 	}

@@ -137,7 +137,7 @@ func (l *Loader) load(ctx context.Context, r firewall.Ruleset) error {
 	}
 	l.loaded = nil // until the swap is whole
 	for _, f := range families {
-		if err := l.swap(now, f, next); err != nil {
+		if err := l.swap(ctx, now, f, next); err != nil {
 			return err
 		}
 	}

@@ -1,12 +1,17 @@
 package iptables
 
-import "slices"
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // swap leads a family's packets to a ruleset that is built. Each packet is judged by one ruleset as a whole. Its source is looked at by both for as long
 // as both are there, and so is what leaves a device that hides addresses. What the new ruleset does not translate the old one does until then: nothing
 // leaves with an address that either hides. Packets find their way before they are translated, and are judged by both rulesets as translated or not, so
 // what one translates and the other leads elsewhere passes neither.
-func (l *Loader) swap(now kernel, f family, next *state) error {
+func (l *Loader) swap(ctx context.Context, now kernel, f family, next *state) error {
 	letter := next.image.letter
 	steps := []func() error{func() error { return l.enter(f, judging[0], letter) }}
 	if len(next.base.translated) > 0 {
@@ -20,7 +25,7 @@ func (l *Loader) swap(now kernel, f family, next *state) error {
 		steps = append(steps, func() error { return l.leave(now, f, ownTranslated) })
 	}
 	for _, h := range judging[1:] {
-		steps = append(steps, func() error { return l.replace(now, f, h, letter) })
+		steps = append(steps, func() error { return l.replace(ctx, now, f, h, letter) })
 	}
 	if len(next.base.translated) > 0 {
 		steps = append(steps, func() error { return l.enter(f, ownTranslated, letter) })
@@ -65,13 +70,15 @@ func (l *Loader) leave(was kernel, f family, h hook) error {
 	return nil
 }
 
-// replace puts the jump to a letter's chain in place of the one that was there: there is no moment with both or neither.
-func (l *Loader) replace(was kernel, f family, h hook, letter string) error {
-	if old, first := was.jumps(f, h); len(old) == 1 && first {
-		return l.tables[f].Replace(h.table, h.builtin, 1, jump(letter, h)...)
+// replace puts the jump to a letter's chain before all else and takes away those that were there, in one transaction: there is no moment with both or
+// neither. No rule goes by its number, which is another's when somebody has put one before it meanwhile.
+func (l *Loader) replace(ctx context.Context, was kernel, f family, h hook, letter string) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "*%s\n", h.table)
+	old, _ := was.jumps(f, h)
+	for _, letter := range old {
+		fmt.Fprintf(&b, "-D %s %s\n", h.builtin, strings.Join(jump(letter, h), " "))
 	}
-	if err := l.enter(f, h, letter); err != nil {
-		return err
-	}
-	return l.leave(was, f, h)
+	fmt.Fprintf(&b, "-I %s 1 %s\nCOMMIT\n", h.builtin, strings.Join(jump(letter, h), " "))
+	return l.tables[f].Restore(ctx, b.String())
 }

@@ -94,11 +94,6 @@ func (t *Tables) Insert(table, chain string, rule ...string) error {
 	return t.wrap("insert rule into", table, chain, t.noted(1, func() (int, error) { return 0, t.single.Insert(table, chain, 1, rule...) }))
 }
 
-// Replace puts a rule in place of the one at a position, counted from 1. There is no moment at which neither is there.
-func (t *Tables) Replace(table, chain string, position int, rule ...string) error {
-	return t.wrap("replace rule of", table, chain, t.noted(1, func() (int, error) { return 0, t.single.Replace(table, chain, position, rule...) }))
-}
-
 // Delete takes one rule away.
 func (t *Tables) Delete(table, chain string, rule ...string) error {
 	return t.wrap("delete rule of", table, chain, t.noted(1, func() (int, error) { return 0, t.single.Delete(table, chain, rule...) }))
