@@ -59,6 +59,8 @@ func Catalogue() []Entry {
 		{JournalDamage, "A line of the journal that had been acknowledged cannot be read; the file is left as it is."},
 		{JournalMiss, "Events could not be written, because the disk was full or failed, and are lost; the fields say how many and when."},
 		{JournalResume, "The journal can be written again."},
+		{JournalCheckpoint, "All records before this one are settled: fields hold their number, the root of their tree and, in `note`, both under the journal's signature. One is made every minute, so that silence shows, every thousand records, when somebody asks for one, where a file begins, and by a daemon that stops in order."},
+		{JournalUnsigned, "The journal's key cannot be had: what happens is recorded all the same, and nobody can prove later that it was not changed. The message says what to do."},
 	}
 }
 

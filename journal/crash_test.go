@@ -58,7 +58,7 @@ func TestEveryCommitPoint(t *testing.T) {
 
 func failAt(t *testing.T, point int, persisted bool, appends int) (reached bool) {
 	dir, step := t.TempDir(), 0
-	j, err := open(dir, 300, func(path string) (segment, error) { // 300: rotation is among the points
+	j, err := open(dir, signer(t), 300, func(path string) (segment, error) { // 300: rotation is among the points
 		if step++; step-1 == point {
 			reached = true
 			if persisted {
@@ -131,6 +131,9 @@ func failAt(t *testing.T, point int, persisted bool, appends int) (reached bool)
 	if point == 0 && len(kept) < len(acknowledged) || strings.Join(subsequence(acknowledged, kept), " ") != strings.Join(acknowledged, " ") {
 		t.Errorf("opened again, the journal has %v, acknowledged were %v", kept, acknowledged)
 	}
+	if got := verified(t, dir); !got.Whole() {
+		t.Errorf("it is not whole: %+v", got.Findings)
+	}
 	return reached
 }
 
@@ -148,7 +151,7 @@ const childVariable = "SHEKARA_JOURNAL_CHILD"
 // TestKilledWriterLosesNothing kills a writing child again and again: what it printed was acknowledged and must be there.
 func TestKilledWriterLosesNothing(t *testing.T) {
 	if dir := os.Getenv(childVariable); dir != "" {
-		writeUntilKilled(dir)
+		writeUntilKilled(t, dir)
 		return
 	}
 	rounds := 15
@@ -209,10 +212,16 @@ func TestKilledWriterLosesNothing(t *testing.T) {
 			t.Fatalf("record %d %s was acknowledged, the journal has %q", s, object, found[s])
 		}
 	}
+	if got := verified(t, dir); !got.Whole() || got.Last < uint64(len(acknowledged)) || got.Checkpoints == 0 {
+		t.Errorf("%+v", got)
+	}
+	if got := audited(t, dir); got < uint64(len(acknowledged)) {
+		t.Errorf("the second verifier comes to %d records", got)
+	}
 }
 
-func writeUntilKilled(dir string) {
-	j, err := Open(dir)
+func writeUntilKilled(t *testing.T, dir string) {
+	j, err := open(dir, signer(t), 8<<10, openSegment)
 	if err != nil {
 		fmt.Println(err)
 		return

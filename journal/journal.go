@@ -3,7 +3,6 @@ package journal
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +11,9 @@ import (
 	"slices"
 	"sync"
 	"time"
+	_ "time/tzdata" // the legal day does not hang on what the box has installed
+
+	"golang.org/x/mod/sumdb/note"
 
 	"shekara/netctl/durable"
 )
@@ -19,8 +21,10 @@ import (
 const (
 	// MaxEventBytes is the longest record: a page of facts, not a dump.
 	MaxEventBytes = 16 << 10
-	// segmentBytes is when a new file begins. A look at start-up reads one file only.
+	// segmentBytes is when a new file begins, if the legal day does not end before. A look at start-up reads one file only.
 	segmentBytes = 16 << 20
+	// legalZone is by which clock a day begins and ends (JRN-10, "ағымдағы тәуліктер").
+	legalZone = "Asia/Almaty"
 )
 
 // ErrClosed is what Append and Wait answer after Close.
@@ -38,12 +42,17 @@ type segment interface {
 // Journal is the record of events in one folder. Its methods may be called from many goroutines.
 //
 // A file holds one JSON object on a line and is named by its first sequence number. Sequence numbers are given out when a
-// record is written and not before, so that a record that could not be written leaves no gap.
+// record is written and not before, so that a record that could not be written leaves no gap. A new file begins with each legal day; its
+// first record settles all before it, so that nobody needs the files before to go on.
 type Journal struct {
 	dir     string
 	lock    *durable.Lock
+	signer  note.Signer // nil: what this one writes is not signed
+	zone    *time.Location
 	create  func(path string) (segment, error) // openSegment but in fault tests
 	rotate  int64                              // bytes after which a new file begins
+	ending  chan struct{}                      // closed by Close
+	ended   chan struct{}                      // closed when nobody settles any more
 	waiting struct {
 		sync.Mutex
 		records []*record
@@ -53,6 +62,9 @@ type Journal struct {
 	file   segment    // nil: closed, or a write failed and the file is to be opened anew
 	first  uint64     // names file
 	size   int64      // acknowledged bytes of file; what lies behind them is cut before the next write
+	day    string     // legal day that file belongs to; "": it is empty
+	tree   tree       // over all that was acknowledged
+	loose  int        // records since the last signed checkpoint
 	tail   *tail      // how the last life of the journal ended, until it is on record
 	missed missed
 	closed bool
@@ -60,6 +72,7 @@ type Journal struct {
 	state struct {
 		sync.Mutex
 		last   uint64        // newest acknowledged sequence
+		head   string        // newest signed checkpoint; "": none since the newest file began
 		grown  chan struct{} // closed when last grows or the journal closes
 		closed bool
 	}
@@ -74,13 +87,24 @@ type record struct {
 // Open reads the newest file of dir (made if absent) and goes on after its last whole record. A torn tail, as a power cut leaves
 // it, is set aside under another name and recorded with JournalCut. A disk that is full or read-only does not keep the journal, and
 // with it the box, from starting: each Append tries again, and answers why it cannot.
-func Open(dir string) (*Journal, error) {
-	return open(dir, segmentBytes, openSegment)
+//
+// What is recorded is signed every minute, every thousand records, when somebody asks for it and by Close. The signer may be nil, for one who adds a record and goes.
+func Open(dir string, signer note.Signer) (*Journal, error) {
+	return open(dir, signer, segmentBytes, openSegment)
 }
 
-func openSegment(path string) (segment, error) { return durable.OpenLog(path, 0o640) }
+const (
+	openMode   = 0o640
+	closedMode = 0o440
+)
 
-func open(dir string, rotate int64, create func(string) (segment, error)) (*Journal, error) {
+func openSegment(path string) (segment, error) { return durable.OpenLog(path, openMode) }
+
+func open(dir string, signer note.Signer, rotate int64, create func(string) (segment, error)) (*Journal, error) {
+	zone, err := time.LoadLocation(legalZone)
+	if err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
 	if err := durable.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
@@ -88,16 +112,42 @@ func open(dir string, rotate int64, create func(string) (segment, error)) (*Jour
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
-	j := &Journal{dir: dir, lock: lock, create: create, rotate: rotate}
+	j := &Journal{dir: dir, lock: lock, signer: signer, zone: zone, create: create, rotate: rotate, ending: make(chan struct{}), ended: make(chan struct{})}
 	j.state.grown = make(chan struct{})
 	found, err := findTail(dir)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open journal: %w", err), lock.Release())
 	}
-	j.state.last, j.first, j.size, j.tail = found.last, found.first, found.size, &found
-	_ = j.write(nil) // what it could not do the first Append does, or says
+	j.state.last, j.state.head, j.first, j.size, j.tree, j.loose, j.tail = found.last, found.head, found.first, found.size, found.tree, found.loose, &found
+	if !found.began.IsZero() {
+		j.day = j.legalDay(found.began)
+	}
+	_ = j.write(nil, false) // what it could not do the first Append does, or says
+	go j.keepSettling()
 	return j, nil
 }
+
+// keepSettling signs what was recorded, every minute, whether there was anything or not: silence shows by its absence.
+func (j *Journal) keepSettling() {
+	defer close(j.ended)
+	if j.signer == nil {
+		return
+	}
+	ticker := time.NewTicker(checkpointEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-j.ending:
+			return
+		case <-ticker.C:
+			j.commit.Lock()
+			_ = j.write(nil, true) // a disk that fails is told of by those who have something to record
+			j.commit.Unlock()
+		}
+	}
+}
+
+func (j *Journal) legalDay(t time.Time) string { return t.In(j.zone).Format(time.DateOnly) }
 
 // openFile opens the file that is appended to and cuts what was never acknowledged.
 func (j *Journal) openFile() error {
@@ -156,7 +206,7 @@ func check(e Event) error {
 		return fmt.Errorf("event %s: severity %q is unknown", e.Type, e.Severity)
 	}
 	e.Sequence, e.Time = 1<<63, time.Now().UTC()
-	line, err := json.Marshal(e)
+	line, err := encode(e)
 	if err != nil {
 		return fmt.Errorf("event %s: %w", e.Type, err)
 	}
@@ -172,7 +222,7 @@ func (j *Journal) commitWaiting() {
 	batch := j.waiting.records
 	j.waiting.records = nil
 	j.waiting.Unlock()
-	err := j.write(batch)
+	err := j.write(batch, false)
 	for _, r := range batch {
 		r.written, r.err = true, err
 		if err != nil && !j.closed && r.event.Type != JournalResume { // which tells of nothing but the attempt
@@ -194,7 +244,8 @@ func (j *Journal) aboutItself() (events []*record) {
 	return events
 }
 
-func (j *Journal) write(batch []*record) error {
+// write puts records on disk in one write and one fdatasync, and after them, if it is due or asked for, a signed checkpoint.
+func (j *Journal) write(batch []*record, settle bool) error {
 	if j.closed {
 		return ErrClosed
 	}
@@ -203,28 +254,38 @@ func (j *Journal) write(batch []*record) error {
 			return err
 		}
 	}
-	if j.size >= j.rotate {
+	batch = append(j.aboutItself(), batch...)
+	if len(batch) == 0 && !settle {
+		j.tail = nil
+		return nil
+	}
+	now := time.Now().UTC()
+	if j.size >= j.rotate || j.size > 0 && j.day != j.legalDay(now) {
 		if err := j.nextSegment(); err != nil {
 			return err
 		}
 	}
-	batch = append(j.aboutItself(), batch...)
-	if len(batch) == 0 {
-		j.tail = nil
-		return nil
+	if j.size == 0 && j.tree.size > 0 {
+		batch = slices.Insert(batch, 0, nil)
 	}
-	sequence, now := j.Last(), time.Now().UTC()
-	var lines bytes.Buffer
-	encoder := json.NewEncoder(&lines)
-	encoder.SetEscapeHTML(false)
+	if settle || j.signer != nil && j.loose+len(batch) >= checkpointRecords {
+		batch = append(batch, nil)
+	}
+	p := page{sequence: j.Last(), tree: j.tree.clone(), signer: j.signer, now: now}
+	loose := j.loose
 	for _, r := range batch {
-		sequence++
-		r.event.Sequence, r.event.Time = sequence, now
-		if err := encoder.Encode(r.event); err != nil {
+		var err error
+		if loose++; r == nil {
+			err = p.settle()
+			loose = 0
+		} else {
+			err = p.add(&r.event)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	err := j.file.Append(lines.Bytes())
+	err := j.file.Append(p.lines.Bytes())
 	if err == nil {
 		err = j.file.Sync()
 	}
@@ -234,22 +295,65 @@ func (j *Journal) write(batch []*record) error {
 		j.file = nil
 		return err
 	}
-	j.size += int64(lines.Len())
-	j.tail, j.missed = nil, missed{}
-	j.announce(sequence)
+	if j.size == 0 {
+		j.day = j.legalDay(now)
+	}
+	j.size += int64(p.lines.Len())
+	j.tree, j.loose, j.tail, j.missed = p.tree, loose, nil, missed{}
+	j.announce(p.sequence, p.head)
 	return nil
 }
 
+// page is what is to be written at once.
+type page struct {
+	lines    bytes.Buffer
+	sequence uint64
+	tree     tree
+	signer   note.Signer
+	now      time.Time
+	head     string // the last checkpoint that was signed
+}
+
+// add numbers an event and writes its line.
+func (p *page) add(e *Event) error {
+	e.Sequence, e.Time = p.sequence+1, p.now
+	line, err := encode(*e)
+	if err != nil {
+		return err
+	}
+	p.lines.Write(line)
+	p.lines.WriteByte('\n')
+	p.sequence++
+	p.tree.grow(leaf(line))
+	return nil
+}
+
+// settle adds a checkpoint of all before it.
+func (p *page) settle() error {
+	e, err := checkpointOf(p.tree, p.signer)
+	if err != nil {
+		return err
+	}
+	if signed := e.Fields[fieldNote]; signed != "" {
+		p.head = signed
+	}
+	return p.add(&e)
+}
+
+// nextSegment closes the file for good: nobody has a reason to write to it any more, and its mode says so.
 func (j *Journal) nextSegment() error {
-	err := j.file.Close()
-	j.file, j.first, j.size = nil, j.Last()+1, 0
+	err := errors.Join(j.file.Close(), os.Chmod(filepath.Join(j.dir, segmentName(j.first)), closedMode))
+	j.file, j.first, j.size, j.day = nil, j.Last()+1, 0, ""
 	return errors.Join(err, j.openFile())
 }
 
-func (j *Journal) announce(last uint64) {
+func (j *Journal) announce(last uint64, head string) {
 	j.state.Lock()
 	defer j.state.Unlock()
 	j.state.last = last
+	if head != "" {
+		j.state.head = head
+	}
 	close(j.state.grown)
 	j.state.grown = make(chan struct{})
 }
@@ -259,6 +363,27 @@ func (j *Journal) Last() uint64 {
 	j.state.Lock()
 	defer j.state.Unlock()
 	return j.state.last
+}
+
+// Settle signs what was recorded since the last signed checkpoint, if there is anything, and returns the newest, which is to be kept elsewhere.
+// "": nobody signs, or the disk takes nothing and there is none yet.
+func (j *Journal) Settle() string {
+	if j.signer != nil {
+		j.commit.Lock()
+		if j.loose > 0 {
+			_ = j.write(nil, true) // a disk that fails is told of by those who have something to record
+		}
+		j.commit.Unlock()
+	}
+	j.state.Lock()
+	defer j.state.Unlock()
+	return j.state.head
+}
+
+// Prove is Prove of this journal, with a record that nothing settles yet settled first.
+func (j *Journal) Prove(ctx context.Context, sequence uint64) (Proof, error) {
+	j.Settle()
+	return Prove(ctx, j.dir, sequence)
 }
 
 // Wait returns when there are events above after, or with the context's error, or with ErrClosed.
@@ -281,12 +406,16 @@ func (j *Journal) Wait(ctx context.Context, after uint64) error {
 	}
 }
 
-// Close ends the journal. What was acknowledged is on disk already.
+// Close ends the journal. What was acknowledged is on disk already; it is signed, if the disk takes that.
 func (j *Journal) Close() error {
 	j.commit.Lock()
 	defer j.commit.Unlock()
 	if j.closed {
 		return nil
+	}
+	close(j.ending)
+	if j.signer != nil && j.loose > 0 {
+		_ = j.write(nil, true)
 	}
 	j.closed = true
 	var err error

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -25,9 +24,14 @@ type Filter struct {
 	Types      []Type     // one of these; a type ending in ".*" stands for all of its noun
 	Severities []Severity // one of these
 	Object     string     // exactly this, or all below it if it ends in "/"
+	// WithoutCheckpoints leaves those out: one a minute, they are for who verifies.
+	WithoutCheckpoints bool
 }
 
 func (f Filter) matches(e Event) bool {
+	if f.WithoutCheckpoints && e.Type == JournalCheckpoint {
+		return false
+	}
 	if len(f.Types) > 0 && !slices.ContainsFunc(f.Types, func(t Type) bool {
 		noun, whole := strings.CutSuffix(string(t), "*")
 		return e.Type == t || whole && strings.HasPrefix(string(e.Type), noun)
@@ -112,8 +116,8 @@ func (j *Journal) scanSegment(ctx context.Context, first, after uint64, each fun
 		if err != nil {
 			return err
 		}
-		var e Event
-		if json.Unmarshal(line, &e) != nil || e.Sequence <= after {
+		e, _, err := decode(line[:len(line)-1])
+		if err != nil || e.Sequence <= after {
 			continue
 		}
 		if !each(e) {

@@ -3,7 +3,6 @@ package journal
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,9 +10,15 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
 
 	"shekara/netctl/durable"
 )
+
+// maxGap is the most records that may be missing in one place. More, and it is the sequence that is damaged.
+const maxGap = 1 << 24
 
 // tail is how the newest file ended.
 type tail struct {
@@ -24,6 +29,10 @@ type tail struct {
 	cut     int64  // bytes of the torn tail
 	damaged int    // lines that cannot be read though later ones can
 	file    string
+	tree    tree      // over all records up to last
+	head    string    // last signed checkpoint
+	loose   int       // records after it, in this file
+	began   time.Time // time of the file's first record
 }
 
 // findTail looks at the newest file alone: older ones were closed in order. What follows the last whole record was never
@@ -39,6 +48,9 @@ func findTail(dir string) (tail, error) {
 	first := firsts[len(firsts)-1]
 	path := filepath.Join(dir, segmentName(first))
 	found := tail{first: first, last: first - 1, file: filepath.Base(path)}
+	if found.tree, err = treeBefore(dir, firsts); err != nil {
+		return tail{}, err
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return tail{}, err
@@ -55,10 +67,60 @@ func findTail(dir string) (tail, error) {
 	return found, nil
 }
 
+// treeBefore is the tree over all records before the last file. That file's first record says what it was; only where it does not, as in
+// journals of the first version, are the others read.
+func treeBefore(dir string, firsts []uint64) (tree, error) {
+	first := firsts[len(firsts)-1]
+	if first == 1 {
+		return tree{}, nil
+	}
+	file, err := os.Open(filepath.Join(dir, segmentName(first)))
+	if err != nil {
+		return tree{}, err
+	}
+	line, err := bufio.NewReader(io.LimitReader(file, MaxEventBytes)).ReadBytes('\n')
+	_ = file.Close()
+	if err == nil {
+		if e, summed, err := decode(bytes.TrimSuffix(line, []byte("\n"))); err == nil && summed && e.Type == JournalCheckpoint {
+			if t, err := settled(e); err == nil && t.size == first-1 {
+				return t, nil
+			}
+		}
+	}
+	before := tail{}
+	for _, first := range firsts[:len(firsts)-1] {
+		file, err := os.Open(filepath.Join(dir, segmentName(first)))
+		if err != nil {
+			return tree{}, err
+		}
+		before.skip(first, nil)
+		err = before.scan(file)
+		_ = file.Close()
+		if err != nil {
+			return tree{}, err
+		}
+	}
+	before.skip(first, nil)
+	return before.tree, nil
+}
+
+// skip brings the tree to where a record follows: what stands in the place of one that cannot be read counts as it stands, and what is
+// missing as nothing. So the tree goes on after damage, and all who read the files come to the same.
+func (t *tail) skip(next uint64, unread []tlog.Hash) {
+	for t.last+1 < next {
+		missing := leaf(nil)
+		if len(unread) > 0 {
+			missing, unread = unread[0], unread[1:]
+		}
+		t.tree.grow(missing)
+		t.last++
+	}
+}
+
 func (t *tail) scan(file io.Reader) error {
 	reader := bufio.NewReaderSize(file, 256<<10)
 	var offset int64
-	unread := 0
+	var unread []tlog.Hash
 	for {
 		line, err := reader.ReadBytes('\n')
 		offset += int64(len(line))
@@ -68,14 +130,31 @@ func (t *tail) scan(file io.Reader) error {
 		if err != nil {
 			return err
 		}
-		var e Event
-		if json.Unmarshal(line, &e) != nil || e.Sequence <= t.last || e.Type == "" {
-			unread++
+		line = line[:len(line)-1]
+		e, _, err := decode(line)
+		if err != nil || e.Sequence <= t.last || e.Sequence-t.last > maxGap {
+			unread = append(unread, leaf(line))
 			continue
 		}
+		t.damaged += len(unread)
+		t.skip(e.Sequence, unread)
+		unread = unread[:0]
+		t.loose++
+		if e.Type == JournalCheckpoint {
+			if signed := e.Fields[fieldNote]; signed != "" {
+				t.head, t.loose = signed, 0
+			}
+			// What was changed before it stays what it was: this is what was signed.
+			if settled, err := settled(e); err == nil && settled.size == t.last && settled.root() != t.tree.root() {
+				t.tree = settled
+				t.damaged++
+			}
+		}
+		if t.began.IsZero() {
+			t.began = e.Time
+		}
+		t.tree.grow(leaf(line))
 		t.last, t.size = e.Sequence, offset
-		t.damaged += unread
-		unread = 0
 	}
 }
 

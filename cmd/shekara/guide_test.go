@@ -306,6 +306,7 @@ func guideMasked(line string) string {
 		{`\btime[= ][0-9.]+ ?(ms|<span>)|\btime=<span>|\btime <span>`, "<took>"},
 		{`shekarad \S+, engine`, "shekarad <version>, engine"},
 		{`^ *[0-9]+ +<time>`, "<sequence> <time>"},
+		{`\brecords 1 to [0-9]+`, "records 1 to <sequence>"},
 		{`\s+`, " "},
 	} {
 		line = regexp.MustCompile(m.pattern).ReplaceAllString(line, m.with)

@@ -11,11 +11,14 @@ import (
 )
 
 func (p *program) journalCommand() *cobra.Command {
-	return group("journal", "The record of events", p.journalListCommand(), p.journalTailCommand())
+	return group("journal", "The record of events", p.journalListCommand(), p.journalTailCommand(), p.journalKeyCommand(), p.journalCheckpointCommand(),
+		p.journalProveCommand(), p.journalVerifyCommand())
 }
 
+const checkpointsUsage = "also the signed checkpoints, one a minute"
+
 func (p *program) journalListCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, checkpoints bool
 	var after uint64
 	var limit int
 	c := &cobra.Command{
@@ -26,7 +29,7 @@ func (p *program) journalListCommand() *cobra.Command {
 			if limit < 1 || limit > 10000 {
 				return hint(fmt.Errorf("--limit %d: that many cannot be listed at once", limit), "it is 1 to 10000; --after reads on")
 			}
-			page, err := p.daemon().Events(c.Context(), after, limit)
+			page, err := p.daemon().Events(c.Context(), after, limit, checkpoints)
 			if err != nil {
 				return err
 			}
@@ -49,20 +52,21 @@ func (p *program) journalListCommand() *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.Flags().BoolVar(&checkpoints, "checkpoints", false, checkpointsUsage)
 	c.Flags().Uint64Var(&after, "after", 0, "only events with a greater sequence")
 	c.Flags().IntVar(&limit, "limit", 1000, "at most so many (1 to 10000)")
 	return c
 }
 
 func (p *program) journalTailCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, checkpoints bool
 	var last int
 	c := &cobra.Command{
 		Use:   "tail",
 		Short: "Print events as they come, until interrupted",
 		Args:  arguments(0, 0, "nothing"),
 		RunE: func(c *cobra.Command, _ []string) error {
-			err := p.daemon().FollowEvents(c.Context(), -int64(last)-1, func(e journal.Event) error {
+			err := p.daemon().FollowEvents(c.Context(), -int64(last)-1, checkpoints, func(e journal.Event) error {
 				if asJSON {
 					return p.jsonLine(e)
 				}
@@ -76,6 +80,7 @@ func (p *program) journalTailCommand() *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
+	c.Flags().BoolVar(&checkpoints, "checkpoints", false, checkpointsUsage)
 	c.Flags().IntVarP(&last, "lines", "n", 10, "begin with so many of the past")
 	return c
 }

@@ -62,7 +62,8 @@ func (p *program) secrets(names []string) {
 		p.line("No secrets.")
 		return
 	}
-	kinds := map[string]string{"preshared": "preshared key", "wireguard": "private key of a device; it never leaves the box"}
+	kinds := map[string]string{"preshared": "preshared key", "wireguard": "private key of a device; it never leaves the box",
+		"signing": "key that signs; it never leaves the box"}
 	rows := make([][]cell, len(names))
 	for i, name := range names {
 		rows[i] = []cell{{text: name}, {text: "preshared key"}}

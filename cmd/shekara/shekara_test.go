@@ -9,11 +9,14 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"golang.org/x/sync/errgroup"
 
 	"shekara/journal"
 	"shekara/provisioning"
@@ -42,23 +45,53 @@ func TestTranscripts(t *testing.T) {
 			env.Defer(func() { os.RemoveAll(run) })
 			return err
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"daemon": serve, "mask": mask},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"daemon": serve, "mask": mask, "spoil": spoil},
 	})
 }
 
-// serve starts a daemon in memory at $RUN: daemon acts|looks.
+// auditKey is the public key of a journal.
+const auditKey = "journal/owner+309cb1ed+Ac7MFQfcHd1ylZUcKQiI8JWtuQRNG3PWlubfBl1oO9T8"
+
+// serve starts a daemon in memory at $RUN: daemon acts|looks [events that happened already].
 func serve(ts *testscript.TestScript, _ bool, args []string) {
-	if len(args) != 1 {
-		ts.Fatalf("usage: daemon acts|looks")
+	if len(args) != 1 && len(args) != 2 {
+		ts.Fatalf("usage: daemon acts|looks [events]")
 	}
-	stop, err := serveMemory(ts.Getenv("RUN"), args[0] == "acts")
+	happened := 0
+	if len(args) == 2 {
+		var err error
+		happened, err = strconv.Atoi(args[1])
+		ts.Check(err)
+	}
+	stop, err := serveMemory(ts.Getenv("RUN"), args[0] == "acts", happened)
 	ts.Check(err)
 	ts.Defer(func() { ts.Check(stop()) })
 }
 
+// spoil copies a file with a byte more in its fifth line. With a number it copies that many lines as they are, and no more.
+func spoil(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 && len(args) != 3 {
+		ts.Fatalf("usage: spoil from to [lines]")
+	}
+	lines := strings.SplitAfter(ts.ReadFile(args[0]), "\n")
+	if len(args) == 3 {
+		kept, err := strconv.Atoi(args[2])
+		ts.Check(err)
+		lines = lines[:kept]
+	} else {
+		lines[4] = strings.Replace(lines[4], `"message":"`, `"message":"X`, 1)
+	}
+	ts.Check(os.MkdirAll(filepath.Dir(ts.MkAbs(args[1])), 0o755))
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(strings.Join(lines, "")), 0o644))
+}
+
 // serveMemory serves an engine in memory to a caller who may act, or only look, and answers how to stop it.
-func serveMemory(dir string, acts bool) (stop func() error, err error) {
-	events, err := journal.Open(filepath.Join(dir, "journal"))
+func serveMemory(dir string, acts bool, happened int) (stop func() error, err error) {
+	key, err := journal.NewKey("journal/owner", [32]byte{1})
+	if err != nil {
+		return nil, err
+	}
+	events, err := journal.Open(filepath.Join(dir, "journal"), key)
 	if err != nil {
 		return nil, err
 	}
@@ -74,11 +107,22 @@ func serveMemory(dir string, acts bool) (stop func() error, err error) {
 		groups = api.Groups{Act: &group}
 	}
 	recorder := metrics.Recorder(events)
-	server := api.New(api.Config{Site: "owner", Engine: apitest.NewMemory(), Journal: events, Recorder: recorder, Metrics: metrics, Version: "test", Groups: groups,
+	server := api.New(api.Config{Site: "owner", Engine: apitest.NewMemory(), Journal: events, JournalKey: key.Public, Recorder: recorder, Metrics: metrics, Version: "test", Groups: groups,
 		Identify: func(net.Conn) (api.Credentials, error) {
 			return api.Credentials{Actor: actor, Groups: []uint32{group}}, nil
 		}, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if _, err := recorder.Append(context.Background(), journal.Event{Type: journal.DaemonStart, Severity: journal.Notice, Message: "the daemon starts"}); err != nil {
+		return nil, errors.Join(err, listener.Close(), events.Close())
+	}
+	var appending errgroup.Group
+	appending.SetLimit(16) // so many share a write, and the checkpoint stands as near to the thousandth
+	for range happened {
+		appending.Go(func() error {
+			_, err := events.Append(context.Background(), journal.Event{Type: journal.DriftFind, Severity: journal.Warning, Message: "something differs"})
+			return err
+		})
+	}
+	if err := appending.Wait(); err != nil {
 		return nil, errors.Join(err, listener.Close(), events.Close())
 	}
 	ctx, cancel := context.WithCancel(context.Background())

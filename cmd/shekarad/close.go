@@ -56,7 +56,7 @@ type lateJournal string
 
 // Append writes one event.
 func (l lateJournal) Append(ctx context.Context, e journal.Event) (journal.Event, error) {
-	events, err := journal.Open(string(l))
+	events, err := journal.Open(string(l), nil)
 	if err != nil {
 		return journal.Event{}, fmt.Errorf("open the journal: %w", err)
 	}

@@ -259,7 +259,7 @@ func (c *counters) removed(one, two *passage) {
 	c.must("apply", "--whole", filepath.Join(c.dir, "first"), "--yes")
 	var event journal.Event
 	c.await("flow two has ended", func() bool {
-		events, err := c.client.Events(c.t.Context(), 0, 10000)
+		events, err := c.client.Events(c.t.Context(), 0, 10000, false)
 		if err != nil {
 			c.t.Fatal(err)
 		}

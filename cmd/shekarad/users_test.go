@@ -65,7 +65,7 @@ func TestUsersAtTheDoors(t *testing.T) {
 
 func serveMemory(t *testing.T, dir string, act, view uint32) {
 	t.Helper()
-	events, err := journal.Open(filepath.Join(dir, "journal"))
+	events, err := journal.Open(filepath.Join(dir, "journal"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

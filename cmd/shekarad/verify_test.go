@@ -81,7 +81,7 @@ func (g *guarded) recorded(of journal.Type, words ...string) journal.Event {
 	g.t.Helper()
 	var found journal.Event
 	g.await(fmt.Sprintf("an event %s with %q", of, words), func() bool {
-		events, err := g.client.Events(g.t.Context(), 0, 1000)
+		events, err := g.client.Events(g.t.Context(), 0, 1000, false)
 		if err != nil {
 			g.t.Fatal(err)
 		}

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -218,9 +219,9 @@ func (s *settings) runDaemon(ctx context.Context, log *slog.Logger) (err error) 
 		return err
 	}
 	opened = append(opened, closer(lock.Release))
-	events, err := journal.Open(filepath.Join(s.stateDir, "journal"))
+	events, key, err := s.openJournal(ctx, log)
 	if err != nil {
-		return fmt.Errorf("open the journal: %w", err)
+		return err
 	}
 	opened = append(opened, events)
 	host, err := s.openHost(ctx, log)
@@ -248,7 +249,7 @@ func (s *settings) runDaemon(ctx context.Context, log *slog.Logger) (err error) 
 		return err
 	}
 	d := &daemon{settings: *s, site: site, log: log, engine: engine, journal: recorder, doors: doors, manager: systemd.Manager{}}
-	d.api = api.New(api.Config{Site: site, Engine: engine, Identify: identify, Groups: groups, Journal: events, Recorder: recorder, Metrics: metrics,
+	d.api = api.New(api.Config{Site: site, Engine: engine, Identify: identify, Groups: groups, Journal: events, JournalKey: key, Recorder: recorder, Metrics: metrics,
 		Log: log, Version: version})
 	return d.Run(ctx)
 }
@@ -264,6 +265,46 @@ func (p prober) Probe(ctx context.Context, local, remote netip.Addr) (time.Durat
 type closer func() error
 
 func (c closer) Close() error { return c() }
+
+// openJournal opens the journal, and gives the public half of its key. A key that cannot be had keeps no box from starting: nothing is signed
+// then, and the journal says so.
+func (s *settings) openJournal(ctx context.Context, log *slog.Logger) (events *journal.Journal, public string, err error) {
+	dir := filepath.Join(s.stateDir, "journal")
+	key, unsigned := s.journalKey()
+	if unsigned != nil {
+		if events, err = journal.Open(dir, nil); err == nil {
+			log.Error("the journal is not signed", "error", unsigned)
+			if _, err := events.Append(ctx, journal.Event{Type: journal.JournalUnsigned, Severity: journal.Alert, Object: "journal",
+				Message: fmt.Sprintf("nothing is signed until the daemon starts with a key: %v", unsigned)}); err != nil {
+				log.Error("and cannot be written", "error", err)
+			}
+		}
+	} else {
+		events, err = journal.Open(dir, key)
+		public = key.Public
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("open the journal: %w", err)
+	}
+	return events, public, nil
+}
+
+// journalKey is the key of the journal's signatures, made at the first start.
+func (s *settings) journalKey() (*journal.Key, error) {
+	site, err := s.site()
+	if err != nil {
+		return nil, err
+	}
+	store, err := secret.Open(filepath.Join(s.stateDir, "keys"))
+	if err != nil {
+		return nil, fmt.Errorf("open the signing key: %w", err)
+	}
+	seed, err := store.GetOrNew(secret.Signing + "/journal")
+	if err != nil {
+		return nil, fmt.Errorf("open the signing key: %w", err)
+	}
+	return journal.NewKey(strings.TrimSuffix("journal/"+site, "/"), seed.Reveal())
+}
 
 // options join the engine to the host.
 func (s *settings) options(h *host, recorder api.Recorder, log *slog.Logger) (provisioning.Options, error) {
@@ -325,9 +366,9 @@ func (s *settings) cleanUp(ctx context.Context, log *slog.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
-	events, err := journal.Open(filepath.Join(s.stateDir, "journal"))
+	events, _, err := s.openJournal(ctx, log)
 	if err != nil {
-		return fmt.Errorf("open the journal: %w", err)
+		return err
 	}
 	defer func() { err = errors.Join(err, events.Close()) }()
 	h, err := s.openHost(ctx, log)

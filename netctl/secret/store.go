@@ -17,7 +17,10 @@ import (
 const (
 	WireGuard = "wireguard" // private keys: wireguard/<peer>.<far zone>.<environment>
 	Preshared = "preshared" // preshared/<name>
+	Signing   = "signing"   // signing/journal: the seed of what signs the journal
 )
+
+func kinds() []string { return []string{Preshared, Signing, WireGuard} }
 
 const (
 	identityFile = "identity"
@@ -29,7 +32,7 @@ type Store struct{ dir string }
 
 // Open opens the store in a folder, making it with mode 0700. A folder that others may enter is refused.
 func Open(dir string) (*Store, error) {
-	for _, folder := range []string{dir, filepath.Join(dir, WireGuard), filepath.Join(dir, Preshared)} {
+	for _, folder := range foldersOf(dir) {
 		if err := durable.MkdirAll(folder, 0o700); err != nil {
 			return nil, fmt.Errorf("open secrets: %w", err)
 		}
@@ -45,12 +48,20 @@ func Open(dir string) (*Store, error) {
 	return &Store{dir}, nil
 }
 
-// CheckName says whether name is that of a secret that can be kept: wireguard/ or preshared/, then at most 200 letters,
+func foldersOf(dir string) []string {
+	folders := []string{dir}
+	for _, kind := range kinds() {
+		folders = append(folders, filepath.Join(dir, kind))
+	}
+	return folders
+}
+
+// CheckName says whether name is that of a secret that can be kept: wireguard/, preshared/ or signing/, then at most 200 letters,
 // digits, dots, hyphens and underscores, beginning with a letter or a digit, so that it is a file name and no way out of the folder.
 func CheckName(name string) error {
 	kind, rest, found := strings.Cut(name, "/")
-	if !found || kind != WireGuard && kind != Preshared {
-		return fmt.Errorf("secret %q: a name begins with %s/ or %s/", name, WireGuard, Preshared)
+	if !found || !slices.Contains(kinds(), kind) {
+		return fmt.Errorf("secret %q: a name begins with %s/", name, strings.Join(kinds(), "/ or "))
 	}
 	if len(rest) > 200 || !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`).MatchString(rest) {
 		return fmt.Errorf("secret %q: after %s/ come letters, digits, dots, hyphens and underscores, 200 at most", name, kind)
@@ -172,7 +183,7 @@ func (s *Store) Delete(name string) error {
 // List returns the names of all secrets, sorted.
 func (s *Store) List() ([]string, error) {
 	var names []string
-	for _, kind := range []string{Preshared, WireGuard} {
+	for _, kind := range kinds() {
 		entries, err := os.ReadDir(filepath.Join(s.dir, kind))
 		if err != nil {
 			return nil, fmt.Errorf("list secrets: %w", err)
@@ -189,7 +200,7 @@ func (s *Store) List() ([]string, error) {
 
 // RemoveTemporary removes what killed writers left. Call it at the daemon's start, while nobody else writes.
 func (s *Store) RemoveTemporary() error {
-	for _, dir := range []string{s.dir, filepath.Join(s.dir, WireGuard), filepath.Join(s.dir, Preshared)} {
+	for _, dir := range foldersOf(s.dir) {
 		if err := durable.RemoveTemporary(dir); err != nil {
 			return fmt.Errorf("clean secrets: %w", err)
 		}

@@ -54,7 +54,7 @@ func start(t *testing.T, identify api.Identify) *box {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(directory) })
-	events, err := journal.Open(filepath.Join(directory, "journal"))
+	events, err := journal.Open(filepath.Join(directory, "journal"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,6 +276,8 @@ func rights() map[string]struct {
 		"POST /api/v1/secrets/{name}/exports":   {api.Acts, `{"recipient":"age1x"}`},
 		"GET /api/v1/events":                    {api.Looks, ""},
 		"GET /api/v1/events/stream":             {api.Looks, ""},
+		"GET /api/v1/events/{sequence}/proof":   {api.Looks, ""},
+		"GET /api/v1/journal":                   {api.Looks, ""},
 		"GET /api/v1/changes":                   {api.Looks, ""},
 		"GET /api/v1/health/live":               {api.Looks, ""},
 		"GET /api/v1/health/ready":              {api.Looks, ""},
@@ -442,7 +444,7 @@ func TestStreams(t *testing.T) {
 	}
 	enough := errors.New("enough")
 	var sequences []uint64
-	err := c.FollowEvents(t.Context(), -3, func(e journal.Event) error { // the newest two, then what comes
+	err := c.FollowEvents(t.Context(), -3, false, func(e journal.Event) error { // the newest two, then what comes
 		sequences = append(sequences, e.Sequence)
 		switch e.Sequence {
 		case 3:

@@ -67,10 +67,14 @@ type keeper interface {
 
 // Journal is what the API needs of the record of events.
 type Journal interface {
-	// Read gives at most limit events with sequences above after, oldest first.
-	Read(ctx context.Context, after uint64, limit int) ([]journal.Event, error)
+	// Query gives at most limit events that a filter chooses, with sequences above after, oldest first, and how far it looked.
+	Query(ctx context.Context, after uint64, limit int, filter journal.Filter) (events []journal.Event, looked uint64, err error)
 	// Last is the newest sequence; 0: nothing happened yet.
 	Last() uint64
 	// Wait returns when there are events above after, or with the context's error.
 	Wait(ctx context.Context, after uint64) error
+	// Settle makes and gives the newest signed checkpoint; "": nobody signs.
+	Settle() string
+	// Prove makes the proof that a record is among those of a signed checkpoint.
+	Prove(ctx context.Context, sequence uint64) (journal.Proof, error)
 }

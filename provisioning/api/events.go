@@ -23,8 +23,9 @@ const (
 )
 
 type eventsInput struct {
-	After uint64 `query:"after" doc:"only those with a greater sequence"`
-	Limit int    `query:"limit" minimum:"1" maximum:"10000" default:"1000"`
+	After       uint64 `query:"after" doc:"only those with a greater sequence"`
+	Limit       int    `query:"limit" minimum:"1" maximum:"10000" default:"1000"`
+	Checkpoints bool   `query:"checkpoints" doc:"also the records that settle those before them, one a minute"`
 }
 
 type eventsOutput struct {
@@ -32,11 +33,26 @@ type eventsOutput struct {
 }
 
 type followInput struct {
-	After int64 `query:"after" default:"-1" doc:"begin after this sequence; -1: with what comes next; -N-1: with the newest N"`
+	After       int64 `query:"after" default:"-1" doc:"begin after this sequence; -1: with what comes next; -N-1: with the newest N"`
+	Checkpoints bool  `query:"checkpoints" doc:"also the records that settle those before them, one a minute"`
+}
+
+type recordInput struct {
+	Sequence uint64 `path:"sequence"`
+}
+
+type proofOutput struct {
+	Body journal.Proof
+}
+
+type headOutput struct {
+	Body JournalHead
 }
 
 func (s *Server) registerEvents() {
 	register(s, Looks, get("list-events", "/events", "Events", "The journal, oldest first"), s.listEvents)
+	register(s, Looks, get("show-journal-head", "/journal", "Events", "The journal's key and newest signed checkpoint"), s.journalHead)
+	register(s, Looks, get("prove-event", "/events/{sequence}/proof", "Events", "That a record is among those of a signed checkpoint"), s.proveEvent)
 	register(s, Looks, textual(get("follow-events", "/events/stream", "Events", "The journal as it grows, one JSON object a line"), lines), s.followEvents)
 	register(s, Looks, textual(get("follow-changes", "/changes", "Events", "Tunnels and status whenever they change, one JSON object a line"), lines), s.followChanges)
 }
@@ -44,12 +60,17 @@ func (s *Server) registerEvents() {
 const lines = "application/x-ndjson"
 
 func (s *Server) listEvents(ctx context.Context, in *eventsInput) (*eventsOutput, error) {
-	events, err := s.config.Journal.Read(ctx, in.After, in.Limit)
-	out := &eventsOutput{Body: Events{Events: listed(events), Next: in.After}}
-	if len(events) > 0 {
-		out.Body.Next = events[len(events)-1].Sequence
-	}
-	return out, err
+	events, looked, err := s.config.Journal.Query(ctx, in.After, in.Limit, journal.Filter{WithoutCheckpoints: !in.Checkpoints})
+	return &eventsOutput{Body: Events{Events: listed(events), Next: looked}}, err
+}
+
+func (s *Server) journalHead(context.Context, *struct{}) (*headOutput, error) {
+	return &headOutput{JournalHead{Key: s.config.JournalKey, Checkpoint: s.config.Journal.Settle(), Last: s.config.Journal.Last()}}, nil
+}
+
+func (s *Server) proveEvent(ctx context.Context, in *recordInput) (*proofOutput, error) {
+	p, err := s.config.Journal.Prove(ctx, in.Sequence)
+	return &proofOutput{p}, err
 }
 
 func (s *Server) followEvents(_ context.Context, in *followInput) (*huma.StreamResponse, error) {
@@ -59,7 +80,7 @@ func (s *Server) followEvents(_ context.Context, in *followInput) (*huma.StreamR
 		after = newest - min(newest, back)
 	}
 	return s.stream(func(ctx context.Context, send func(any) error) error {
-		return s.eachBatch(ctx, after, send, func(events []journal.Event) error {
+		return s.eachBatch(ctx, after, journal.Filter{WithoutCheckpoints: !in.Checkpoints}, send, func(events []journal.Event) error {
 			for _, e := range events {
 				if err := send(e); err != nil {
 					return err
@@ -78,7 +99,7 @@ func (s *Server) followChanges(_ context.Context, _ *struct{}) (*huma.StreamResp
 		if err := s.sendStatus(ctx, send); err != nil {
 			return err
 		}
-		return s.eachBatch(ctx, after, send, func(events []journal.Event) error {
+		return s.eachBatch(ctx, after, journal.Filter{WithoutCheckpoints: true}, send, func(events []journal.Event) error {
 			touched, status := touchedBy(events)
 			for _, name := range touched {
 				if err := s.sendTunnel(ctx, name, send); err != nil {
@@ -123,23 +144,26 @@ func (s *Server) sendTunnel(ctx context.Context, name string, send func(any) err
 	return send(Update{Tunnel: &tunnel})
 }
 
-// eachBatch hands on the events after a sequence as they come, until the context ends or handle fails.
-func (s *Server) eachBatch(ctx context.Context, after uint64, send func(any) error, handle func([]journal.Event) error) error {
+// eachBatch hands on the events after a sequence that a filter chooses as they come, until the context ends or handle fails.
+func (s *Server) eachBatch(ctx context.Context, after uint64, filter journal.Filter, send func(any) error, handle func([]journal.Event) error) error {
 	for {
-		events, err := s.config.Journal.Read(ctx, after, eventsPerRead)
+		events, looked, err := s.config.Journal.Query(ctx, after, eventsPerRead, filter)
 		if err != nil {
 			return err
 		}
-		if len(events) == 0 {
+		if looked == after {
 			if err := s.awaitEvent(ctx, after, send); err != nil {
 				return err
 			}
 			continue
 		}
+		after = looked
+		if len(events) == 0 {
+			continue
+		}
 		if err := handle(events); err != nil {
 			return err
 		}
-		after = events[len(events)-1].Sequence
 	}
 }
 

@@ -72,6 +72,13 @@ type Events struct {
 	Next   uint64          `json:"next" doc:"give it as after to read on"`
 }
 
+// JournalHead is what an auditor needs to verify a journal.
+type JournalHead struct {
+	Key        string `json:"key" doc:"public key of the signatures, as shekara journal verify takes it; empty: nothing is signed"`
+	Checkpoint string `json:"checkpoint" doc:"newest signed checkpoint, a note of C2SP's tlog-checkpoint; empty: there is none yet"`
+	Last       uint64 `json:"last" doc:"sequence of the newest record"`
+}
+
 // Secrets are names, never values.
 type Secrets struct {
 	Secrets   []string `json:"secrets"`

@@ -46,17 +46,18 @@ type Recorder interface {
 	Append(context.Context, journal.Event) (journal.Event, error)
 }
 
-// Config joins the server to the rest. All fields are needed but Site.
+// Config joins the server to the rest. All fields are needed but Site and JournalKey.
 type Config struct {
-	Site     string // name of the Site that this box is; "": not known, and so nothing can be applied
-	Engine   Engine
-	Identify Identify
-	Groups   Groups
-	Journal  Journal
-	Recorder Recorder
-	Metrics  *Metrics
-	Log      *slog.Logger
-	Version  string
+	Site       string // name of the Site that this box is; "": not known, and so nothing can be applied
+	Engine     Engine
+	Identify   Identify
+	Groups     Groups
+	Journal    Journal
+	JournalKey string // public, of its checkpoints; "": they are not signed
+	Recorder   Recorder
+	Metrics    *Metrics
+	Log        *slog.Logger
+	Version    string
 }
 
 // Server answers on the doors it is given.

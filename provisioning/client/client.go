@@ -358,15 +358,26 @@ func (c *Client) ExportSecret(ctx context.Context, name, recipient string) ([]by
 	return []byte(out.Sealed), err
 }
 
-// Events is a page of the journal.
-func (c *Client) Events(ctx context.Context, after uint64, limit int) (api.Events, error) {
+// Events is a page of the journal, with its checkpoints or without.
+func (c *Client) Events(ctx context.Context, after uint64, limit int, checkpoints bool) (api.Events, error) {
 	return call[api.Events](ctx, c, request{method: "GET", path: "/events",
-		query: url.Values{"after": {strconv.FormatUint(after, 10)}, "limit": {strconv.Itoa(limit)}}})
+		query: url.Values{"after": {strconv.FormatUint(after, 10)}, "limit": {strconv.Itoa(limit)}, "checkpoints": {strconv.FormatBool(checkpoints)}}})
+}
+
+// JournalHead is the journal's key and newest signed checkpoint.
+func (c *Client) JournalHead(ctx context.Context) (api.JournalHead, error) {
+	return call[api.JournalHead](ctx, c, request{method: "GET", path: "/journal"})
+}
+
+// ProveEvent is the proof that a record is among those of a signed checkpoint.
+func (c *Client) ProveEvent(ctx context.Context, sequence uint64) (journal.Proof, error) {
+	return call[journal.Proof](ctx, c, request{method: "GET", path: "/events/" + strconv.FormatUint(sequence, 10) + "/proof"})
 }
 
 // FollowEvents hands on each event as it comes, until the context ends, the daemon stops or handle fails. After -1 is from now.
-func (c *Client) FollowEvents(ctx context.Context, after int64, handle func(journal.Event) error) error {
-	return follow(ctx, c, request{method: "GET", path: "/events/stream", query: url.Values{"after": {strconv.FormatInt(after, 10)}}}, handle)
+func (c *Client) FollowEvents(ctx context.Context, after int64, checkpoints bool, handle func(journal.Event) error) error {
+	return follow(ctx, c, request{method: "GET", path: "/events/stream",
+		query: url.Values{"after": {strconv.FormatInt(after, 10)}, "checkpoints": {strconv.FormatBool(checkpoints)}}}, handle)
 }
 
 // FollowChanges hands on status and tunnels whenever they change, the status first.

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/mod/sumdb/note"
+
+	"shekara/journal"
+	"shekara/netctl/durable"
+)
+
+const maxAuditFile = 1 << 20 // bytes of a key, a checkpoint or a proof
+
+func (p *program) journalKeyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "key",
+		Short: "Print the public key that the journal's signatures are verified by",
+		Long:  "key prints the public key of the journal's checkpoints. Whoever is to verify the journal gets it from the box once, by a way that he trusts.",
+		Args:  arguments(0, 0, "nothing"),
+		RunE: func(c *cobra.Command, _ []string) error {
+			head, err := p.daemon().JournalHead(c.Context())
+			if err != nil {
+				return err
+			}
+			if head.Key == "" {
+				return hint(errors.New("the journal is not signed"), "shekara journal list: its last journal.unsigned says why")
+			}
+			p.line("%s", head.Key)
+			return nil
+		},
+	}
+}
+
+func (p *program) journalCheckpointCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "checkpoint",
+		Short: "Print a signed checkpoint of all records, to be kept elsewhere",
+		Long: "checkpoint prints a signed checkpoint of what is recorded: how many records there are, and the root of the tree over them.\n" +
+			"Kept off the box, it shows later that none of these was changed, and that the end was not cut off: shekara journal verify --checkpoint.",
+		Example: "  shekara journal checkpoint > checkpoint-$(date +%F)",
+		Args:    arguments(0, 0, "nothing"),
+		RunE: func(c *cobra.Command, _ []string) error {
+			head, err := p.daemon().JournalHead(c.Context())
+			if err != nil {
+				return err
+			}
+			if head.Checkpoint == "" {
+				return hint(errors.New("there is no signed checkpoint"), "shekara journal list: its last journal.unsigned or journal.miss says why")
+			}
+			_, err = fmt.Fprint(p.stdout, head.Checkpoint)
+			return err
+		},
+	}
+}
+
+func (p *program) journalProveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "prove SEQUENCE",
+		Short:   "Print the proof that one record is among those of a signed checkpoint",
+		Long:    "prove prints one record with the proof that it is among those of a signed checkpoint, for who has none of the others: shekara journal verify checks it.",
+		Example: "  shekara journal prove 1234 > record-1234.proof",
+		Args:    arguments(1, 1, "the sequence of one record"),
+		RunE: func(c *cobra.Command, args []string) error {
+			sequence, err := strconv.ParseUint(args[0], 10, 64)
+			if err != nil || sequence == 0 {
+				return hint(fmt.Errorf("%q is no sequence", args[0]), "shekara journal list --json shows those of the records")
+			}
+			proof, err := p.daemon().ProveEvent(c.Context(), sequence)
+			if err != nil {
+				return err
+			}
+			encoder := json.NewEncoder(p.stdout)
+			encoder.SetEscapeHTML(false)
+			encoder.SetIndent("", "  ")
+			return encoder.Encode(proof)
+		},
+	}
+}
+
+func (p *program) journalVerifyCommand() *cobra.Command {
+	var asJSON bool
+	var keys, held []string
+	c := &cobra.Command{
+		Use:   "verify FOLDER|PROOF --key KEY",
+		Short: "Say whether a journal is whole: nothing changed, taken out, put in or cut off",
+		Long: "verify reads a journal's folder, or a copy of it, and needs nothing else but the public key: no daemon, and no trust in the box.\n" +
+			"It names each record that is not as it was signed. A checkpoint that was kept elsewhere shows besides that the end was not cut off. Given a proof, as\n" +
+			"shekara journal prove prints it, it prints the record that is proved.\n" +
+			"Exit code: 0 whole, 1 not (or an error).",
+		Example: "  shekara journal verify /var/lib/shekara/journal --key \"$(shekara journal key)\"\n" +
+			"  shekara journal verify copy/ --key journal.key --checkpoint checkpoint-2026-11-25\n" +
+			"  shekara journal verify record-1234.proof --key journal.key",
+		Args: arguments(1, 1, "one folder or proof"),
+		RunE: func(c *cobra.Command, args []string) error {
+			verifiers, err := openKeys(keys)
+			if err != nil {
+				return err
+			}
+			info, err := os.Stat(args[0])
+			if err != nil {
+				return err
+			}
+			if !info.IsDir() {
+				return p.verifyProof(args[0], verifiers, asJSON)
+			}
+			checkpoints, err := openCheckpoints(held, verifiers)
+			if err != nil {
+				return err
+			}
+			done := p.progress("verifying")
+			v, err := journal.Verify(c.Context(), args[0], verifiers, checkpoints)
+			done()
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				err = p.json("JournalVerification", v)
+			} else {
+				p.journalVerification(v)
+			}
+			if err == nil && !v.Whole() {
+				return &exit{code: 1}
+			}
+			return err
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.Flags().StringArrayVar(&keys, "key", nil, "public key, as shekara journal key prints it, or a file of such; may be given again")
+	c.Flags().StringArrayVar(&held, "checkpoint", nil, "file with a checkpoint that was kept elsewhere; may be given again")
+	return c
+}
+
+// openKeys reads keys, each as it is printed or a file of lines.
+func openKeys(given []string) (note.Verifiers, error) {
+	if len(given) == 0 {
+		return nil, hint(errors.New("--key is missing"), "get it from the box by a way that you trust: shekara journal key")
+	}
+	var list []note.Verifier
+	for _, text := range given {
+		data, err := durable.ReadFile(text, maxAuditFile)
+		switch {
+		case err == nil:
+			text = string(data)
+		case !errors.Is(err, fs.ErrNotExist) || !strings.Contains(text, "+"):
+			return nil, err
+		}
+		for _, line := range strings.Fields(text) {
+			v, err := note.NewVerifier(line)
+			if err != nil {
+				return nil, hint(fmt.Errorf("--key %.120q is no public key: %w", line, err), "it is what shekara journal key prints, or a file of it")
+			}
+			list = append(list, v)
+		}
+	}
+	return note.VerifierList(list...), nil
+}
+
+func openCheckpoints(files []string, keys note.Verifiers) (list []journal.Checkpoint, err error) {
+	for _, name := range files {
+		data, err := durable.ReadFile(name, maxAuditFile)
+		if err != nil {
+			return nil, err
+		}
+		c, err := journal.OpenCheckpoint(data, keys)
+		if err != nil {
+			return nil, hint(fmt.Errorf("%s: %w", name, err), "it is what shekara journal checkpoint printed, of a journal with this key")
+		}
+		list = append(list, c)
+	}
+	return list, nil
+}
+
+func (p *program) verifyProof(name string, keys note.Verifiers, asJSON bool) error {
+	data, err := durable.ReadFile(name, maxAuditFile)
+	if err != nil {
+		return err
+	}
+	var proof journal.Proof
+	if err := json.Unmarshal(data, &proof); err != nil {
+		return hint(fmt.Errorf("%s is no proof: %w", name, err), "it is what shekara journal prove printed")
+	}
+	e, err := proof.Verify(keys)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if asJSON {
+		return p.json("Event", e)
+	}
+	p.line("%s  record %d is among those of the checkpoint.", p.paint(green, "PROVED", p.width > 0), e.Sequence)
+	p.line("")
+	p.event(e)
+	return nil
+}
+
+func (p *program) journalVerification(v journal.Verification) {
+	if v.Whole() {
+		p.line("%s  records %d to %d.", p.paint(green, "WHOLE", p.width > 0), v.First, v.Last)
+	} else {
+		p.line("%s  records %d to %d, %d findings.", p.paint(red, "NOT WHOLE", p.width > 0), v.First, v.Last, len(v.Findings)+v.More)
+	}
+	p.line("")
+	if !v.Begins.IsZero() {
+		p.line("from         %s", v.Begins.Local().Format(time.DateTime))
+		p.line("to           %s", v.Ends.Local().Format(time.DateTime))
+	}
+	p.line("checkpoints  %d with a good signature", v.Checkpoints)
+	p.line("settled      up to record %d; nobody vouches yet for the %d after it", v.Settled, v.Last-min(v.Last, v.Settled))
+	if v.Root != "" {
+		p.line("root         %s", v.Root)
+	}
+	p.list("Not as a whole journal has it", len(v.Findings), func(i int) string {
+		f := v.Findings[i]
+		if f.File == "" {
+			return f.What
+		}
+		return fmt.Sprintf("%s:%d: %s", f.File, f.Line, f.What)
+	})
+	if v.More > 0 {
+		p.line("and %d more", v.More)
+	}
+}

@@ -1,0 +1,242 @@
+package journal
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+const (
+	// silence is after how long without a checkpoint a running journal has gone silent.
+	silence = 3 * checkpointEvery
+	// MaxFindings is the most that one verification lists.
+	MaxFindings = 1000
+)
+
+// Finding is one thing that is not as a whole journal has it.
+type Finding struct {
+	File     string `json:"file,omitempty"`
+	Line     int    `json:"line,omitempty"`     // from 1
+	Sequence uint64 `json:"sequence,omitempty"` // of the record that it is about
+	What     string `json:"what"`
+}
+
+// Verification is what was found of a journal.
+type Verification struct {
+	First       uint64    `json:"first"` // sequences; 0: there are no records
+	Last        uint64    `json:"last"`
+	Begins      time.Time `json:"begins,omitzero"`
+	Ends        time.Time `json:"ends,omitzero"`
+	Root        string    `json:"root,omitempty"` // of the tree over all records, where it can be known
+	Checkpoints int       `json:"checkpoints"`    // with a good signature
+	Settled     uint64    `json:"settled"`        // the last record that a good signature covers; those after it nobody vouches for yet
+	Findings    []Finding `json:"findings,omitempty"`
+	More        int       `json:"more,omitempty"` // findings beyond MaxFindings
+}
+
+// Whole says whether nothing was found.
+func (v *Verification) Whole() bool { return len(v.Findings) == 0 }
+
+// verifier reads a journal's lines in order.
+type verifier struct {
+	Verification
+	keys   note.Verifiers
+	held   map[uint64]Checkpoint
+	tree   tree
+	blind  bool        // tree is not known: something is missing, and no checkpoint came since
+	last   uint64      // sequence
+	unread []tlog.Hash // lines since then that are no records
+	place  Finding     // the line at hand
+	summed bool        // a record of the second version was read: none of the first may follow
+	beat   time.Time   // of the last signed checkpoint
+	rested bool        // since beat a daemon stopped or started
+	fresh  bool        // the next record is the first of a file
+	astray uint64      // sequence of the line before, if that was out of order
+}
+
+// Verify reads the journal in a folder, which may be a copy, and says whether it is whole: each record is there, in order, as it was when it
+// was signed. Keys are those that its checkpoints may be signed by; held are checkpoints that were kept elsewhere, whose records must all be there.
+// It needs nothing but the folder, and only reads. The error is for a folder that cannot be read.
+func Verify(ctx context.Context, dir string, keys note.Verifiers, held []Checkpoint) (Verification, error) {
+	v := verifier{keys: keys, held: map[uint64]Checkpoint{}}
+	firsts, err := segments(dir)
+	if err != nil {
+		return Verification{}, fmt.Errorf("verify the journal: %w", err)
+	}
+	for _, c := range held {
+		if before, twice := v.held[c.Size]; twice && before != c {
+			v.find("two checkpoints that are held of %d records differ: the journal was told in two ways", c.Size)
+		}
+		v.held[c.Size] = c
+	}
+	v.holds()
+	for i, first := range firsts {
+		if i == 0 && first != 1 {
+			v.place = Finding{File: segmentName(first)}
+			v.find("records 1 to %d are missing: the first file begins after them", first-1)
+		}
+		if err := v.file(ctx, dir, first, i == len(firsts)-1); err != nil {
+			return Verification{}, fmt.Errorf("verify the journal: %w", err)
+		}
+	}
+	v.place = Finding{}
+	for _, size := range slices.Sorted(maps.Keys(v.held)) {
+		if size > v.last {
+			v.find("the end is missing: a checkpoint that is held has %d records, here are %d", size, v.last)
+		}
+	}
+	v.silent(v.Ends, "the end")
+	v.Last = v.last
+	if !v.blind {
+		v.Root = v.tree.root().String()
+	}
+	return v.Verification, nil
+}
+
+func (v *verifier) find(format string, args ...any) {
+	if len(v.Findings) >= MaxFindings {
+		v.More++
+		return
+	}
+	f := v.place
+	f.What = fmt.Sprintf(format, args...)
+	v.Findings = append(v.Findings, f)
+}
+
+func (v *verifier) file(ctx context.Context, dir string, first uint64, newest bool) error {
+	file, err := os.Open(filepath.Join(dir, segmentName(first)))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	v.place, v.fresh = Finding{File: segmentName(first)}, true
+	if v.last == 0 && first != 1 {
+		v.last, v.blind = first-1, true
+	}
+	reader := bufio.NewReaderSize(file, 256<<10)
+	for n := 1; ; n++ {
+		if n%1024 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		line, err := reader.ReadBytes('\n')
+		v.place.Line, v.place.Sequence = n, 0
+		switch {
+		case errors.Is(err, io.EOF) && len(line) == 0:
+			return nil
+		case errors.Is(err, io.EOF) && newest:
+			v.find("the file ends in %d bytes without an end of line: the rest of a record, or one that was never acknowledged, as a power cut leaves it", len(line))
+			return nil
+		case err != nil && !errors.Is(err, io.EOF):
+			return err
+		}
+		v.line(bytes.TrimSuffix(line, []byte("\n")))
+	}
+}
+
+func (v *verifier) line(line []byte) {
+	e, summed, err := decode(line)
+	if err == nil {
+		v.place.Sequence = e.Sequence
+	}
+	expected := v.last + 1 + uint64(len(v.unread))
+	switch {
+	case err != nil:
+		v.place.Sequence = expected
+		v.find("record %d cannot be read: %v", expected, err)
+		v.unread = append(v.unread, leaf(line))
+		return
+	case e.Sequence <= v.last:
+		if v.astray == 0 || e.Sequence != v.astray+1 { // of a whole run of such, the first is told
+			v.find("record %d stands where %d is due: it is out of order, twice there, or was put in", e.Sequence, expected)
+		}
+		v.astray = e.Sequence
+		v.unread = append(v.unread, leaf(line))
+		return
+	case e.Sequence > expected:
+		v.find("records %d to %d are missing", expected, e.Sequence-1)
+		v.blind = true
+	case e.Sequence < expected:
+		v.find("%d lines before record %d are none of the journal's", expected-e.Sequence, e.Sequence)
+	}
+	if v.summed && !summed {
+		v.find("record %d bears no checksum, though earlier ones do", e.Sequence)
+	}
+	for _, unread := range v.unread[:min(uint64(len(v.unread)), e.Sequence-1-v.last)] {
+		v.tree.grow(unread)
+	}
+	v.unread, v.astray = v.unread[:0], 0
+	v.record(e, summed)
+	v.tree.grow(leaf(line))
+	v.last, v.fresh, v.summed = e.Sequence, false, v.summed || summed
+	v.holds()
+}
+
+// record looks at what a record says of those before it.
+func (v *verifier) record(e Event, summed bool) {
+	if v.First == 0 {
+		v.First, v.Begins = e.Sequence, e.Time
+	}
+	v.Ends = e.Time
+	v.rested = v.rested || e.Type == DaemonStop || e.Type == DaemonStart
+	if e.Type != JournalCheckpoint {
+		if v.fresh && summed && e.Sequence != 1 {
+			v.find("the file begins with no checkpoint")
+		}
+		return
+	}
+	t, err := settled(e)
+	switch {
+	case err != nil:
+		v.find("checkpoint: %v", err)
+		return
+	case t.size != e.Sequence-1:
+		v.find("checkpoint of %d records stands after %d", t.size, e.Sequence-1)
+		return
+	case !v.blind && t.root() != v.tree.root():
+		v.find("the records before this checkpoint are not those that it settles: one of %d to %d was changed", v.Settled+1, e.Sequence-1)
+	}
+	// What was changed is said once: from here on the checkpoint's own tree counts.
+	v.tree, v.blind = t, false
+	signed, is := e.Fields[fieldNote]
+	if !is {
+		return
+	}
+	c, err := OpenCheckpoint([]byte(signed), v.keys)
+	switch {
+	case err != nil:
+		v.find("%v", err)
+	case c != Checkpoint{t.size, t.root()}:
+		v.find("what is signed of this checkpoint is %d records with root %s, what it says itself %d with %s", c.Size, c.Root, t.size, t.root())
+	default:
+		v.silent(e.Time, "this checkpoint")
+		v.beat, v.rested = e.Time, false
+		v.Checkpoints++
+		v.Settled = c.Size
+	}
+}
+
+// silent says whether no checkpoint was signed for too long before a time.
+func (v *verifier) silent(until time.Time, what string) {
+	if passed := until.Sub(v.beat); !v.beat.IsZero() && !v.rested && passed > silence {
+		v.find("no checkpoint was signed for %s before %s, and no daemon stopped or started meanwhile", passed.Round(time.Second), what)
+	}
+}
+
+// holds compares with a checkpoint of so many records that was kept elsewhere.
+func (v *verifier) holds() {
+	c, is := v.held[v.last]
+	if is && !v.blind && c.Root != v.tree.root() {
+		v.find("a checkpoint that is held has another root for the first %d records: something among them was changed, and signed anew", c.Size)
+	}
+}
