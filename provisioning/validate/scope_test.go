@@ -43,29 +43,32 @@ func TestScopedFindsWhatFullFinds(t *testing.T) {
 
 func scopedFindsWhatFullFinds(t *testing.T, start *document.Set, site string) {
 	valid, invalid, unlawful := 0, 0, 0
-	rapid.Check(t, func(t *rapid.T) {
-		set := start
-		options := validate.Options{Site: rapid.SampledFrom([]string{"", site}).Draw(t, "site"), Day: dayOfCases}
-		for range rapid.IntRange(1, 8).Draw(t, "edits") {
-			after, changes := documenttest.Mutate(t, set)
-			full := validate.Check(after, options)
-			options.Scope = after.Affected(changes)
-			scoped := validate.Check(after, options)
-			options.Scope = nil
-			if diff := cmp.Diff(full, scoped); diff != "" {
-				t.Fatalf("changes %v, affected %v (-full +scoped):\n%s", changes, after.Affected(changes), diff)
-			}
-			if len(full) > 0 {
-				invalid++
-				if strings.Contains(full[0].Hint, ", paragraph ") {
-					unlawful++
+	seen := func() bool { return valid > 0 && invalid > 0 && (site != "gateway" || unlawful > 0) }
+	for round := 0; round == 0 || round < 50 && !seen() && !t.Failed(); round++ { // once is enough but for bad luck
+		rapid.Check(t, func(t *rapid.T) {
+			set := start
+			options := validate.Options{Site: rapid.SampledFrom([]string{"", site}).Draw(t, "site"), Day: dayOfCases}
+			for range rapid.IntRange(1, 8).Draw(t, "edits") {
+				after, changes := documenttest.Mutate(t, set)
+				full := validate.Check(after, options)
+				options.Scope = after.Affected(changes)
+				scoped := validate.Check(after, options)
+				options.Scope = nil
+				if diff := cmp.Diff(full, scoped); diff != "" {
+					t.Fatalf("changes %v, affected %v (-full +scoped):\n%s", changes, after.Affected(changes), diff)
 				}
-				continue
+				if len(full) > 0 {
+					invalid++
+					if strings.Contains(full[0].Hint, ", paragraph ") {
+						unlawful++
+					}
+					continue
+				}
+				valid++
+				set = after
 			}
-			valid++
-			set = after
-		}
-	})
+		})
+	}
 	if valid == 0 || invalid == 0 {
 		t.Errorf("%d valid and %d invalid changes: the test must see both", valid, invalid)
 	}
