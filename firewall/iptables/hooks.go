@@ -240,9 +240,9 @@ func (w *writer) output() {
 		}
 	}
 	w.chain(mangle, "into-tunnel", slices.Concat([]string{
-		invalid + drop("output", firewall.Invalid),
+		invalid + drop("output", firewall.Invalid)},
 		w.otherMarks(),
-		reply + w.goTo("tunnel-answer")},
+		[]string{reply + w.goTo("tunnel-answer")},
 		w.verify(toMask|generationMask, to),
 		[]string{zeroMark, w.family.request() + original + w.in(askedSet, "dst,dst") + passes},
 		w.family.errors(),

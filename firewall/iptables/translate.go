@@ -105,12 +105,20 @@ func (w *writer) guards(way string, c cell) []string {
 	case len(w.translated) == 0:
 		return []string{""}
 	case c.translated:
-		return []string{wasTranslated}
+		return w.translatedFrom(w.destinations(c.places>>fromShift, c.places&toMask>>toShift))
 	case way == "open" && len(w.destinations(c.places>>fromShift, c.places&toMask>>toShift)) > 0:
 		// What this box sends itself is judged before it is translated, its connection's first packet and all others.
 		return []string{notTranslated, wasTranslated + ofThisBox}
 	}
 	return []string{notTranslated}
+}
+
+// translatedFrom asks for what was translated, from one of the ranges that mappings are of: another device may have the same range behind it.
+func (w *writer) translatedFrom(mappings []firewall.Mapping) (guards []string) {
+	for _, m := range w.family.of(mappings) {
+		guards = append(guards, wasTranslated+"--ctorigdst "+m.Inside.String()+" ")
+	}
+	return guards
 }
 
 // far are the devices that map their far side.
@@ -147,8 +155,8 @@ func (w *writer) probes(place uint32, match, sides string) []string {
 		return []string{match + w.in(probeSet(place, false), sides) + passes}
 	}
 	rules := []string{match + notTranslated + w.in(probeSet(place, false), sides) + passes}
-	if len(w.shownBy(place)) > 0 {
-		rules = append(rules, match+wasTranslated+w.in(probeSet(place, true), sides)+passes)
+	for _, guard := range w.translatedFrom(w.shownBy(place)) {
+		rules = append(rules, match+guard+w.in(probeSet(place, true), sides)+passes)
 	}
 	return rules
 }
@@ -165,12 +173,13 @@ func (w *writer) markOf(sides string) []string {
 	return []string{w.mapped(markSet, sides)}
 }
 
-// zones gives packets from and to devices that map their far side the conntrack zone of the device. The first zone that a packet gets stays.
+// zones gives packets from and to devices that map their far side the conntrack zone of the device. The first zone that a packet gets stays: where it
+// comes from decides, before whatever it is for.
 func (w *writer) zones() []string {
 	if len(w.far()) == 0 {
 		return nil
 	}
-	return []string{w.in(mappedSet, "dst") + w.jump("zones-to"), w.in(markSet, "src,src") + w.jump("zones-from")}
+	return []string{w.in(markSet, "src,src") + w.jump("zones-from"), w.in(mappedSet, "dst") + w.jump("zones-to")}
 }
 
 // behindTunnels: what is for a host that is known here by a mapped address leaves by no other interface than its device.
@@ -181,20 +190,20 @@ func (w *writer) behindTunnels() (rules []string) {
 	return rules
 }
 
-// otherMarks stops what goes into a tunnel with a mark that is not its device's. It would have to be taken away to judge by ours, and a packet whose
-// mark changes here is routed again.
-func (w *writer) otherMarks() string {
+// otherMarks stops what goes into a tunnel with a mark that is not its device's, or without the one that it has. It would have to be taken away to judge
+// by ours, and a packet whose mark changes here is routed again, past all that judged where it goes.
+func (w *writer) otherMarks() []string {
 	const any = "-m mark ! --mark 0x0/0xffffffff "
 	far := w.far()
 	if len(far) == 0 {
-		return any + drop("output", firewall.NoFlow)
+		return []string{any + drop("output", firewall.NoFlow)}
 	}
 	var rules []string
 	for _, d := range far {
 		rules = append(rules, "-o "+d.link+" "+marked(d.LocalMark)+"-j RETURN")
 	}
 	w.chain(mangle, "marked", append(rules, drop("output", firewall.NoFlow))...)
-	return any + w.jump("marked")
+	return []string{any + w.jump("marked"), marked(0) + w.in(markSet, "dst,dst") + drop("output", firewall.NoFlow)}
 }
 
 // translation writes the chains that keep connections of equal addresses apart, lead packets to their devices, translate the first packet of each
@@ -208,7 +217,8 @@ func (w *writer) translation() {
 	for _, d := range w.far() {
 		toFar = append(toFar, w.netmap("-d", d.Far)...)
 	}
-	var arrive, leave []string
+	var arrive []string
+	leave := []string{"-o lo " + passes} // what this box says to itself is nobody's, whatever mark it has
 	for _, d := range w.translated {
 		arrive = append(arrive, "-i "+d.link+" "+w.goTo(d.chain("shown")))
 		w.chain(nat, d.chain("shown"), w.netmap("-d", d.shown())...)
@@ -274,7 +284,7 @@ func (w *writer) separation() {
 	w.chain(raw, "zones-into", into...)
 	// What this box sends is routed before its destination is translated, and then again, by the mark.
 	w.chain(raw, "zones-output", w.in(mappedSet, "dst")+w.jump("reach"), w.in(markSet, "dst,dst")+w.jump("zones-into"))
-	w.chain(mangle, "marks", w.mapped(markSet, "src,src"), w.mapped(mappedSet, "dst"))
+	w.chain(mangle, "marks", w.mapped(mappedSet, "dst"), w.mapped(markSet, "src,src")) // the last mark stays
 }
 
 func becomes(mark uint32) string { return fmt.Sprintf(" skbmark 0x%x", mark) }
@@ -290,7 +300,7 @@ func (b *base) hiding() (out []translated) {
 
 // postrouting: what this box sends to a mapped address leaves by its device, and what leaves by a device that hides addresses has one that is shown.
 func (w *writer) postrouting() {
-	var rules []string
+	rules := []string{"-o lo " + passes}
 	for _, d := range w.far() {
 		rules = append(rules, marked(d.LocalMark)+"! -o "+d.link+" "+ofThisBox+drop("output", firewall.NoFlow))
 	}

@@ -13,6 +13,7 @@ import (
 type allowed struct {
 	*engine
 	policy                  firewall.Policy
+	byTarget                bool // rules judge by where a connection goes, not by what its opener wrote (package firewall/iptables)
 	devices                 map[string]firewall.Device
 	notations               notations
 	links                   map[firewall.Place][]string
@@ -26,10 +27,11 @@ type allowed struct {
 type pair struct {
 	from, to firewall.Place
 	flows    formula
+	reaching formula // by where they go in place of what the opener writes; never: that is the same, or rules do not judge so
 }
 
-func (e *engine) newAllowed(p firewall.Policy) *allowed {
-	a := &allowed{engine: e, policy: p, devices: map[string]firewall.Device{}, links: map[firewall.Place][]string{}, zones: map[string][]netip.Prefix{}}
+func (e *engine) newAllowed(p firewall.Policy, byTarget bool) *allowed {
+	a := &allowed{engine: e, policy: p, byTarget: byTarget && e.translates, devices: map[string]firewall.Device{}, links: map[firewall.Place][]string{}, zones: map[string][]netip.Prefix{}}
 	for _, z := range p.Zones {
 		a.zones[z.Name] = z.Prefixes
 	}
@@ -153,7 +155,7 @@ func (a *allowed) service(s firewall.Service) (protocol, ports formula) {
 
 // addFlows joins the flows of each pair of places.
 func (a *allowed) addFlows() {
-	lists := map[[2]firewall.Place][]permission{}
+	lists, reached := map[[2]firewall.Place][]permission{}, map[[2]firewall.Place][]permission{}
 	var order [][2]firewall.Place
 	services := map[firewall.Service][2]formula{}
 	for _, f := range a.policy.Flows {
@@ -161,6 +163,7 @@ func (a *allowed) addFlows() {
 		if _, known := lists[between]; !known {
 			order = append(order, between)
 		}
+		written, behind := a.mappings(f.From, f.To)
 		var far, near []firewall.Mapping // who opens writes the other side's notation
 		if t := a.devices[f.From.Device].Translation; t != nil {
 			far, near = t.Far, t.Local
@@ -174,13 +177,17 @@ func (a *allowed) addFlows() {
 				for _, destination := range f.Destinations {
 					if source.Addr().Is4() == destination.Addr().Is4() {
 						lists[between] = append(lists[between], permission{outside(far, source), outside(near, destination), services[s][0], services[s][1]})
+						if len(written) > 0 {
+							reached[between] = append(reached[between], permission{outside(far, source), outside(behind, destination), services[s][0], services[s][1]})
+						}
 					}
 				}
 			}
 		}
 	}
 	for _, between := range order {
-		a.pairs = append(a.pairs, pair{between[0], between[1], a.permitted(a.source, a.target, lists[between])})
+		flows := a.permitted(a.source, a.target, lists[between])
+		a.pairs = append(a.pairs, pair{between[0], between[1], flows, a.reaching(between[0], between[1], reached[between])})
 	}
 }
 
@@ -193,25 +200,30 @@ func (a *allowed) connections() {
 	for _, p := range a.pairs {
 		opener, other := a.at(a.from, a.links[p.from]...), a.at(a.to, a.links[p.to]...)
 		may := a.all(opener, other, p.flows)
-		through, throughExactly = append(through, may), append(throughExactly, a.and(may, translated))
+		through, throughExactly = append(through, may, a.all(opener, other, p.reaching)), append(throughExactly, a.and(may, translated))
 		if zone := p.from.Zone; zone != "" {
 			may = a.all(other, source[zone], p.flows)
-			from, fromExactly = append(from, may), append(fromExactly, a.and(may, translated))
+			from, fromExactly = append(from, may, a.all(other, source[zone], p.reaching)), append(fromExactly, a.and(may, translated))
 		}
 	}
 	asked, asking := a.probes()
+	askedToo, askingToo := a.reachingProbes()
 	// An echo has code 0 (RFC 792, RFC 4443): what else is sent with its type may pass, and need not.
 	code := a.equal(a.sourcePort[8:], number{})
 	a.forward = a.opening(through, throughExactly)
-	a.onward = a.opening(append(from, asked), append(fromExactly, a.all(asked, code, translated)))
-	a.inward = a.opening([]formula{asking}, []formula{a.all(asking, code, n.inward)})
+	a.onward = a.opening(append(from, asked, askedToo), append(fromExactly, a.all(asked, code, translated)))
+	a.inward = a.opening([]formula{asking, askingToo}, []formula{a.all(asking, code, n.inward)})
+}
+
+func (a *allowed) echo() formula {
+	return a.choose(a.version6,
+		a.and(a.equal(a.protocol, small(icmp6)), a.equal(a.sourcePort[:8], small(firewall.EchoRequest6))),
+		a.and(a.equal(a.protocol, small(icmpNumber)), a.equal(a.sourcePort[:8], small(firewall.EchoRequest))))
 }
 
 // probes are the echo requests that this box sends, and those that it is sent. Both are known by what stands in them on the device.
 func (a *allowed) probes() (asked, asking formula) {
-	echo := a.choose(a.version6,
-		a.and(a.equal(a.protocol, small(icmp6)), a.equal(a.sourcePort[:8], small(firewall.EchoRequest6))),
-		a.and(a.equal(a.protocol, small(icmpNumber)), a.equal(a.sourcePort[:8], small(firewall.EchoRequest))))
+	echo := a.echo()
 	sent, received := map[string][]permission{}, map[string][]permission{}
 	for _, p := range a.policy.Probes {
 		if !p.Remote.IsValid() {

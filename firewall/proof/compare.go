@@ -131,7 +131,8 @@ func (p *comparison) evaluate() {
 			v := p.class(class)
 			switch path {
 			case "forward":
-				v.domain = p.all(valid(v.input), valid(v.output), not(p.targetLocal), v.domain)
+				own := p.without(p.sourceLocal, p.version6) // the kernel lets none in (fib_validate_source)
+				v.domain = p.without(p.all(valid(v.input), valid(v.output), not(p.targetLocal), v.domain), own)
 			case "input":
 				v.domain = p.all(valid(v.input), none(v.output), v.domain)
 			case "output":
@@ -144,7 +145,10 @@ func (p *comparison) evaluate() {
 
 // written are the marks, with the connections and interfaces, that rules write in some runs.
 func (p *comparison) written(runs ...*run) formula {
-	out := never
+	out, forgotten := never, p.ofOnePacket
+	if p.allowed.byTarget { // a mark is of a connection with what stands instead of its addresses: these stay as long as it lives
+		forgotten = p.ofOnePacketAlone
+	}
 	for _, r := range runs {
 		for _, w := range r.writes {
 			// Only the pairs of interfaces that occur: each has a mark of its own, and all pairs of hundreds of devices would be millions.
@@ -152,7 +156,7 @@ func (p *comparison) written(runs ...*run) formula {
 			for i := len(w.value) - 1; i >= 0; i-- {
 				same = p.and(same, p.choose(p.writtenMark[i], w.value[i], not(w.value[i])))
 			}
-			relation := p.renamed(p.exists(p.and(w.where, same), p.ofOnePacket), p.toConnection)
+			relation := p.renamed(p.exists(p.and(w.where, same), forgotten), p.toConnection)
 			// The connection of an echo has no checksum.
 			relation = p.choose(p.icmp(p.protocol), p.exists(relation, p.ofTargetPort), relation)
 			out = p.or(out, relation)
@@ -303,7 +307,11 @@ func (p *comparison) opens(v *view, o opening) formula {
 	if !p.translates || v.state != stateNew {
 		return o.exact
 	}
-	return p.choose(p.unanswered, o.exact, o.opened)
+	opened := o.opened
+	if p.allowed.byTarget { // what is led past the device of its mapped address is translated all the same, and stopped
+		opened = p.without(opened, p.allowed.notations.astray)
+	}
+	return p.choose(p.unanswered, o.exact, opened)
 }
 
 func (p *comparison) forwardBounds(v *view, through formula) bounds {
@@ -369,7 +377,13 @@ func (p *comparison) outputBounds(v, within *view) bounds {
 		b.most = p.or(b.least, p.services(admitted))
 	}
 	mapped, answering := a.mapped(v.target)
-	into, elsewhere := a.at(v.output, a.deviceLinks...), not(p.any(a.farAlone(within.target), mapped, answering))
+	far := a.farAlone(within.target)
+	if a.byTarget { // before it is translated, if by rules that are gone
+		if far = a.farAlone(v.target); v.state == stateNew {
+			far = p.choose(p.unanswered, far, a.farAlone(within.target))
+		}
+	}
+	into, elsewhere := a.at(v.output, a.deviceLinks...), not(p.any(far, mapped, answering))
 	marked, sealed := never, never
 	for _, d := range a.policy.Devices {
 		if d.Mark != 0 {
@@ -380,7 +394,9 @@ func (p *comparison) outputBounds(v, within *view) bounds {
 	}
 	marked = p.without(marked, mapped)
 	if p.ruleset.ofXTables() { // there a mark of somebody else's could not be told from ours (package firewall/iptables)
-		b.least = p.and(b.least, p.or(p.equal(p.packetMark, number{}), answering))
+		if b.least = p.and(b.least, a.ownMarks(v)); p.translates { // nor what this box sends with an address that is not its own
+			b.least = p.and(b.least, p.sourceLocal)
+		}
 	}
 	for _, side := range []*formula{&b.most, &b.least} {
 		*side = p.choose(a.at(v.output, "lo"), always, p.choose(marked, sealed, p.choose(into, *side, elsewhere)))

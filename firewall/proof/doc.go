@@ -31,7 +31,7 @@
 //	            seals packets only from a device's own address; it sends into a tunnel only what flows and probes say,
 //	            and what belongs to a zone behind tunnels alone by no other way
 //
-// What is not: routing (it also drops an IPv4 source that is this box's own, so such a witness may not arrive); WireGuard's allowed addresses
+// What is not: routing (it also drops an IPv4 source of this box's own that comes for it, so such a witness may not arrive); WireGuard's allowed addresses
 // (which peer a device hands a packet to); the zone of a forwarded destination, which flows do not name; to whom a packet goes that is routed
 // past the device of its mapped address; flow tables, bridges, ingress hooks, other rates, conntrack helpers, translation of a target's port or to
 // this box itself, and every expression, match or target that is not modelled: these make the result indeterminate where packets can meet them,
@@ -47,14 +47,18 @@
 // How xtables are modelled. A rule as iptables-save writes it becomes the same statements as one of nft's. What iptables-nft puts into nftables is
 // in both listings: chains, their hooks, and rules without matches and targets of xtables are read from nft's, the others from the save's, rule by
 // rule; both must have as many of them. Targets join marks by exclusive or. Of a set's prefixes the longest decides, with what it maps to, or with
-// nomatch. A mark that a chain which is routed again leaves otherwise than it came makes the result indeterminate. Not modelled: translation, limits,
-// and sets whose elements come and go by themselves; each is named.
+// nomatch. A mark that a chain which is routed again leaves otherwise than it came makes the result indeterminate. conntrack knows by the hook at which
+// a packet is whether its connection's target has a translation yet, and its source. Not modelled: REDIRECT, limits, and sets whose elements come and
+// go by themselves; each is named.
 //
 // Taken for granted of xtables: raw runs behind defragmentation (raw_before_defrag is not set); a packet that is too short for a match is dropped
-// by the kernel, here it only does not match; a WireGuard message over IPv6 comes without extension headers. What the engine for iptables drops
-// and nftables' does not is not called stopped: a packet of this box into a tunnel that somebody else marked, and an echo whose code is not 0.
+// by the kernel, here it only does not match; a WireGuard message over IPv6 comes without extension headers; nobody reads the queue in which what is
+// not hidden ends (netctl/filters looks). What the engine for iptables drops and nftables' does not is not called stopped: a packet of this box into a
+// tunnel that somebody else marked, or from an address that is not its own where anything translates, an echo whose code is not 0, and what is led past
+// the device of its mapped address. Of a connection that is translated otherwise than the policy says, by rules that are gone, it is proved that where
+// it goes is allowed.
 //
-// Taken for granted: nft lists what the kernel does; what this box sends to a mapped address and is then routed anew leaves by the interface
+// Taken for granted: nft lists what the kernel does; no IPv4 source that is this box's own is forwarded (fib_validate_source, unless accept_local is set); what this box sends to a mapped address and is then routed anew leaves by the interface
 // that the rules saw; where nothing translates no living connection is translated (shekara verify looks at each); fragments are whole behind
 // conntrack's defragmentation, and a packet whose transport header is cut off is invalid or untracked; an address of this box stays one as
 // long as a connection to it lives.

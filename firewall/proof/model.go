@@ -54,6 +54,7 @@ type match struct {
 	key     []expression
 	negated bool
 	lacking bool // negated: also what has no such field
+	without bool // also what has no connection (xt_conntrack, of a rule that asks for its state as well)
 	bits    bool // of a number of flags, any of the set's one element
 	set     *set
 }
@@ -213,6 +214,11 @@ const (
 	sourceType
 	destinationType
 	// As xtables read them.
+	xtState      // the state, and whether source or target are translated by now
+	replySource4 // addresses of the connection's answers
+	replySource6
+	replyDestination4
+	replyDestination6
 	setSourcePort // ipset: of ICMP its type and code, of what has no ports 0
 	setDestinationPort
 	u32UDPLength // bytes 4 and 5 of the transport header
@@ -235,12 +241,16 @@ var fields = map[field]struct {
 	icmpType: {"icmp type", 8, numeric}, icmpCode: {"icmp code", 8, numeric}, tcpFlags: {"tcp flags", 8, numeric}, udpLength: {"udp length", 16, numeric},
 	hopLimit4: {"ip ttl", 8, numeric}, hopLimit6: {"ip6 hoplimit", 8, numeric},
 	sourceType: {"fib saddr type", 8, numeric}, destinationType: {"fib daddr type", 8, numeric},
+	xtState: {"ctstate", 9, numeric}, replySource4: {"ctreplsrc", 32, address4}, replySource6: {"ctreplsrc", 128, address6},
+	replyDestination4: {"ctrepldst", 32, address4}, replyDestination6: {"ctrepldst", 128, address6},
 	setSourcePort: {"source port in a set", 16, numeric}, setDestinationPort: {"destination port in a set", 16, numeric}, u32UDPLength: {"u32", 16, numeric},
 }
 
 // Numbers of the kernel's interface (linux/netfilter.h, nf_conntrack_common.h, rtnetlink.h).
 const (
 	stateInvalid, stateEstablished, stateRelated, stateNew, stateUntracked = 1, 2, 4, 8, 64
+
+	stateSourceMoved, stateTargetMoved = 128, 256 // XT_CONNTRACK_STATE_SNAT and DNAT
 
 	statusConfirmed        = 8
 	familyIPv4, familyIPv6 = 2, 10

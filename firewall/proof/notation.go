@@ -135,6 +135,22 @@ func outside(mappings []firewall.Mapping, p netip.Prefix) netip.Prefix {
 	return p
 }
 
+// ownMarks is where what this box sends by a device has no mark or, if its far side is mapped, the one by which its packets are led there: what is for
+// a mapped address the rules mark, and for no other device than its own.
+func (a *allowed) ownMarks(v *view) formula {
+	out, unmarked := never, a.equal(a.packetMark, number{})
+	all, _ := a.mapped(v.target)
+	for _, d := range a.policy.Devices {
+		may := a.without(unmarked, all)
+		if d.Translation != nil && len(d.Translation.Far) > 0 {
+			known := a.inRanges(v.target, d.Translation.Far)
+			may = a.or(a.and(unmarked, known), a.without(a.equal(a.packetMark, small(uint64(d.Translation.LocalMark))), a.without(all, known)))
+		}
+		out = a.or(out, a.and(a.at(v.output, d.Name), may))
+	}
+	return out
+}
+
 // mapped is where an address is one by which a far host is known here, and where the mark says that the packet is for one: the kernel
 // answers with the mark of what it answers (fwmark_reflect).
 func (a *allowed) mapped(address vector) (known, marked formula) {

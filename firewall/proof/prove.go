@@ -140,7 +140,7 @@ func prove(ctx context.Context, e *engine, loaded *Ruleset, policy firewall.Poli
 
 func newComparison(ctx context.Context, e *engine, loaded *Ruleset, policy firewall.Policy) *comparison {
 	c := &comparison{evaluation: &evaluation{engine: e, ctx: ctx, ruleset: loaded, hooks: map[string][]step{}}}
-	c.allowed = c.newAllowed(policy)
+	c.allowed = c.newAllowed(policy, loaded.ofXTables())
 	return c
 }
 

@@ -8,6 +8,7 @@ import (
 // translation is what snat, dnat and masquerade say of a packet that opens a connection: which address stands instead of its own.
 type translation struct {
 	source bool
+	byHook bool   // it depends on the hook whether the source is meant (NETMAP of xtables)
 	family string // "ip" or "ip6"; "": of both
 	netmap bool   // only the bits in which the range's ends agree are taken over, one address to one
 	to     *span  // a constant; nil: what the map says for the key, or some address of this box that nobody knows (masquerade)
@@ -92,6 +93,10 @@ type binding struct{ where, becomes formula }
 
 // translate carries out a statement, and gives the packets that it was for: they ask no more rules of this step.
 func (r *run) translate(rule *rule, t *translation, where formula, accepted *[]formula) formula {
+	if t.byHook {
+		here := *t
+		here.source, t = translatesSource(r.hook), &here
+	}
 	if !rule.chain.translates(r.hook, t.source) {
 		panic(unmodelled{fmt.Sprintf("table %s %s, chain %s, handle %d: %s: it is not asked there", rule.chain.family, rule.chain.table, rule.chain.name, rule.handle, rule.text)})
 	}
@@ -184,6 +189,7 @@ func (r *run) translateAll(chains []*chain) {
 		return
 	}
 	source := translatesSource(r.hook)
+	defer func() { r.settled[sideOf(source)] = true }()
 	if r.view.state == stateNew {
 		r.bind(chains, source)
 	}
@@ -212,6 +218,44 @@ func (r *run) translateAll(chains []*chain) {
 	if r.now = now; !source {
 		r.within = now
 	}
+}
+
+func sideOf(source bool) int {
+	if source {
+		return 1
+	}
+	return 0
+}
+
+// isMoved is where conntrack says by now that a connection's source, or its target, is another for who answers (IPS_SRC_NAT, IPS_DST_NAT).
+func (r *run) isMoved(source bool) formula {
+	if !r.translates {
+		return never
+	}
+	is := r.moved(!source)
+	switch {
+	case r.view.state == stateRelated:
+	case source: // a number that an echo has instead of ports may be another, too
+		is = r.or(not(r.same(r.source, r.toSource)), r.choose(r.icmp(r.protocol), is, not(r.equalVectors(r.sourcePort, r.toSourcePort))))
+	default:
+		is = not(r.same(r.target, r.toTarget))
+	}
+	if r.view.state == stateNew && !r.settled[sideOf(source)] {
+		return r.and(is, r.unanswered)
+	}
+	return is
+}
+
+// answers is the source or the target of a connection's answers, as conntrack expects them by now.
+func (r *run) answers(source bool) vector {
+	own, other := r.source, r.toSource
+	if source {
+		own, other = r.target, r.toTarget
+	}
+	if r.view.state == stateNew && !r.settled[sideOf(!source)] {
+		return r.chosen(r.unanswered, other, own)
+	}
+	return other
 }
 
 // side is what the source or the target of a packet is behind its translation.

@@ -44,6 +44,7 @@ type variables struct {
 	interfaceNumber    map[string]int
 	toConnection       []uint32 // by level: of writtenMark those of connectionMark, of others themselves
 	ofOnePacket        formula  // conjunctions of variables to forget: all that a connection does not keep, and the mark before
+	ofOnePacketAlone   formula  // the same, but for what stands instead of the connection's addresses
 	notInterfaces      formula
 	ofInterfaces       formula
 	ofFrom, ofTo       formula
@@ -125,7 +126,8 @@ func newVariables(d *diagrams, names []string, translates bool) *variables {
 	v.ofService = d.all(slices.Concat(v.protocol, v.targetPort, v.sourcePort)...)
 	v.ofTargetPort = d.all(v.targetPort...)
 	v.notInterfaces = d.except(v.levels, slices.Concat(vector{v.version6}, v.from, v.to))
-	v.ofOnePacket = d.except(v.levels, slices.Concat(vector{v.version6}, v.from, v.to, v.writtenMark, v.source, v.target, v.protocol, v.targetPort, v.sourcePort))
+	kept := slices.Concat(vector{v.version6}, v.from, v.to, v.writtenMark, v.source, v.target, v.protocol, v.targetPort, v.sourcePort)
+	v.ofOnePacket, v.ofOnePacketAlone = d.except(v.levels, kept), d.except(v.levels, slices.Concat(kept, v.toSource, v.toTarget))
 	v.ofOther = d.all(slices.Concat(v.toSource, v.toTarget)...)
 	v.ofOpening = d.except(v.levels, slices.Concat(vector{v.version6}, v.from, v.to, v.connectionZone, v.source, v.toSource, v.target, v.toTarget, v.protocol, v.targetPort, v.sourcePort))
 	return v
@@ -245,7 +247,7 @@ func (e *engine) class(name string) *view {
 		v.domain = e.choose(e.version6, not(v.head[0]), e.any(errors4...))
 		if e.translates { // IPS_SRC_NAT and IPS_DST_NAT: the address is another, or the port
 			other := e.or(not(e.same(e.source, e.toSource)), e.without(not(e.equalVectors(e.sourcePort, e.toSourcePort)), isICMP))
-			v.domain = e.all(v.domain, e.choose(e.sourceMoved, other, not(other)), e.choose(e.targetMoved, not(e.same(e.target, e.toTarget)), e.same(e.target, e.toTarget)))
+			v.domain = e.all(v.domain, e.choose(e.sourceMoved, e.or(other, isICMP), not(other)), e.choose(e.targetMoved, not(e.same(e.target, e.toTarget)), e.same(e.target, e.toTarget)))
 		}
 	case classInvalid, classUntracked:
 		v.tracked, v.domain = false, always

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"shekara/firewall"
 )
 
 // savedRule reads a rule as iptables-save writes it.
@@ -25,6 +27,8 @@ type xtRule struct {
 	*decoder
 	six        bool
 	module     string // of which options are read: "-m conntrack"; "": of every rule
+	stated     bool   // this module was asked for the connection's state
+	asked      bool   // and for something else
 	rated      bool   // it ends for whom a rate is not
 	statements []statement
 }
@@ -46,7 +50,7 @@ func (x *xtRule) read(words []string) error {
 		words = words[2:]
 		switch {
 		case option == "-m":
-			x.module = value
+			x.module, x.stated, x.asked = value, false, false
 		case option == "-j" || option == "-g":
 			return x.target(option == "-g", value, words)
 		case option == "--tcp-flags" || option == "--match-set":
@@ -87,6 +91,14 @@ func (x *xtRule) option(option, value string, negated bool) error {
 			return unknown
 		}
 		m = one(expression{field: ctDirection}, oneNumber(uint64(direction)))
+	case "conntrack --ctstatus":
+		if value != "CONFIRMED" {
+			return unknown
+		}
+		m = one(expression{field: ctStatus}, oneNumber(statusConfirmed))
+		m.bits = true
+	case "conntrack --ctorigsrc", "conntrack --ctorigdst", "conntrack --ctreplsrc", "conntrack --ctrepldst":
+		m, err = x.ofTuple(option, value)
 	case "mark --mark":
 		m, err = marked(metaMark, value)
 	case "connmark --mark":
@@ -106,8 +118,8 @@ func (x *xtRule) option(option, value string, negated bool) error {
 			}
 		}
 	}
-	if err == nil {
-		err = x.alone(name)
+	if err == nil && x.module == "conntrack" {
+		err = x.ofConntrack(option, m)
 	}
 	if err != nil {
 		return err
@@ -124,18 +136,27 @@ func (x *xtRule) option(option, value string, negated bool) error {
 	return nil
 }
 
-// alone refuses what the kernel asks otherwise where it stands beside another: xt_conntrack asks only for the state of what has no connection,
-// even where a direction is asked for as well.
-func (x *xtRule) alone(name string) error {
-	if x.module != "conntrack" {
+// ofConntrack is of one match of conntrack. What has no connection it asks for the state alone, and for no more where a state is asked for as well.
+func (x *xtRule) ofConntrack(option string, m *match) error {
+	if option != "--ctstate" {
+		m.without, x.asked = x.stated, true
 		return nil
 	}
-	for _, s := range x.statements {
-		if s.match != nil && len(s.match.key) == 1 && (s.match.key[0].field == ctState || s.match.key[0].field == ctDirection) {
-			return fmt.Errorf("-m %s beside another of conntrack", name)
-		}
+	if x.stated = true; x.asked { // iptables-save writes the state first
+		return fmt.Errorf("-m conntrack %s behind another option", option)
 	}
 	return nil
+}
+
+// ofTuple reads one that asks for an address with which a connection was opened, or of its answers.
+func (x *xtRule) ofTuple(option, value string) (*match, error) {
+	f := map[string][2]field{"--ctorigsrc": {originalSource4, originalSource6}, "--ctorigdst": {originalDestination4, originalDestination6},
+		"--ctreplsrc": {replySource4, replySource6}, "--ctrepldst": {replyDestination4, replyDestination6}}[option]
+	is, err := prefixSpan(value)
+	if x.six {
+		return one(expression{field: f[1]}, is), err
+	}
+	return one(expression{field: f[0]}, is), err
 }
 
 func one(key expression, is ...span) *match {
@@ -271,7 +292,8 @@ func tcpFlagsMatch(value string) (*match, error) {
 }
 
 func states(value string) (*match, error) {
-	known := map[string]uint64{"INVALID": stateInvalid, "ESTABLISHED": stateEstablished, "RELATED": stateRelated, "NEW": stateNew, "UNTRACKED": stateUntracked}
+	known := map[string]uint64{"INVALID": stateInvalid, "ESTABLISHED": stateEstablished, "RELATED": stateRelated, "NEW": stateNew, "UNTRACKED": stateUntracked,
+		"SNAT": stateSourceMoved, "DNAT": stateTargetMoved}
 	var bits uint64
 	for _, name := range strings.Split(value, ",") {
 		if known[name] == 0 {
@@ -279,7 +301,11 @@ func states(value string) (*match, error) {
 		}
 		bits |= known[name]
 	}
-	m := one(expression{field: ctState}, oneNumber(bits))
+	asked := ctState
+	if bits >= stateSourceMoved {
+		asked = xtState
+	}
+	m := one(expression{field: asked}, oneNumber(bits))
 	m.bits = true
 	return m, nil
 }
@@ -343,6 +369,12 @@ func (x *xtRule) target(goesTo bool, name string, options []string) error {
 		return nil
 	case name == "MARK" || name == "CONNMARK" || name == "SET":
 		s.assign, err = x.assign(name, options)
+	case name == "CT" && len(options) == 2 && options[0] == "--zone":
+		s.assign, err = zoned(options[1])
+	case slices.Contains([]string{"NETMAP", "SNAT", "DNAT", "MASQUERADE"}, name):
+		s.translation, err = x.translation(name, options)
+	case name == "NFQUEUE" && slices.Equal(options, []string{"--queue-num", strconv.Itoa(firewall.LogGroup)}):
+		s.verdict = &verdict{kind: drops} // nobody reads it: netctl/filters sees to that
 	default:
 		return fmt.Errorf("-j %s", strings.Join(append([]string{name}, options...), " "))
 	}

@@ -7,13 +7,16 @@ import (
 
 	"golang.org/x/tools/txtar"
 
+	"shekara/firewall/firewalltest"
 	"shekara/firewall/proof"
 )
 
 // saved is what was saved of the rules of ../testdata/site.txtar, by section: "4", "6" and "sets".
-func saved(t testing.TB) map[string]string {
+func saved(t testing.TB) map[string]string { return savedOf(t, "site") }
+
+func savedOf(t testing.TB, name string) map[string]string {
 	t.Helper()
-	archive, err := txtar.ParseFile(filepath.Join("testdata", "site.iptables.txtar"))
+	archive, err := txtar.ParseFile(filepath.Join("testdata", name+".iptables.txtar"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,6 +87,12 @@ var xtMutations = []xtMutation{
 	{"another generation passes", "4", "-A SHEKARA-a-begin -j MARK --set-xmark 0x7e4/0xffffffff", "-A SHEKARA-a-begin -j MARK --set-xmark 0x7e3/0xffffffff", proof.Violated, "connection mark"},
 	{"places are not asked", "4", "-A SHEKARA-a-forward-open -j CONNMARK --restore-mark --nfmask 0x0 --ctmask 0xffffffff", "-A SHEKARA-a-forward-open -j MARK --set-xmark 0x7e4/0xffffffff\n-A SHEKARA-a-forward-open -j CONNMARK --restore-mark --nfmask 0x0 --ctmask 0xfff", proof.Violated, "established"},
 	{"the mark is replaced, not joined", "4", "-A SHEKARA-a-forward-open -j CONNMARK --restore-mark --nfmask 0x0 --ctmask 0xffffffff", "-A SHEKARA-a-forward-open -j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff", proof.Indeterminate, "a mark made from a connection's mark"},
+	{"a state and a direction", "4", forward, "-A FORWARD -m conntrack --ctstate NEW --ctdir ORIGINAL -j ACCEPT\n" + forward, proof.Violated, "chain FORWARD, rule 1"},
+	{"a state that nothing has, and a direction", "4", forward, "-A FORWARD -m conntrack --ctstate DNAT --ctdir ORIGINAL -j ACCEPT\n" + forward, proof.Proved, ""},
+	{"a direction is not asked of what has no connection", "4", forward, "-A FORWARD -m conntrack ! --ctstate NEW,RELATED,ESTABLISHED --ctdir REPLY -j ACCEPT\n" + forward, proof.Violated, "chain FORWARD, rule 1"},
+	{"alone it has none", "4", forward, "-A FORWARD -m conntrack --ctdir ORIGINAL -m conntrack ! --ctstate NEW,RELATED,ESTABLISHED -j ACCEPT\n" + forward, proof.Proved, ""},
+	{"who opened a connection", "4", forward, "-A FORWARD -m conntrack --ctorigdst 10.20.0.99 --ctdir REPLY -j ACCEPT\n" + forward, proof.Violated, "10.20.0.99 > "},
+	{"whom answers are for", "4", forward, "-A FORWARD -m conntrack --ctstate NEW --ctrepldst 10.64.9.0/24 ! --ctstatus CONFIRMED -j ACCEPT\n" + forward, proof.Violated, "10.64.9."},
 	{"two places swapped", "4", "-A SHEKARA-a-forward-open -j SET --map-set shekara-a4-to dst,dst --map-mark\n-A SHEKARA-a-forward-open -j SET --map-set shekara-a4-class", "-A SHEKARA-a-forward-open -j SET --map-set shekara-a4-to src,src --map-mark\n-A SHEKARA-a-forward-open -j SET --map-set shekara-a4-class", proof.Violated, ""},
 	{"errors are judged", "4", "-A SHEKARA-a-forward-open -m conntrack ! --ctstate NEW,ESTABLISHED", "-A SHEKARA-a-forward-open -m conntrack ! --ctstate NEW,RELATED,ESTABLISHED", proof.Violated, "connection mark"},
 	{"one port less in a block", "4", "-A SHEKARA-a-open-00003 -p udp -m multiport --dports 8000:8063", "-A SHEKARA-a-open-00003 -p udp -m multiport --dports 8001:8063", proof.Violated, "8000"},
@@ -119,8 +128,9 @@ var xtMutations = []xtMutation{
 
 	// What is not understood.
 	{"a match", "4", forward, "-A FORWARD -m string --string \"x\" --algo bm -j ACCEPT\n" + forward, proof.Indeterminate, "table ip mangle, chain FORWARD, rule 1: -m string --string x"},
-	{"an option of a match", "4", forward, "-A FORWARD -m conntrack --ctstate DNAT -j ACCEPT\n" + forward, proof.Indeterminate, "state DNAT"},
-	{"two of conntrack", "4", forward, "-A FORWARD -m conntrack --ctstate NEW --ctdir ORIGINAL -j ACCEPT\n" + forward, proof.Indeterminate, "beside another"},
+	{"an option of a match", "4", forward, "-A FORWARD -m conntrack --ctexpire 5 -j ACCEPT\n" + forward, proof.Indeterminate, "--ctexpire 5"},
+	{"two of conntrack, the state not first", "4", forward, "-A FORWARD -m conntrack --ctdir ORIGINAL --ctstate NEW -j ACCEPT\n" + forward, proof.Indeterminate, "behind another"},
+	{"another status", "4", forward, "-A FORWARD -m conntrack --ctstatus SEEN_REPLY -j ACCEPT\n" + forward, proof.Indeterminate, "--ctstatus SEEN_REPLY"},
 	{"a target", "4", forward, "-A FORWARD -j NFQUEUE --queue-num 0\n" + forward, proof.Indeterminate, "-j NFQUEUE --queue-num 0"},
 	{"a rate", "4", forward, "-A FORWARD -m limit --limit 1/sec -j ACCEPT\n" + forward, proof.Indeterminate, "a rate decides"},
 	{"untracked", "4", "-A PREROUTING -j SHEKARA", "-A PREROUTING -j CT --notrack\n-A PREROUTING -j SHEKARA", proof.Indeterminate, "-j CT --notrack"},
@@ -133,9 +143,11 @@ var xtMutations = []xtMutation{
 	{"a set of another type", "sets", "create shekara-a4-any hash:ip,port family", "create shekara-a4-any hash:mac family", proof.Indeterminate, "hash:mac"},
 	{"masks that differ", "sets", "0.0.0.0/0,ext0 skbmark 0x8000000/0x0", "0.0.0.0/0,ext0 skbmark 0x8000000/0xff", proof.Indeterminate, "different masks"},
 	{"a table of another kind", "4", end, end + "*broute\n:FORWARD DROP [0:0]\n" + end, proof.Indeterminate, "table ip broute, chain FORWARD"},
-	{"an address is translated", "4", end, end + "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -j MASQUERADE\n" + end, proof.Indeterminate, "-j MASQUERADE"},
+	{"an address is translated", "4", end, end + "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -j MASQUERADE\n" + end, proof.Violated, "translated to another address than the policy says (table ip nat, chain POSTROUTING, rule 1: -j MASQUERADE"},
+	{"a port is translated", "4", end, end + "*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.20.0.10:443\n" + end, proof.Indeterminate, "-j DNAT --to-destination 10.20.0.10:443"},
+	{"translation to this box", "4", end, end + "*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -m tcp --dport 80 -j REDIRECT\n" + end, proof.Indeterminate, "-j REDIRECT"},
 	{"an address is translated in a chain that nothing leads to", "4", end, end + "*nat\n:POSTROUTING ACCEPT [0:0]\n:others - [0:0]\n-A others -j MASQUERADE\n" + end, proof.Proved, ""},
-	{"an address is translated in a chain that a rule leads to", "4", end, end + "*nat\n:POSTROUTING ACCEPT [0:0]\n:others - [0:0]\n-A POSTROUTING -o ext0 -j others\n-A others -j MASQUERADE\n" + end, proof.Indeterminate, "-j MASQUERADE"},
+	{"an address is translated in a chain that a rule leads to", "4", end, end + "*nat\n:POSTROUTING ACCEPT [0:0]\n:others - [0:0]\n-A POSTROUTING -o ext0 -j others\n-A others -j MASQUERADE\n" + end, proof.Violated, "table ip nat, chain others, rule 1: -j MASQUERADE"},
 	{"a rule of nat that ends what it matches", "4", end, end + "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -o dmz0.100 -j ACCEPT\n" + end, proof.Proved, ""},
 	{"a policy of nat that drops", "4", end, end + "*nat\n:POSTROUTING DROP [0:0]\n" + end, proof.Violated, "table ip nat, chain POSTROUTING, handle 0: policy drop"},
 	{"a queue in a chain that nothing leads to", "4", ":SHEKARA-a-open - [0:0]\n", ":SHEKARA-a-open - [0:0]\n:others - [0:0]\n-A others -j NFQUEUE --queue-num 0\n", proof.Proved, ""},
@@ -143,12 +155,15 @@ var xtMutations = []xtMutation{
 }
 
 // TestXTablesMutations: what TestMutations says, of rules that iptables holds.
-func TestXTablesMutations(t *testing.T) {
-	policy := sitePolicy(t)
+func TestXTablesMutations(t *testing.T) { mutateSaved(t, "site", xtMutations) }
+
+func mutateSaved(t *testing.T, name string, mutations []xtMutation) {
+	t.Helper()
+	policy := firewalltest.Example(t, name)
 	var prover proof.Prover
-	for _, m := range xtMutations {
+	for _, m := range mutations {
 		t.Run(m.name, func(t *testing.T) {
-			sections := saved(t)
+			sections := savedOf(t, name)
 			changed := strings.Replace(sections[m.section], m.old, m.new, 1)
 			if !strings.Contains(sections[m.section], m.old) {
 				t.Fatalf("%q is not in section %s", m.old, m.section)

@@ -25,6 +25,7 @@ const (
 	IPVS    Kind = "ipvs"
 	MPLS    Kind = "mpls"
 	Helper  Kind = "helper"
+	Queue   Kind = "queue"
 )
 
 // Found is one thing that decides about packets, or one that could not be looked for.
@@ -136,6 +137,14 @@ func (l *looker) files() {
 	for line := range strings.Lines(string(text)) {
 		if word, rest, _ := strings.Cut(line, " "); word == "TCP" || word == "UDP" || word == "SCTP" || word == "FWM" {
 			l.add(IPVS, "virtual service %s %s (ipvsadm -L)", word, strings.TrimSpace(rest))
+		}
+	}
+	if text, err = os.ReadFile(own + "netfilter/nfnetlink_queue"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		l.unseen(Queue, "programs that read queues", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); len(fields) > 1 { // seq_show, nfnetlink_queue.c
+			l.add(Queue, "a program reads queue %s, port %s: what rules send there passes if it says so", fields[0], fields[1])
 		}
 	}
 	// Until Linux 6.0.

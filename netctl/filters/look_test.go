@@ -33,6 +33,44 @@ func newHost(t *testing.T) *nstest.H {
 	return h
 }
 
+// TestReadersOfQueuesAreFound: a program that reads what rules queue is named, for as long as it does.
+func TestReadersOfQueuesAreFound(t *testing.T) {
+	probetest.Need(t, probe.Root, probe.Namespaces)
+	h := newHost(t)
+	if found := look(h); len(found) > 0 {
+		t.Fatalf("before anybody reads: %v", found)
+	}
+	const number = 21323
+	h.Do(func() {
+		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		bind := make([]byte, 28) // a header, nfgenmsg, and NFQA_CFG_CMD: NFQNL_CFG_CMD_BIND (linux/netfilter/nfnetlink_queue.h)
+		binary.NativeEndian.PutUint32(bind, uint32(len(bind)))
+		binary.NativeEndian.PutUint16(bind[4:], unix.NFNL_SUBSYS_QUEUE<<8|2)
+		binary.NativeEndian.PutUint16(bind[6:], unix.NLM_F_REQUEST|unix.NLM_F_ACK)
+		binary.BigEndian.PutUint16(bind[18:], number)
+		binary.NativeEndian.PutUint16(bind[20:], 8)
+		binary.NativeEndian.PutUint16(bind[22:], 1)
+		bind[24] = 1
+		if err := unix.Sendto(fd, bind, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+			t.Fatal(err)
+		}
+		answer := make([]byte, 256)
+		if n, _, err := unix.Recvfrom(fd, answer, 0); err != nil || n < 20 || binary.NativeEndian.Uint32(answer[16:]) != 0 {
+			t.Fatalf("bind: %x, %v", answer[:max(n, 0)], err)
+		}
+		if found := filters.Look(nil); len(found) != 1 || found[0].Kind != filters.Queue || !strings.Contains(found[0].String(), "queue 21323") {
+			t.Errorf("while a program reads: %v", found)
+		}
+	})
+	if found := look(h); len(found) > 0 {
+		t.Errorf("when it has gone: %v", found)
+	}
+}
+
 // TestEachKindIsFound: what decides about packets beside nft is planted for real, found by its kind and named, and gone again when it is
 // taken away.
 func TestEachKindIsFound(t *testing.T) {
