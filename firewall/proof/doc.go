@@ -58,7 +58,7 @@
 // the device of its mapped address. Of a connection that is translated otherwise than the policy says, by rules that are gone, it is proved that where
 // it goes is allowed.
 //
-// Taken for granted: nft lists what the kernel does; no IPv4 source that is this box's own is forwarded (fib_validate_source, unless accept_local is set); what this box sends to a mapped address and is then routed anew leaves by the interface
+// Taken for granted: nft lists what the kernel does; no IPv4 source that is this box's own is forwarded (fib_validate_source; where accept_local is set, netctl/filters says so); what this box sends to a mapped address and is then routed anew leaves by the interface
 // that the rules saw; where nothing translates no living connection is translated (shekara verify looks at each); fragments are whole behind
 // conntrack's defragmentation, and a packet whose transport header is cut off is invalid or untracked; an address of this box stays one as
 // long as a connection to it lives.

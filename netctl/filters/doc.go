@@ -9,6 +9,7 @@
 //	ipvs     virtual services, which send packets elsewhere
 //	mpls     labels that an interface takes, which are forwarded below IP
 //	queue    programs that are asked about packets which rules send to a queue (NFQUEUE): without one the kernel drops these
+//	source   an interface that is asked for takes IPv4 packets with a source of this box's own (accept_local), which the kernel drops else
 //	helper   conntrack helpers that are given to connections without a rule, and so let others in as related
 //
 // What cannot be looked for is found too, with the reason. Two things cannot be seen from here: links to netfilter's hooks by one who lacks

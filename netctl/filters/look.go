@@ -26,6 +26,7 @@ const (
 	MPLS    Kind = "mpls"
 	Helper  Kind = "helper"
 	Queue   Kind = "queue"
+	Source  Kind = "source"
 )
 
 // Found is one thing that decides about packets, or one that could not be looked for.
@@ -106,9 +107,21 @@ func (l *looker) link(link netlink.Link, all []netlink.Link, ours bool) {
 		}
 		l.add(Bridge, "interface %s is a port of %s, %s: its packets need not come by the rules for %s (ip link show %s)", a.Name, master, kind, a.Name, a.Name)
 	}
-	if text, err := os.ReadFile("/proc/sys/net/mpls/conf/" + a.Name + "/input"); err == nil && strings.TrimSpace(string(text)) == "1" {
+	for _, which := range []string{"all", a.Name} { // either will do (IN_DEV_ACCEPT_LOCAL)
+		if ours && set("ipv4/conf/"+which+"/accept_local") {
+			l.add(Source, "interface %s takes packets with a source that is this box's own (sysctl net.ipv4.conf.%s.accept_local)", a.Name, strings.ReplaceAll(which, ".", "/"))
+			break
+		}
+	}
+	if set("mpls/conf/" + a.Name + "/input") {
 		l.add(MPLS, "interface %s takes labelled packets, which are forwarded below IP (ip -f mpls route)", a.Name)
 	}
+}
+
+// set says whether a switch of the network namespace is on. One that the kernel lacks is not.
+func set(path string) bool {
+	text, err := os.ReadFile("/proc/sys/net/" + path)
+	return err == nil && strings.TrimSpace(string(text)) != "0"
 }
 
 // policies names those that transform or block packets; those of a socket's own concern nobody else.
@@ -148,7 +161,7 @@ func (l *looker) files() {
 		}
 	}
 	// Until Linux 6.0.
-	if text, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_helper"); err == nil && strings.TrimSpace(string(text)) == "1" {
+	if set("netfilter/nf_conntrack_helper") {
 		l.add(Helper, "connections get helpers without a rule (sysctl net.netfilter.nf_conntrack_helper)")
 	}
 }

@@ -91,8 +91,9 @@ func TestEachKindIsFound(t *testing.T) {
 			"tc qdisc del dev in0 ingress", filters.TC, "ingress at ingress of interface in0"},
 		"tc at a shaper": {[]probe.Feature{probe.Tool("tc")}, "tc qdisc add dev in0 root handle 1: htb\ntc filter add dev in0 parent 1: protocol ip u32 match u32 0 0 action mirred egress redirect dev out0",
 			"tc qdisc del dev in0 root", filters.TC, "parent 1: at htb of interface in0"},
-		"bridge port":            {nil, "ip link add br0 type bridge\nip link set in0 master br0", "ip link set in0 nomaster", filters.Bridge, "interface in0 is a port of br0, a bridge"},
-		"policy that transforms": {nil, "ip xfrm policy add src 10.64.0.0/12 dst 10.20.0.0/24 dir fwd action block", "ip xfrm policy flush", filters.XFRM, "10.64.0.0/12 to 10.20.0.0/24"},
+		"bridge port":                  {nil, "ip link add br0 type bridge\nip link set in0 master br0", "ip link set in0 nomaster", filters.Bridge, "interface in0 is a port of br0, a bridge"},
+		"own sources at one interface": {nil, "echo 1 >/proc/sys/net/ipv4/conf/in0/accept_local", "echo 0 >/proc/sys/net/ipv4/conf/in0/accept_local", filters.Source, "net.ipv4.conf.in0.accept_local"},
+		"policy that transforms":       {nil, "ip xfrm policy add src 10.64.0.0/12 dst 10.20.0.0/24 dir fwd action block", "ip xfrm policy flush", filters.XFRM, "10.64.0.0/12 to 10.20.0.0/24"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			probetest.Need(t, append([]probe.Feature{probe.Root, probe.Namespaces}, c.needs...)...)
@@ -120,9 +121,20 @@ func TestEachKindIsFound(t *testing.T) {
 func TestHarmlessIsNotFound(t *testing.T) {
 	probetest.Need(t, probe.Root, probe.Namespaces, probe.Tool("tc"))
 	h := newHost(t)
-	h.RunInput("set -e\ntc qdisc add dev in0 clsact\ntc qdisc add dev out0 root handle 1: htb\nip link add br0 type bridge\nip link set other0 master br0\n", "sh")
+	h.RunInput("set -e\ntc qdisc add dev in0 clsact\ntc qdisc add dev out0 root handle 1: htb\nip link add br0 type bridge\nip link set other0 master br0\necho 1 >/proc/sys/net/ipv4/conf/other0/accept_local\n", "sh")
 	if found := look(h); len(found) > 0 {
-		t.Errorf("a discipline without filters and a bridge of others: %v", found)
+		t.Errorf("a discipline without filters, a bridge and own sources of others: %v", found)
+	}
+}
+
+// TestOwnSourcesEverywhere: the switch for all interfaces is one for each of ours.
+func TestOwnSourcesEverywhere(t *testing.T) {
+	probetest.Need(t, probe.Root, probe.Namespaces)
+	h := newHost(t)
+	h.RunInput("echo 1 >/proc/sys/net/ipv4/conf/all/accept_local", "sh")
+	found := look(h)
+	if len(found) != 2 || found[0].Kind != filters.Source || !strings.Contains(found[0].String(), "interface in0") || !strings.Contains(found[1].String(), "interface out0") {
+		t.Errorf("found %v, want in0 and out0", found)
 	}
 }
 
