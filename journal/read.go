@@ -10,39 +10,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"sort"
 	"strconv"
-	"strings"
 )
 
 // MaxRead is the most events that one Read or Query returns.
 const MaxRead = 10_000
-
-// Filter chooses events. Its zero value chooses all.
-type Filter struct {
-	Types      []Type     // one of these; a type ending in ".*" stands for all of its noun
-	Severities []Severity // one of these
-	Object     string     // exactly this, or all below it if it ends in "/"
-	// WithoutCheckpoints leaves those out: one a minute, they are for who verifies.
-	WithoutCheckpoints bool
-}
-
-func (f Filter) matches(e Event) bool {
-	if f.WithoutCheckpoints && e.Type == JournalCheckpoint {
-		return false
-	}
-	if len(f.Types) > 0 && !slices.ContainsFunc(f.Types, func(t Type) bool {
-		noun, whole := strings.CutSuffix(string(t), "*")
-		return e.Type == t || whole && strings.HasPrefix(string(e.Type), noun)
-	}) {
-		return false
-	}
-	if len(f.Severities) > 0 && !slices.Contains(f.Severities, e.Severity) {
-		return false
-	}
-	return f.Object == "" || e.Object == f.Object || strings.HasSuffix(f.Object, "/") && strings.HasPrefix(e.Object, f.Object)
-}
 
 // Read gives at most limit events (and at most MaxRead) with sequences above after, oldest first. None: there are none yet.
 func (j *Journal) Read(ctx context.Context, after uint64, limit int) ([]Event, error) {

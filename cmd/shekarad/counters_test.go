@@ -16,6 +16,7 @@ import (
 	"shekara/netctl/probe"
 	"shekara/netctl/probe/probetest"
 	"shekara/provisioning"
+	"shekara/provisioning/api"
 )
 
 const crossing = `
@@ -259,7 +260,7 @@ func (c *counters) removed(one, two *passage) {
 	c.must("apply", "--whole", filepath.Join(c.dir, "first"), "--yes")
 	var event journal.Event
 	c.await("flow two has ended", func() bool {
-		events, err := c.client.Events(c.t.Context(), 0, 10000, false)
+		events, err := c.client.Events(c.t.Context(), 0, 10000, api.EventFilter{})
 		if err != nil {
 			c.t.Fatal(err)
 		}

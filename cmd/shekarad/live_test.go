@@ -435,7 +435,7 @@ func (n *network) hangup(t *testing.T) {
 	}
 	n.hup(t)
 	n.owner.await("the record names what the re-read removed", func() bool {
-		page, err := n.owner.client.Events(t.Context(), 0, 10000, false)
+		page, err := n.owner.client.Events(t.Context(), 0, 10000, api.EventFilter{})
 		return err == nil && slices.ContainsFunc(page.Events, func(e journal.Event) bool {
 			return e.Type == journal.ApplyStart && e.Fields["removed"] == "Zone/extra"
 		})

@@ -13,6 +13,7 @@ import (
 	"shekara/netctl/nstest"
 	"shekara/netctl/probe"
 	"shekara/netctl/probe/probetest"
+	"shekara/provisioning/api"
 	"shekara/provisioning/verification"
 )
 
@@ -81,7 +82,7 @@ func (g *guarded) recorded(of journal.Type, words ...string) journal.Event {
 	g.t.Helper()
 	var found journal.Event
 	g.await(fmt.Sprintf("an event %s with %q", of, words), func() bool {
-		events, err := g.client.Events(g.t.Context(), 0, 1000, false)
+		events, err := g.client.Events(g.t.Context(), 0, 1000, api.EventFilter{})
 		if err != nil {
 			g.t.Fatal(err)
 		}

@@ -444,7 +444,7 @@ func TestStreams(t *testing.T) {
 	}
 	enough := errors.New("enough")
 	var sequences []uint64
-	err := c.FollowEvents(t.Context(), -3, false, func(e journal.Event) error { // the newest two, then what comes
+	err := c.FollowEvents(t.Context(), -3, api.EventFilter{}, func(e journal.Event) error { // the newest two, then what comes
 		sequences = append(sequences, e.Sequence)
 		switch e.Sequence {
 		case 3:

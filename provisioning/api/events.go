@@ -23,9 +23,9 @@ const (
 )
 
 type eventsInput struct {
-	After       uint64 `query:"after" doc:"only those with a greater sequence"`
-	Limit       int    `query:"limit" minimum:"1" maximum:"10000" default:"1000"`
-	Checkpoints bool   `query:"checkpoints" doc:"also the records that settle those before them, one a minute"`
+	After uint64 `query:"after" doc:"only those with a greater sequence"`
+	Limit int    `query:"limit" minimum:"1" maximum:"10000" default:"1000"`
+	EventFilter
 }
 
 type eventsOutput struct {
@@ -33,8 +33,8 @@ type eventsOutput struct {
 }
 
 type followInput struct {
-	After       int64 `query:"after" default:"-1" doc:"begin after this sequence; -1: with what comes next; -N-1: with the newest N"`
-	Checkpoints bool  `query:"checkpoints" doc:"also the records that settle those before them, one a minute"`
+	After int64 `query:"after" default:"-1" doc:"begin after this sequence; -1: with what comes next; -N-1: look at the newest N first"`
+	EventFilter
 }
 
 type recordInput struct {
@@ -60,8 +60,45 @@ func (s *Server) registerEvents() {
 const lines = "application/x-ndjson"
 
 func (s *Server) listEvents(ctx context.Context, in *eventsInput) (*eventsOutput, error) {
-	events, looked, err := s.config.Journal.Query(ctx, in.After, in.Limit, journal.Filter{WithoutCheckpoints: !in.Checkpoints})
+	filter, err := in.filter()
+	if err != nil {
+		return nil, err
+	}
+	events, looked, err := s.config.Journal.Query(ctx, in.After, in.Limit, filter)
 	return &eventsOutput{Body: Events{Events: listed(events), Next: looked}}, err
+}
+
+// filter is what was asked for, or a Problem.
+func (f EventFilter) filter() (journal.Filter, error) {
+	out := journal.Filter{Object: f.Object, Text: f.Text, Since: f.Since, Until: f.Until, WithoutCheckpoints: !f.Checkpoints}
+	for _, t := range f.Types {
+		out.Types = append(out.Types, journal.Type(t))
+		if t == string(journal.JournalCheckpoint) {
+			out.WithoutCheckpoints = false
+		}
+	}
+	for _, severity := range f.Severities {
+		out.Severities = append(out.Severities, journal.Severity(severity))
+	}
+	bad := func(err error) error {
+		return &Problem{Type: typeRequest, Title: "Bad question", Status: http.StatusUnprocessableEntity, Detail: err.Error(), Hint: "docs/events.md has the types; severities are alert, error, warning, notice and info"}
+	}
+	if f.Day != "" {
+		begins, ends, err := journal.Day(f.Day)
+		if err != nil {
+			return journal.Filter{}, bad(err)
+		}
+		if out.Since.Before(begins) {
+			out.Since = begins
+		}
+		if out.Until.IsZero() || out.Until.After(ends) {
+			out.Until = ends
+		}
+	}
+	if err := out.Check(); err != nil {
+		return journal.Filter{}, bad(err)
+	}
+	return out, nil
 }
 
 func (s *Server) journalHead(context.Context, *struct{}) (*headOutput, error) {
@@ -74,13 +111,17 @@ func (s *Server) proveEvent(ctx context.Context, in *recordInput) (*proofOutput,
 }
 
 func (s *Server) followEvents(_ context.Context, in *followInput) (*huma.StreamResponse, error) {
+	filter, err := in.filter()
+	if err != nil {
+		return nil, err
+	}
 	after := uint64(max(in.After, 0))
 	if in.After < 0 {
 		newest, back := s.config.Journal.Last(), uint64(-(in.After + 1))
 		after = newest - min(newest, back)
 	}
 	return s.stream(func(ctx context.Context, send func(any) error) error {
-		return s.eachBatch(ctx, after, journal.Filter{WithoutCheckpoints: !in.Checkpoints}, send, func(events []journal.Event) error {
+		return s.eachBatch(ctx, after, filter, send, func(events []journal.Event) error {
 			for _, e := range events {
 				if err := send(e); err != nil {
 					return err

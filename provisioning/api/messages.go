@@ -1,6 +1,8 @@
 package api
 
 import (
+	"net/url"
+	"strings"
 	"time"
 
 	"shekara/journal"
@@ -70,6 +72,43 @@ type Tunnels struct {
 type Events struct {
 	Events []journal.Event `json:"events"`
 	Next   uint64          `json:"next" doc:"give it as after to read on"`
+}
+
+// EventFilter chooses events; all that is given must hold.
+type EventFilter struct {
+	Types       []string  `query:"type" maxItems:"50" doc:"one of these types, with commas between; drift.* is all of a noun"`
+	Severities  []string  `query:"severity" maxItems:"5" doc:"one of these, with commas between: alert, error, warning, notice, info"`
+	Object      string    `query:"object" maxLength:"300" doc:"what it is about, as tunnel/NAME; all below it with a / at the end"`
+	Text        string    `query:"text" maxLength:"200" doc:"is in the message, the object, the user's name or a field; capital or small is one"`
+	Day         string    `query:"day" maxLength:"10" doc:"legal day (Asia/Almaty), as 2026-11-26"`
+	Since       time.Time `query:"since" doc:"at this time or later"`
+	Until       time.Time `query:"until" doc:"before this time"`
+	Checkpoints bool      `query:"checkpoints" doc:"also the records that settle those before them, one a minute"`
+}
+
+// Query is the filter as a request has it.
+func (f EventFilter) Query() url.Values {
+	q := url.Values{}
+	set := func(name, value string) {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	set("type", strings.Join(f.Types, ","))
+	set("severity", strings.Join(f.Severities, ","))
+	set("object", f.Object)
+	set("text", f.Text)
+	set("day", f.Day)
+	if !f.Since.IsZero() {
+		set("since", f.Since.UTC().Format(time.RFC3339Nano))
+	}
+	if !f.Until.IsZero() {
+		set("until", f.Until.UTC().Format(time.RFC3339Nano))
+	}
+	if f.Checkpoints {
+		set("checkpoints", "true")
+	}
+	return q
 }
 
 // JournalHead is what an auditor needs to verify a journal.

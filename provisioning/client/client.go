@@ -358,10 +358,12 @@ func (c *Client) ExportSecret(ctx context.Context, name, recipient string) ([]by
 	return []byte(out.Sealed), err
 }
 
-// Events is a page of the journal, with its checkpoints or without.
-func (c *Client) Events(ctx context.Context, after uint64, limit int, checkpoints bool) (api.Events, error) {
-	return call[api.Events](ctx, c, request{method: "GET", path: "/events",
-		query: url.Values{"after": {strconv.FormatUint(after, 10)}, "limit": {strconv.Itoa(limit)}, "checkpoints": {strconv.FormatBool(checkpoints)}}})
+// Events is a page of those events that the filter chooses.
+func (c *Client) Events(ctx context.Context, after uint64, limit int, filter api.EventFilter) (api.Events, error) {
+	query := filter.Query()
+	query.Set("after", strconv.FormatUint(after, 10))
+	query.Set("limit", strconv.Itoa(limit))
+	return call[api.Events](ctx, c, request{method: "GET", path: "/events", query: query})
 }
 
 // JournalHead is the journal's key and newest signed checkpoint.
@@ -374,10 +376,11 @@ func (c *Client) ProveEvent(ctx context.Context, sequence uint64) (journal.Proof
 	return call[journal.Proof](ctx, c, request{method: "GET", path: "/events/" + strconv.FormatUint(sequence, 10) + "/proof"})
 }
 
-// FollowEvents hands on each event as it comes, until the context ends, the daemon stops or handle fails. After -1 is from now.
-func (c *Client) FollowEvents(ctx context.Context, after int64, checkpoints bool, handle func(journal.Event) error) error {
-	return follow(ctx, c, request{method: "GET", path: "/events/stream",
-		query: url.Values{"after": {strconv.FormatInt(after, 10)}, "checkpoints": {strconv.FormatBool(checkpoints)}}}, handle)
+// FollowEvents hands on each event that the filter chooses as it comes, until the context ends, the daemon stops or handle fails. After -1 is from now.
+func (c *Client) FollowEvents(ctx context.Context, after int64, filter api.EventFilter, handle func(journal.Event) error) error {
+	query := filter.Query()
+	query.Set("after", strconv.FormatInt(after, 10))
+	return follow(ctx, c, request{method: "GET", path: "/events/stream", query: query}, handle)
 }
 
 // FollowChanges hands on status and tunnels whenever they change, the status first.

@@ -102,7 +102,7 @@ func TestStreamThatEnds(t *testing.T) {
 		dir := runDirectory(t)
 		answer(t, filepath.Join(dir, client.ActSocket), func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(c.body)) })
 		var got []uint64
-		err := client.New(dir).FollowEvents(t.Context(), 0, false, func(e journal.Event) error { got = append(got, e.Sequence); return nil })
+		err := client.New(dir).FollowEvents(t.Context(), 0, api.EventFilter{}, func(e journal.Event) error { got = append(got, e.Sequence); return nil })
 		if err == nil || !strings.Contains(err.Error(), c.want) || len(got) != 2 {
 			t.Errorf("a stream that ends %s: %v after %v, want %q after 2", name, err, got, c.want)
 		}
