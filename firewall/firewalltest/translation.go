@@ -224,8 +224,11 @@ func (e Engine) hidingTakenAway(t *testing.T) {
 	r.expect("without the last check", k, "sk-b")
 }
 
-// translationReplaced: while rulesets come and go that hide the lan in sk-b behind one range or another, nothing leaves there with an inside address, and
-// what goes through sk-a loses next to nothing: with nftables one packet in some 150,000, in 40 loads, that is on its way from hook to hook then.
+// translationReplaced: while rulesets come and go that hide the lan in sk-b behind one range or another, nothing leaves there with an inside address.
+//
+// BUG: with nftables one or two packets in 40 loads, of some 100,000, miss what translates them, and so sk-a. A map's elements are inactive from the
+// moment of the commit on (nft_map_deactivate), and a packet that is in the old rules just then asks them by the new generation; what it opens has
+// no conntrack zone. That the next hook has the new rules is why nothing leaves unhidden. Maps that outlive a load would end it.
 func (e Engine) translationReplaced(t *testing.T) {
 	r := newTranslatedRig(t, e)
 	in := e.Open(t, r.box)
