@@ -14,14 +14,14 @@ import (
 	"shekara/provisioning/accounting"
 )
 
-// Ends tells of connections that end: conntrack.Listener.
-type Ends interface {
-	// Ended hands over those that ended since the last call. lost: the kernel could not tell of all.
-	Ended(each func(*conntrack.Account)) (lost bool, err error)
+// News tells of connections that begin and end: conntrack.Listener.
+type News interface {
+	// Heard hands over those that began or ended since the last call. lost: the kernel could not tell of all.
+	Heard(began, ended func(*conntrack.Account)) (lost bool, err error)
 }
 
 const (
-	endsEvery   = time.Second / 4  // ends are taken: the kernel keeps some 40,000 for us meanwhile
+	endsEvery   = time.Second / 4  // news are taken: the kernel keeps some 40,000 for us meanwhile
 	countEvery  = 10 * time.Second // connections that live are looked at; beside sampleShare
 	countRest   = time.Second      // between two looks, however many ask; beside sampleShare
 	countWait   = 2 * time.Second  // whoever asks waits for a look
@@ -47,8 +47,10 @@ func (e *Engine) openLedger() {
 // counting is the state of keepCounting's one goroutine.
 type counting struct {
 	*Engine
-	changes    int // of the intent, that attribution knows of
-	declared   map[string]bool
+	changes    int               // of the intent, that attribution knows of
+	declared   map[string]string // flows that there are, each with its tunnel
+	flowOf     accounting.Attribute
+	records    connectionRecords
 	attributed time.Time // from when on the intent may be read again
 	asked      bool      // since the last look
 	soon       time.Time // from when on connections are looked at again, if somebody asks
@@ -62,7 +64,7 @@ type counting struct {
 
 // keepCounting keeps how much each flow carries.
 func (e *Engine) keepCounting(ctx context.Context) {
-	if e.options.Ends == nil || e.options.Connections == nil {
+	if e.options.News == nil || e.options.Connections == nil {
 		return
 	}
 	c := &counting{Engine: e, changes: -1, save: time.Now().Add(totalsEvery), told: e.ledger.Figures().Missed}
@@ -84,7 +86,8 @@ func (e *Engine) keepCounting(ctx context.Context) {
 
 func (c *counting) turn(ctx context.Context) {
 	c.attribute()
-	c.takeEnds()
+	c.hear()
+	c.tellConnections(ctx, time.Now())
 	if now := time.Now(); (!now.Before(c.look) || c.asked && !now.Before(c.soon)) && c.lookAtAll(ctx) {
 		took := time.Since(now)
 		c.soon, c.look = time.Now().Add(max(countRest, sampleShare*took)), time.Now().Add(max(countEvery, sampleShare*took))
@@ -101,8 +104,9 @@ func (c *counting) turn(ctx context.Context) {
 
 // stop counts what it can, and writes it down.
 func (c *counting) stop(ctx context.Context) {
-	c.takeEnds()
+	c.hear()
 	c.lookAtAll(ctx)
+	c.tellConnections(ctx, time.Now().Add(connectionWindow))
 	c.written("totals", c.counts.SaveTotals(c.ledger))
 	c.written("connections", c.counts.SaveLiving(c.ledger))
 }
@@ -131,23 +135,32 @@ func (c *counting) attribute() {
 		devices = append(devices, d.Filter)
 	}
 	c.mu.Unlock()
-	c.declared = make(map[string]bool, len(flows))
+	c.declared = make(map[string]string, len(flows))
 	for _, f := range flows {
-		c.declared[f.Name] = true
+		c.declared[f.Name] = f.Tunnel
 	}
 	by := firewall.NewAttribution(devices, flows)
-	c.ledger.Attribute(func(a *conntrack.Account) (string, bool) {
+	c.flowOf = func(a *conntrack.Account) (string, bool) {
 		return by.Flow(firewall.Opening{Zone: a.Zone, Source: a.Source, Destination: a.Destination, Protocol: firewall.Protocol(a.Protocol),
 			DestinationPort: a.DestinationPort})
-	})
+	}
+	c.ledger.Attribute(c.flowOf)
 	c.attributed = time.Now().Add(sampleShare * time.Since(now))
 }
 
-// takeEnds takes the ends that the kernel has told.
-func (c *counting) takeEnds() {
-	lost, err := c.options.Ends.Ended(c.ledger.Ended)
+// hear takes what the kernel has told of connections that began and ended.
+func (c *counting) hear() {
+	lost, err := c.options.News.Heard(func(a *conntrack.Account) {
+		if flow, found := c.flowOf(a); found && a.Mark != 0 {
+			c.records.began(a, flow, c.declared[flow])
+		}
+	}, func(a *conntrack.Account) {
+		if flow, found := c.ledger.Ended(a); found {
+			c.records.ended(a, flow, c.declared[flow])
+		}
+	})
 	if err != nil {
-		c.options.Log.Debug("hear of connections that end", "error", err)
+		c.options.Log.Debug("hear of connections", "error", err)
 	}
 	c.lost = c.lost || lost
 	full, err := c.counts.Append(c.ledger)
@@ -165,7 +178,7 @@ func (c *counting) lookAtAll(ctx context.Context) bool {
 	err := c.options.Connections.Each(limited, func(a *conntrack.Account) bool {
 		c.ledger.Seen(a)
 		if n++; n%4096 == 0 {
-			c.takeEnds()
+			c.hear()
 		}
 		return true
 	})
@@ -176,7 +189,7 @@ func (c *counting) lookAtAll(ctx context.Context) bool {
 		c.soon, c.look = time.Now().Add(countEvery), time.Now().Add(countEvery)
 		return false
 	}
-	c.takeEnds()
+	c.hear()
 	c.ledger.Look()
 	c.mu.Lock()
 	close(c.counted)
@@ -198,7 +211,7 @@ func (c *counting) retire(ctx context.Context) {
 	if c.store.now().Window != nil {
 		return
 	}
-	gone := c.ledger.Retire(func(name string) bool { return c.declared[name] })
+	gone := c.ledger.Retire(func(name string) bool { _, is := c.declared[name]; return is })
 	for _, f := range gone[:min(len(gone), endsShown)] {
 		c.record(ctx, flowEnd("flow/"+f.Name, "flow "+f.Name+" is declared no more and has ended", f.Totals))
 	}
@@ -281,7 +294,7 @@ type FlowReport struct {
 
 // awaitCount has connections looked at, if that was long ago, and waits for it, within bounds.
 func (e *Engine) awaitCount(ctx context.Context) {
-	if e.options.Ends == nil || e.options.Connections == nil || time.Since(e.ledger.Figures().Looked) < countRest {
+	if e.options.News == nil || e.options.Connections == nil || time.Since(e.ledger.Figures().Looked) < countRest {
 		return
 	}
 	e.mu.Lock()

@@ -17,6 +17,7 @@ type counter struct {
 	forgotten
 	mu   sync.Mutex
 	live map[uint16]*conntrack.Account // by source port
+	news []*conntrack.Account          // that began, and that ended
 	ends []*conntrack.Account
 	lost bool
 }
@@ -32,14 +33,17 @@ func (c *counter) Each(_ context.Context, do func(*conntrack.Account) bool) erro
 	return nil
 }
 
-func (c *counter) Ended(each func(*conntrack.Account)) (bool, error) {
+func (c *counter) Heard(began, ended func(*conntrack.Account)) (bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for _, a := range c.news {
+		began(a)
+	}
 	for _, a := range c.ends {
-		each(a)
+		ended(a)
 	}
 	lost := c.lost
-	c.ends, c.lost = nil, false
+	c.news, c.ends, c.lost = nil, nil, false
 	return lost, nil
 }
 
@@ -67,7 +71,10 @@ func (c *counter) pass(a agency, port uint16, packets uint64) {
 	}
 	if c.live[port] == nil {
 		c.live[port] = &conntrack.Account{Entry: conntrack.Entry{Source: netip.MustParsePrefix(a.prefixText()).Addr().Next(), Destination: netip.MustParseAddr("10.20.0.10"),
-			Protocol: 6, SourcePort: port, DestinationPort: 443, Mark: 1}, ID: uint32(port), Counted: true}
+			Protocol: 6, SourcePort: port, DestinationPort: 443, Mark: 1}, ID: uint32(port), Counted: true, Began: time.Now()}
+		begun := *c.live[port]
+		begun.Began = time.Time{} // which the kernel does not tell then
+		c.news = append(c.news, &begun)
 	}
 	c.live[port].Original.Packets += packets
 	c.live[port].Original.Bytes += 100 * packets
@@ -80,6 +87,7 @@ func (c *counter) end(port uint16, told bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if told {
+		c.live[port].Ended = time.Now()
 		c.ends = append(c.ends, c.live[port])
 	}
 	delete(c.live, port)
@@ -102,7 +110,7 @@ func whileCounting(t *testing.T, test func(b *box, table *counter)) {
 	inBubble(t, func(t *testing.T, b *box) {
 		table := &counter{}
 		b.kill()
-		b.connections, b.ends = table, table
+		b.connections, b.news = table, table
 		b.run()
 		test(b, table)
 	})

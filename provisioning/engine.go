@@ -80,7 +80,7 @@ type Options struct {
 	Prober   Prober // nil: no probes are sent
 	// Connections is where entries of flows that are revoked are deleted. nil: they stay until they time out, and pass nothing.
 	Connections Connections
-	Ends        Ends            // of connections; nil, or no Connections: what flows carry is not counted
+	News        News            // of connections; nil, or no Connections: what flows carry is not counted
 	Drops       Drops           // nil: dropped packets are counted and not recorded
 	Counts      Counts          // nil: how many records stand for is not known
 	Prover      Prover          // nil: what is loaded cannot be verified

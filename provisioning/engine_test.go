@@ -41,7 +41,7 @@ type box struct {
 	disk        disk
 	boot        Boot
 	connections Connections
-	ends        Ends
+	news        News
 	prover      Prover
 	beside      Beside
 	others      netctl.Others // what is not ours in routing
@@ -91,7 +91,7 @@ func (b *box) open() {
 	}
 	host := &tracedHost{b}
 	b.Engine = newEngine(Options{Site: "owner", StateDir: b.dir, RunDir: b.dir, Version: "test", Network: host, Tunnels: tracedTunnels{b}, Filter: tracedFilter{b},
-		Secrets: keys, Journal: b.events, Resolver: b.names, Connections: b.connections, Ends: b.ends, Prover: b.prover, Beside: b.beside, Witness: b, Boot: b.boot, Log: discard()}, s)
+		Secrets: keys, Journal: b.events, Resolver: b.names, Connections: b.connections, News: b.news, Prover: b.prover, Beside: b.beside, Witness: b, Boot: b.boot, Log: discard()}, s)
 	b.Engine.openLedger()
 	b.t.Cleanup(b.kill)
 }

@@ -127,7 +127,7 @@ type host struct {
 	prober  *echo.Prober // nil: no probes can be sent
 	// connections is nil where the kernel's table of connections cannot be opened: revoked entries then stay until they time out.
 	connections *conntrack.Table
-	ends        *conntrack.Listener // nil: what flows carry is not counted
+	news        *conntrack.Listener // nil: what flows carry is not counted
 	drops       *nflog.Listener     // nil: dropped packets are counted and not recorded
 }
 
@@ -156,7 +156,7 @@ func (s *settings) openHost(ctx context.Context, log *slog.Logger) (*host, error
 	if h.connections, err = conntrack.Open(); err != nil {
 		log.Warn("open the table of connections", "error", err)
 	}
-	if h.ends, err = conntrack.Listen(); err != nil {
+	if h.news, err = conntrack.Listen(); err != nil {
 		log.Warn("listen to connections", "error", err)
 	}
 	if h.drops, err = nflog.Open(firewall.LogGroup); err != nil {
@@ -170,8 +170,8 @@ func (h *host) close() error {
 	if h.connections != nil {
 		err = h.connections.Close()
 	}
-	if h.ends != nil {
-		err = errors.Join(err, h.ends.Close())
+	if h.news != nil {
+		err = errors.Join(err, h.news.Close())
 	}
 	if h.prober != nil {
 		err = errors.Join(err, h.prober.Close())
@@ -330,8 +330,8 @@ func (s *settings) options(h *host, recorder api.Recorder, log *slog.Logger) (pr
 	if h.connections != nil { // a nil table in the interface would not be nil
 		options.Connections = h.connections
 	}
-	if h.ends != nil {
-		options.Ends = h.ends
+	if h.news != nil {
+		options.News = h.news
 	}
 	return options, nil
 }

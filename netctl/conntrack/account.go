@@ -34,6 +34,8 @@ type Account struct {
 	ID              uint32
 	Counted         bool // else the connection is older than net.netfilter.nf_conntrack_acct
 	Original, Reply Counter
+	// Began and Ended are the kernel's, by the box's clock; zero: it lives, or that is not told (with a beginning, or as net.netfilter.nf_conntrack_timestamp was 0).
+	Began, Ended time.Time
 }
 
 // Key tells a connection from all others that live at a time. It is the same in each process.
@@ -60,7 +62,7 @@ const (
 	// dumpPatience is for one datagram: the kernel makes it while it is asked for.
 	dumpPatience = 10 * time.Second
 
-	messageGet, messageDelete = 1, 2 // IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_DELETE (linux/netfilter/nfnetlink_conntrack.h)
+	messageNew, messageGet, messageDelete = 0, 1, 2 // IPCTNL_MSG_CT_NEW, _GET, _DELETE (linux/netfilter/nfnetlink_conntrack.h)
 )
 
 // Each reads the whole table, connection by connection as the kernel tells them, until do answers false. It needs no memory for the table: the
@@ -127,13 +129,13 @@ func dump(ctx context.Context, each func(message []byte) bool) error {
 	}
 }
 
-// Listener hears of connections that end, in one network namespace. It is safe for concurrent use.
+// Listener hears of connections that begin and end, in one network namespace. It is safe for concurrent use.
 type Listener struct{ socket *multicast.Socket }
 
 // Listen hears what happens in the calling thread's network namespace from now on, of connections that were opened while
 // net.netfilter.nf_conntrack_events was 1, or while somebody listened.
 func Listen() (*Listener, error) {
-	socket, err := multicast.Open(unix.NETLINK_NETFILTER, unix.NFNLGRP_CONNTRACK_DESTROY)
+	socket, err := multicast.Open(unix.NETLINK_NETFILTER, unix.NFNLGRP_CONNTRACK_NEW, unix.NFNLGRP_CONNTRACK_DESTROY)
 	if err != nil {
 		return nil, fmt.Errorf("listen to connections: %w", err)
 	}
@@ -143,22 +145,28 @@ func Listen() (*Listener, error) {
 // Close ends it.
 func (l *Listener) Close() error { return l.socket.Close() }
 
-// Ended hands over each connection that ended since the last call, with its last figures, without waiting for more. The kernel tells of an
+// Heard hands over each connection that began or ended since the last call, in the kernel's order, without waiting for more. Of one that ended these
+// are the last figures; of one that began there are none. The kernel tells of a beginning when the first packet has passed the filter, and of an
 // end just before it takes the connection out of its table. lost says that it had to drop messages (ENOBUFS), or that one could not be
-// read: of some connections the end was not told. The account is valid until each returns.
-func (l *Listener) Ended(each func(*Account)) (lost bool, err error) {
+// read: of some connections one or the other was not told. The account is valid until the function returns.
+func (l *Listener) Heard(began, ended func(*Account)) (lost bool, err error) {
 	var a Account
 	unread := false
 	lost, err = l.socket.Take(func(datagram []byte) {
 		for kind, body := range messages(datagram) {
-			if kind != unix.NFNL_SUBSYS_CTNETLINK<<8|messageDelete {
+			tell := ended
+			switch kind {
+			case unix.NFNL_SUBSYS_CTNETLINK<<8 | messageNew:
+				tell = began
+			case unix.NFNL_SUBSYS_CTNETLINK<<8 | messageDelete:
+			default:
 				continue
 			}
 			if a.decode(body) != nil {
 				unread = true
 				continue
 			}
-			each(&a)
+			tell(&a)
 		}
 	})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,6 +18,7 @@ const sizeofGeneric = 4
 const (
 	tupleOriginal, tupleReply, protocolInfo, help, mark = 1, 2, 4, 5, 8
 	countersOriginal, countersReply, identity, zone     = 9, 10, 12, 18
+	timestamp, timestampStart, timestampStop            = 20, 1, 2
 
 	tupleAddresses, tupleProtocol                = 1, 2
 	source4, destination4, source6, destination6 = 1, 2, 3, 4
@@ -57,6 +59,8 @@ func (a *Account) decode(message []byte) error {
 			a.Original = counter(value)
 		case countersReply:
 			a.Reply = counter(value)
+		case timestamp:
+			a.Began, a.Ended = times(value)
 		}
 	}
 	if !(a.Source.IsValid() && a.Destination.IsValid()) {
@@ -80,6 +84,22 @@ func closedTCP(info []byte) bool {
 		}
 	}
 	return false
+}
+
+// times reads nanoseconds since 1970.
+func times(value []byte) (began, ended time.Time) {
+	for kind, value := range multicast.Attributes(value) {
+		if len(value) != 8 {
+			continue
+		}
+		switch at := time.Unix(0, int64(binary.BigEndian.Uint64(value))); kind {
+		case timestampStart:
+			began = at
+		case timestampStop:
+			ended = at
+		}
+	}
+	return began, ended
 }
 
 func counter(value []byte) (c Counter) {

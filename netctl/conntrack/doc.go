@@ -1,4 +1,4 @@
-// Package conntrack tells which connections are tracked and what passed in each, hears of those that end, forgets those that are no longer
+// Package conntrack tells which connections are tracked and what passed in each, hears of those that begin and end, forgets those that are no longer
 // allowed, exactly these, and says what was known of them: a firewall that accepts what is established goes on with a connection until its
 // entry is deleted.
 //

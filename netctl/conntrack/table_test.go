@@ -34,6 +34,7 @@ func connect(t *testing.T) (r *nstest.H, table *conntrack.Table, servers map[str
 	nstest.Link(t, r, "b", []string{"198.51.100.1/24", "2001:db8:2::1/64"}, b, "eth0", []string{"198.51.100.2/24", "2001:db8:2::2/64"})
 	r.Forwarding()
 	r.Sysctl("net.netfilter.nf_conntrack_acct", "1")
+	r.Sysctl("net.netfilter.nf_conntrack_timestamp", "1")
 	r.Sysctl("net.netfilter.nf_conntrack_events", "1") // ends are told of connections that were opened before somebody listened
 	for _, gateway := range []string{"192.0.2.1", "2001:db8:1::1"} {
 		a.Route("default", gateway)
@@ -229,9 +230,36 @@ func TestEach(t *testing.T) {
 
 }
 
+// counted says what is wrong with the account of a connection of one packet of 5 bytes each way and i more of 12, opened since a time.
+func counted(t *testing.T, since time.Time, from string, i int, a conntrack.Account) {
+	t.Helper()
+	headers := uint64(28) // of IPv4 and UDP
+	if a.Source.Is6() {
+		headers = 48
+	}
+	want := conntrack.Account{Entry: a.Entry, ID: a.ID, Counted: true, Original: conntrack.Counter{Packets: 1 + uint64(i), Bytes: headers + 5 + uint64(i)*(headers+12)},
+		Reply: conntrack.Counter{Packets: 1, Bytes: headers + 5}, Began: a.Began, Ended: a.Ended}
+	if a.Began.Before(since) || a.Began.After(time.Now()) || !a.Ended.IsZero() && (a.Ended.Before(a.Began) || a.Ended.After(time.Now())) {
+		t.Errorf("that of %s lived from %s to %s, the test since %s", from, a.Began, a.Ended, since)
+	}
+	if a != want || a.ID == 0 || a.Source.String() != from || a.DestinationPort != 9000 {
+		t.Errorf("of %s was counted %+v, want %+v", from, a, want)
+	}
+}
+
+func heard(t *testing.T, listener *conntrack.Listener) (began, ended []conntrack.Account) {
+	t.Helper()
+	lost, err := listener.Heard(func(a *conntrack.Account) { began = append(began, *a) }, func(a *conntrack.Account) { ended = append(ended, *a) })
+	if lost || err != nil {
+		t.Fatal(lost, err)
+	}
+	return began, ended
+}
+
 // TestWhatIsCounted: each connection's packets and bytes, each way, while it lives and when it ends.
 func TestWhatIsCounted(t *testing.T) {
 	probetest.Need(t, probe.NFTables, probe.Conntrack)
+	before := time.Now()
 	r, table, servers, conns := connect(t)
 	var listener *conntrack.Listener
 	r.Do(func() {
@@ -245,18 +273,6 @@ func TestWhatIsCounted(t *testing.T) {
 		for range i {
 			say(t, conns[from], "twelve bytes")
 			expect(t, servers, server(from), "twelve bytes")
-		}
-	}
-	check := func(from string, i int, a conntrack.Account) {
-		t.Helper()
-		headers := uint64(28) // of IPv4 and UDP
-		if a.Source.Is6() {
-			headers = 48
-		}
-		want := conntrack.Account{Entry: a.Entry, ID: a.ID, Counted: true, Original: conntrack.Counter{Packets: 1 + uint64(i), Bytes: headers + 5 + uint64(i)*(headers+12)},
-			Reply: conntrack.Counter{Packets: 1, Bytes: headers + 5}}
-		if a != want || a.ID == 0 || a.Source.String() != from || a.DestinationPort != 9000 {
-			t.Errorf("of %s was counted %+v, want %+v", from, a, want)
 		}
 	}
 	live := map[string]conntrack.Account{}
@@ -273,21 +289,14 @@ func TestWhatIsCounted(t *testing.T) {
 	keys := map[uint64]string{}
 	for i, from := range sources() {
 		a := live[from]
-		check(from, i, a)
+		counted(t, before, from, i, a)
 		keys[a.Key()] = from
 	}
 	if len(keys) != len(sources()) {
 		t.Errorf("%d keys of %d connections", len(keys), len(sources()))
 	}
-	ended := func() (list []conntrack.Account) {
-		lost, err := listener.Ended(func(a *conntrack.Account) { list = append(list, *a) })
-		if lost || err != nil {
-			t.Fatal(lost, err)
-		}
-		return list
-	}
-	if list := ended(); len(list) != 0 {
-		t.Errorf("ended though all live: %+v", list)
+	if began, ended := heard(t, listener); len(began)+len(ended) != 0 {
+		t.Errorf("nothing happened, and yet: %+v, %+v", began, ended)
 	}
 	for i, from := range sources() {
 		say(t, conns[from], "twelve bytes")
@@ -297,13 +306,20 @@ func TestWhatIsCounted(t *testing.T) {
 			Destination: all, Protocol: 17}}}); err != nil {
 			t.Fatal(err)
 		}
-		list := ended()
-		if len(list) != 1 {
-			t.Fatalf("ended after that of %s was deleted: %+v", from, list)
+		began, list := heard(t, listener)
+		if len(began) != 0 || len(list) != 1 {
+			t.Fatalf("after that of %s was deleted began %+v, ended %+v", from, began, list)
 		}
-		check(from, i+1, list[0])
-		if keys[list[0].Key()] != from {
-			t.Errorf("the connection from %s has another key at its end", from)
+		counted(t, before, from, i+1, list[0])
+		if keys[list[0].Key()] != from || list[0].Ended.IsZero() {
+			t.Errorf("the connection from %s has another key at its end, or no time: %+v", from, list[0])
+		}
+		// Its next packet opens another.
+		say(t, conns[from], "once more")
+		expect(t, servers, server(from), "once more")
+		began, list = heard(t, listener)
+		if len(began) != 1 || len(list) != 0 || began[0].Source.String() != from || began[0].DestinationPort != 9000 {
+			t.Errorf("when that of %s sends again began %+v, ended %+v", from, began, list)
 		}
 	}
 }

@@ -198,30 +198,29 @@ func (l *Ledger) flow(name string) uint32 {
 	return i
 }
 
-// Ended takes a connection that has ended, with its last figures.
-func (l *Ledger) Ended(a *conntrack.Account) {
+// Ended takes a connection that has ended, with its last figures, and names its flow. found is false if none is known for it, or if it was told before.
+func (l *Ledger) Ended(a *conntrack.Account) (flow string, found bool) {
 	if a.Mark == 0 || !a.Counted {
-		return
+		return "", false
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	key := a.Key()
 	if end, told := l.recent.find(key); told && end.to == a.Original && end.back == a.Reply {
-		return
+		return "", false
 	}
 	l.recent.put(key, a.Original, a.Reply)
 	name := ""
 	if _, known := l.find(key, a.Original, a.Reply); !known {
-		found := false
 		if name, found = l.attribute(a); !found {
 			name, found = l.before(a)
 		}
 		if !found {
 			l.figures.Unattributed++
-			return
+			return "", false
 		}
 	}
-	l.end(end{key, name, a.Original, a.Reply})
+	return l.end(end{key, name, a.Original, a.Reply}), true
 }
 
 // end is a connection that has ended.
@@ -231,8 +230,8 @@ type end struct {
 	to, back conntrack.Counter
 }
 
-// end adds a connection's last figures to its flow.
-func (l *Ledger) end(e end) {
+// end adds a connection's last figures to its flow, and names that.
+func (l *Ledger) end(e end) (flow string) {
 	c, known := l.find(e.key, e.to, e.back)
 	if !known {
 		c = l.open(e.flow)
@@ -247,6 +246,7 @@ func (l *Ledger) end(e end) {
 		e.flow = f.Name
 		l.ends = appendEnd(l.ends, e)
 	}
+	return f.Name
 }
 
 // miss lets a connection go whose end was not told.

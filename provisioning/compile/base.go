@@ -180,8 +180,10 @@ func (r *Resolver) sysctls(links []string) map[string]string {
 		"net.ipv4.conf.all.src_valid_mark":   "1", // reverse path filtering looks up with the packet's mark
 		"net.ipv4.conf.all.accept_redirects": "0",
 		"net.ipv4.conf.all.send_redirects":   "0",
-		"net.netfilter.nf_conntrack_acct":    "1", // what flows carry is counted from each connection's first packet on
-		"net.netfilter.nf_conntrack_events":  "1", // ends are told of connections that were opened while no daemon ran, too
+		// Of each connection, from its first packet on: what it carries is counted, its end is told also if it was opened while no daemon ran, and when it began.
+		"net.netfilter.nf_conntrack_acct":      "1",
+		"net.netfilter.nf_conntrack_events":    "1",
+		"net.netfilter.nf_conntrack_timestamp": "1",
 	}
 	uplinks := map[string]bool{}
 	for outer := range r.uplinks {

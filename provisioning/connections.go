@@ -1,0 +1,166 @@
+package provisioning
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"shekara/firewall"
+	"shekara/journal"
+	"shekara/netctl/conntrack"
+)
+
+const (
+	connectionWindow    = time.Minute
+	connectionsShown    = 10  // events of their own in a window, for each flow, of beginnings and of ends
+	connectionsShownAll = 120 // and for all: a busy flow or a scanner must not fill three years of disk
+	connectionSums      = 20  // flows whose other connections are a sum of their own; of the rest there is one
+)
+
+// connectionRecords are connections that began or ended in a window and are not on record yet: the first of each flow are events of their own, at
+// once, and all others are numbers at the window's end.
+type connectionRecords struct {
+	ends  time.Time // of the window
+	flows map[string]*connectionSum
+	shown [2]int // beginnings, ends
+	ready []journal.Event
+}
+
+// connectionSum is what the connections of a flow come to that are no events of their own.
+type connectionSum struct {
+	flow, tunnel string
+	shown, more  [2]uint64 // beginnings, ends
+	to, back     conntrack.Counter
+}
+
+// began takes a connection of a flow that began. The account is read before it returns.
+func (c *connectionRecords) began(a *conntrack.Account, flow, tunnel string) {
+	if sum, tell := c.admit(0, flow, tunnel); tell {
+		c.ready = append(c.ready, startEvent(a, flow, tunnel))
+	} else {
+		sum.more[0]++
+	}
+}
+
+// ended takes one that ended.
+func (c *connectionRecords) ended(a *conntrack.Account, flow, tunnel string) {
+	if sum, tell := c.admit(1, flow, tunnel); tell {
+		c.ready = append(c.ready, endEvent(a, flow, tunnel))
+	} else {
+		sum.more[1]++
+		sum.to, sum.back = sum.to.Plus(a.Original), sum.back.Plus(a.Reply)
+	}
+}
+
+// admit finds the sum of a flow, and says whether a beginning or an end of it is to be an event of its own.
+func (c *connectionRecords) admit(which int, flow, tunnel string) (sum *connectionSum, tell bool) {
+	if c.flows == nil {
+		c.ends, c.flows, c.shown = time.Now().Add(connectionWindow), map[string]*connectionSum{}, [2]int{}
+	}
+	if sum = c.flows[flow]; sum == nil {
+		sum = &connectionSum{flow: flow, tunnel: tunnel}
+		c.flows[flow] = sum
+	}
+	if sum.shown[which] >= connectionsShown || c.shown[which] >= connectionsShownAll {
+		return sum, false
+	}
+	sum.shown[which]++
+	c.shown[which]++
+	return sum, true
+}
+
+// take is what is to be put on record now.
+func (c *connectionRecords) take(now time.Time) []journal.Event {
+	events := c.ready
+	c.ready = nil
+	if c.flows == nil || now.Before(c.ends) {
+		return events
+	}
+	sums := slices.DeleteFunc(slices.Collect(maps.Values(c.flows)), func(s *connectionSum) bool { return s.all() == 0 })
+	slices.SortFunc(sums, func(x, y *connectionSum) int {
+		return cmp.Or(cmp.Compare(y.all(), x.all()), cmp.Compare(x.flow, y.flow))
+	})
+	if len(sums) > connectionSums {
+		rest := &connectionSum{}
+		for _, s := range sums[connectionSums:] {
+			rest.more[0], rest.more[1] = rest.more[0]+s.more[0], rest.more[1]+s.more[1]
+			rest.to, rest.back = rest.to.Plus(s.to), rest.back.Plus(s.back)
+		}
+		sums = append(sums[:connectionSums], rest)
+	}
+	for _, s := range sums {
+		events = append(events, s.event())
+	}
+	c.flows = nil
+	return events
+}
+
+func (s *connectionSum) all() uint64 { return s.more[0] + s.more[1] }
+
+func (c *counting) tellConnections(ctx context.Context, now time.Time) {
+	for _, event := range c.records.take(now) {
+		c.record(ctx, event)
+	}
+}
+
+// channel is what a connection is about: the tunnel, or where there is none the flow.
+func channel(flow, tunnel string) string {
+	switch {
+	case tunnel != "":
+		return "tunnel/" + tunnel
+	case flow != "":
+		return "flow/" + flow
+	}
+	return "filter"
+}
+
+func startEvent(a *conntrack.Account, flow, tunnel string) journal.Event {
+	what, fields := opened(a, flow)
+	return journal.Event{Type: journal.ConnectionStart, Severity: journal.Info, Object: channel(flow, tunnel), Fields: fields, Message: what + " began"}
+}
+
+func endEvent(a *conntrack.Account, flow, tunnel string) journal.Event {
+	what, fields := opened(a, flow)
+	maps.Copy(fields, carried(a.Original, a.Reply))
+	lived := ""
+	if took := a.Ended.Sub(a.Began); !a.Began.IsZero() && took > 0 {
+		fields["seconds"] = strconv.FormatFloat(took.Seconds(), 'f', 3, 64)
+		lived = " in " + took.Round(time.Millisecond).String()
+	}
+	return journal.Event{Type: journal.ConnectionEnd, Severity: journal.Info, Object: channel(flow, tunnel), Fields: fields,
+		Message: fmt.Sprintf("%s ended: %d bytes there, %d back%s", what, a.Original.Bytes, a.Reply.Bytes, lived)}
+}
+
+func (s *connectionSum) event() journal.Event {
+	fields := carried(s.to, s.back)
+	maps.Copy(fields, fieldsOf("flow", s.flow, "began", strconv.FormatUint(s.more[0], 10), "ended", strconv.FormatUint(s.more[1], 10)))
+	return journal.Event{Type: journal.ConnectionSum, Severity: journal.Info, Object: channel(s.flow, s.tunnel), Fields: fields,
+		Message: fmt.Sprintf("%d more connections began within %s and %d ended: %d bytes there, %d back", s.more[0], connectionWindow, s.more[1], s.to.Bytes, s.back.Bytes)}
+}
+
+// opened is a connection as it was opened, in words and fields.
+func opened(a *conntrack.Account, flow string) (what string, fields map[string]string) {
+	protocol, known := protocolNames[firewall.Protocol(a.Protocol)]
+	if !known {
+		protocol = strconv.Itoa(int(a.Protocol))
+	}
+	fields = fieldsOf("flow", flow, "protocol", protocol, "source", a.Source.String(), "destination", a.Destination.String())
+	what = protocol
+	if a.SourcePort != 0 || a.DestinationPort != 0 {
+		fields["sourcePort"], fields["destinationPort"] = strconv.Itoa(int(a.SourcePort)), strconv.Itoa(int(a.DestinationPort))
+		what += "/" + fields["destinationPort"]
+	}
+	if !a.Began.IsZero() {
+		fields["began"] = a.Began.UTC().Format(time.RFC3339Nano)
+	}
+	return fmt.Sprintf("%s from %s to %s", what, a.Source, a.Destination), fields
+}
+
+func carried(to, back conntrack.Counter) map[string]string {
+	number := func(n uint64) string { return strconv.FormatUint(n, 10) }
+	return map[string]string{"packetsTo": number(to.Packets), "bytesTo": number(to.Bytes), "packetsBack": number(back.Packets), "bytesBack": number(back.Bytes)}
+}
