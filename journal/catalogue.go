@@ -51,7 +51,7 @@ func Catalogue() []Entry {
 		{ConnectionSum, "So many more connections began and ended within a minute; fields count them, and what those that ended carried, exactly."},
 		{FlowRevoke, "Connections that were established under a flow no longer declared were cut; fields say how many and which, when the filter closed, when a packet of them was last seen, and how many passed packets since."},
 		{FlowEnd, "A flow is declared no more and its last connection has ended: its totals are let go, and are in the fields."},
-		{FlowMiss, "What flows carried is not counted whole: connections ended while no daemon ran, or the kernel dropped the news of their ends. What they carried since they were looked at last is missing."},
+		{FlowMiss, "What flows carried is not counted whole: connections ended while no daemon ran, or the kernel dropped news of them, between the times in the fields: then some that began or ended are on record neither. What they carried since they were looked at last is missing."},
 		{PacketDrop, "The filter dropped a packet: fields name the rule, as `shekara explain` does, and say what the packet was; or, of the rule's last minute, how many more it dropped (suppressed)."},
 		{PacketMiss, "Records of dropped packets were lost, because they came faster than they were read, or cannot be read any more; the packets are counted all the same."},
 		{SecretMake, "A secret was made on the box; fields name it, never its value."},

@@ -58,7 +58,9 @@ type counting struct {
 	save       time.Time // from when on totals are written again
 	tell       time.Time // from when on it is told again that something is missing
 	told       uint64    // connections whose end was missed, of which events tell
-	lost       bool      // the kernel dropped news since
+	heard      time.Time // when all that the kernel had told was taken last
+	lostSince  time.Time // the kernel dropped news after this; zero: none that is not on record
+	lostUntil  time.Time // and before this
 	unwritten  bool      // the last write failed
 }
 
@@ -67,7 +69,7 @@ func (e *Engine) keepCounting(ctx context.Context) {
 	if e.options.News == nil || e.options.Connections == nil {
 		return
 	}
-	c := &counting{Engine: e, changes: -1, save: time.Now().Add(totalsEvery), told: e.ledger.Figures().Missed}
+	c := &counting{Engine: e, changes: -1, save: time.Now().Add(totalsEvery), told: e.ledger.Figures().Missed, heard: time.Now()}
 	c.written("connections", c.counts.SaveLiving(e.ledger)) // from here on ends are written as they come
 	tick := time.NewTicker(endsEvery)
 	defer tick.Stop()
@@ -162,7 +164,15 @@ func (c *counting) hear() {
 	if err != nil {
 		c.options.Log.Debug("hear of connections", "error", err)
 	}
-	c.lost = c.lost || lost
+	now := time.Now()
+	if lost {
+		// What is missing only a look at the whole table can tell. The socket itself needs nothing: the kernel lets it go on as soon as it is empty.
+		if c.lostSince.IsZero() {
+			c.lostSince = c.heard
+		}
+		c.lostUntil, c.look = now, now
+	}
+	c.heard = now
 	full, err := c.counts.Append(c.ledger)
 	if c.written("ends", err); full {
 		c.look = time.Now() // after it all is written anew
@@ -236,22 +246,24 @@ func flowEnd(object, what string, t accounting.Totals) journal.Event {
 			"packetsBack", number(t.Back.Packets), "bytesBack", number(t.Back.Bytes), "since", since)}
 }
 
-// tellMissing puts on record that something is not counted, now and then.
+// tellMissing puts on record that something is not counted: at once, and then once a minute.
 func (c *counting) tellMissing(ctx context.Context) {
-	missed := c.ledger.Figures().Missed
-	if now := time.Now(); !c.lost && missed == c.told || now.Before(c.tell) {
+	missed, lost := c.ledger.Figures().Missed, !c.lostSince.IsZero()
+	now := time.Now()
+	if !lost && missed == c.told || now.Before(c.tell) {
 		return
-	} else {
-		c.tell = now.Add(missesEvery)
 	}
+	c.tell = now.Add(missesEvery)
 	event := journal.Event{Type: journal.FlowMiss, Severity: journal.Warning, Object: "filter",
-		Fields: fieldsOf("connections", strconv.FormatUint(missed-c.told, 10))}
-	if c.lost {
-		event.Message = "the kernel dropped news of connections that ended, as too many came at once: what these carried at their end is not counted"
-	} else {
-		event.Message = fmt.Sprintf("%d connections ended unheard: what they carried after they were looked at last is not counted", missed-c.told)
+		Fields:  fieldsOf("connections", strconv.FormatUint(missed-c.told, 10)),
+		Message: fmt.Sprintf("%d connections ended unheard: what they carried after they were looked at last is not counted", missed-c.told)}
+	if lost {
+		since, until := c.lostSince.UTC().Format(time.RFC3339Nano), c.lostUntil.UTC().Format(time.RFC3339Nano)
+		event.Fields["since"], event.Fields["until"] = since, until
+		event.Message = fmt.Sprintf("the kernel dropped news of connections that began or ended between %s and %s, as too many came at once: "+
+			"all are looked at, and how many ended unheard is told when it is certain; of those that both began and ended then nothing is known", since, until)
 	}
-	c.told, c.lost = missed, false
+	c.told, c.lostSince = missed, time.Time{}
 	c.record(ctx, event)
 }
 

@@ -194,14 +194,28 @@ func TestWhatIsMissingIsTold(t *testing.T) {
 		if event.Fields["connections"] != "1" || b.events.count(journal.FlowMiss) != 1 || !strings.Contains(event.Message, "1 connections ended unheard") {
 			b.t.Errorf("%+v", event)
 		}
+		// News that the kernel dropped are a gap on record at once, with its bounds, and all connections are looked at.
+		table.pass(one, 1002, 5)
+		b.wait(countEvery + endsEvery)
 		table.mu.Lock()
 		table.lost = true
 		table.mu.Unlock()
-		b.wait(2 * time.Minute)
-		if event := b.events.last(journal.FlowMiss); b.events.count(journal.FlowMiss) != 2 || !strings.Contains(event.Message, "the kernel dropped news") {
+		looks := b.ledger.Figures().Looked
+		table.end(1002, false)
+		before := time.Now()
+		b.wait(2 * endsEvery)
+		event = b.events.last(journal.FlowMiss)
+		since, err := time.Parse(time.RFC3339, event.Fields["since"])
+		until, err2 := time.Parse(time.RFC3339, event.Fields["until"])
+		if err != nil || err2 != nil || b.events.count(journal.FlowMiss) != 2 || !strings.Contains(event.Message, "the kernel dropped news") ||
+			since.After(before) || before.Sub(since) > endsEvery || until.Before(before) || !b.ledger.Figures().Looked.After(looks) {
 			b.t.Errorf("%+v", event)
 		}
-		if report, err := b.Flows(b.t.Context(), FlowQuery{Limit: 1}); err != nil || report.Missed != 1 || report.Connections != 1 || report.Next != "agency-0-https" || report.Looked == nil {
+		b.wait(4 * time.Minute)
+		if event := b.events.last(journal.FlowMiss); b.events.count(journal.FlowMiss) != 3 || event.Fields["connections"] != "1" || event.Fields["since"] != "" {
+			b.t.Errorf("%+v", event)
+		}
+		if report, err := b.Flows(b.t.Context(), FlowQuery{Limit: 1}); err != nil || report.Missed != 2 || report.Connections != 1 || report.Next != "agency-0-https" || report.Looked == nil {
 			b.t.Errorf("%+v, %v", report, err)
 		}
 	})
