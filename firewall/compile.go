@@ -55,7 +55,10 @@ func CompileBase(p Policy) (*Base, error) {
 }
 
 // writer writes nft syntax. Every name that reaches it has passed identifier.
-type writer struct{ strings.Builder }
+type writer struct {
+	strings.Builder
+	lookups map[string]bool // that are written
+}
 
 func (w *writer) chain(name string, rules ...string) {
 	w.WriteString("\tchain " + name + " {\n")
@@ -185,8 +188,8 @@ func (b *Base) placeChains(w *writer) {
 	for _, side := range []string{"iif", "oif"} {
 		var fromRules, toRules []string
 		if len(from) > 0 {
-			fromRules = []string{"meta mark set " + side + "name map " + braces(from)}
-			toRules = []string{side + "name vmap " + braces(to)}
+			fromRules = []string{"meta mark set " + side + "name map " + w.lookup("from", linkMark, from)}
+			toRules = []string{side + "name vmap " + w.lookup("to", linkVerdict, to)}
 		}
 		w.chain("from_"+side, append([]string{"meta mark set 0x00000000"}, fromRules...)...)
 		w.chain("to_"+side, toRules...)
@@ -221,7 +224,7 @@ func (b *Base) placeChains(w *writer) {
 			}
 			values = append(values, fmt.Sprintf("%s : 0x%08x", prefix, zoneOf[prefix].number<<fromShift))
 		}
-		fromAddress = append(fromAddress, fmt.Sprintf("meta mark set ct original %s saddr map %s", keyword, braces(values)))
+		fromAddress = append(fromAddress, fmt.Sprintf("meta mark set ct original %s saddr map %s", keyword, w.lookup("address", prefixMap(keyword, "meta mark"), values)))
 	}
 	w.chain("from_address", fromAddress...)
 }
@@ -267,7 +270,7 @@ func (b *Base) sourceChains(w *writer) {
 	}
 	rules := []string{fmt.Sprintf(filterHook, "prerouting", "raw")}
 	if len(verdicts) > 0 {
-		rules = append(rules, "iifname vmap "+braces(verdicts)+` comment "anti-spoofing"`)
+		rules = append(rules, "iifname vmap "+w.lookup("source", linkVerdict, verdicts)+` comment "anti-spoofing"`)
 	}
 	w.chain("prerouting", rules...)
 }

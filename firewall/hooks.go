@@ -23,7 +23,7 @@ const (
 	probeName   = ` accept comment "probe"`                            //
 	hooked      = "type filter hook %s priority filter; policy %s;"    //
 	// Never for an ICMP error: it would be judged by its own protocol, and its connection marked as allowed that is not.
-	byDirection = "ct state new,established ct direction vmap { original : goto %s, reply : goto %s }"
+	byDirection = "ct state new,established ct direction vmap "
 	ofDirection = "ct state new,established ct direction %s goto %s"
 )
 
@@ -42,7 +42,7 @@ func (b *Base) forwardChains(w *writer, p Policy) {
 		`tcp flags & (syn | rst) == syn jump mss comment "path MTU"`,
 		fmt.Sprintf(bothWays, "original", "iifname", "oifname"),
 		fmt.Sprintf(bothWays, "reply", "oifname", "iifname"),
-		fmt.Sprintf(byDirection, "open_forward", "answer_forward"),
+		byDirection+w.lookup("judge", directionVerdict, []string{"original : goto open_forward", "reply : goto answer_forward"}),
 		drop("forward", NoFlow))
 	byMTU := map[int][]string{}
 	for _, c := range b.places {
@@ -239,7 +239,7 @@ func (b *Base) outputChains(w *writer, p Policy) error {
 		verdicts = append(verdicts, fmt.Sprintf("0x%08x : goto %s", mark, name))
 	}
 	if len(verdicts) > 0 {
-		rules = append(rules, "meta mark vmap "+braces(verdicts)+` comment "outer packets"`)
+		rules = append(rules, "meta mark vmap "+w.lookup("outer", markVerdict, verdicts)+` comment "outer packets"`)
 	}
 	rules = append(rules, `oifname @device_links goto into_tunnel comment "this box into tunnels"`)
 	rules = append(rules, b.mappedRules()...)

@@ -435,7 +435,6 @@ func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys
 // limited reads a map's name. What the map leads to stops what is too much, which depends on what came before: the packet is noted to meet the
 // limits of a tunnel, and goes on.
 func (c *cursor) limited(terms []expression) (step, error) {
-	c.take("vmap")
 	set := strings.TrimPrefix(c.next(), "@")
 	if _, ok := parseLimitMap(set); !ok {
 		return nil, c.unknown("map")

@@ -14,7 +14,8 @@ type program struct {
 	chains map[string]*chain
 	hooks  map[string][]*chain // base chains, by hook, in the order of their priorities
 	sets   map[string]map[string]bool
-	held   Elements // what tunnels and flows put into sets
+	maps   map[string]string // what stands between the braces of a map; those of limits are held
+	held   Elements          // what tunnels and flows put into sets
 	// named are the chains and sets that rules lead to.
 	named struct{ chains, sets []string }
 }
@@ -80,7 +81,7 @@ type expression func(*walk) (value, bool)
 
 // parseProgram reads the one table of a ruleset's text.
 func parseProgram(text string, held Elements) (*program, error) {
-	p := &program{chains: map[string]*chain{}, hooks: map[string][]*chain{}, sets: map[string]map[string]bool{}, held: held}
+	p := &program{chains: map[string]*chain{}, hooks: map[string][]*chain{}, sets: map[string]map[string]bool{}, maps: map[string]string{}, held: held}
 	var in *chain
 	var set string
 	for number, line := range strings.Split(text, "\n") {
@@ -98,6 +99,9 @@ func parseProgram(text string, held Elements) (*program, error) {
 			set = name
 			if kind != "counter" {
 				p.sets[name] = map[string]bool{}
+			}
+			if kind == "map" {
+				p.maps[name] = ""
 			}
 		case strings.HasSuffix(line, " {") && kind == "table":
 		case in != nil:
@@ -140,12 +144,17 @@ func (p *program) complete() error {
 func (p *program) addToSet(set, line string) error {
 	list, found := strings.CutPrefix(line, "elements = { ")
 	if !found {
-		if strings.HasPrefix(line, "type ") {
+		if property, _, _ := strings.Cut(line, " "); property == "type" || property == "typeof" || property == "flags" || property == "size" {
 			return nil
 		}
 		return fmt.Errorf("unknown property of set %s", set)
 	}
-	for element := range strings.SplitSeq(strings.TrimSuffix(list, " }"), ", ") {
+	list = strings.TrimSuffix(list, " }")
+	if _, isMap := p.maps[set]; isMap {
+		p.maps[set] = list
+		return nil
+	}
+	for element := range strings.SplitSeq(list, ", ") {
 		p.sets[set][element] = true
 	}
 	return nil
@@ -161,7 +170,7 @@ func (p *program) addLine(in *chain, line string) error {
 		return nil // whether a packet is recorded is no matter of its fate
 	}
 	c := &cursor{program: p, words: words}
-	r := rule{text: line}
+	r := rule{text: withoutDigits(line)}
 	for !c.done() {
 		if c.take("comment") {
 			r.comment = strings.Trim(c.next(), `"`)
@@ -327,20 +336,21 @@ func (c *cursor) translation(destination bool) (step, error) {
 	if err != nil {
 		return nil, err
 	}
-	var mappings []Mapping
-	for more := c.take("map", "{"); more; more = c.take(",") {
-		inside, err := netip.ParsePrefix(c.next())
-		if err != nil || !c.take(":") {
-			return nil, c.unknown("map")
-		}
-		outside, err := netip.ParsePrefix(c.next())
-		if err != nil {
-			return nil, err
-		}
-		mappings = append(mappings, Mapping{Inside: inside, Outside: outside})
+	if !c.take("map") {
+		return nil, c.unknown("translation")
 	}
-	if !c.take("}") {
-		return nil, c.unknown("map")
+	var mappings []Mapping
+	err = c.entries(func(entry *cursor) error {
+		inside, err := netip.ParsePrefix(entry.next())
+		if err != nil || !entry.take(":") {
+			return entry.unknown("map")
+		}
+		outside, err := netip.ParsePrefix(entry.next())
+		mappings = append(mappings, Mapping{Inside: inside, Outside: outside})
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	return func(w *walk) action {
 		v, ok := e(w)
@@ -371,30 +381,47 @@ func (c *cursor) assigned() (expression, error) {
 		return func(*walk) (value, bool) { return value{number: n}, true }, nil
 	}
 	e, err := c.term()
-	if err != nil || !c.take("map", "{") {
+	if err != nil || !c.take("map") {
 		return e, err
 	}
-	var entries []entry[uint64]
-	for !c.take("}") {
-		is, err := c.constant()
-		if err != nil || !c.take(":") {
-			return nil, c.unknown("map")
+	var numbers []entry[uint64]
+	err = c.entries(func(at *cursor) error {
+		is, err := at.constant()
+		if err != nil || !at.take(":") {
+			return at.unknown("map")
 		}
-		n, err := strconv.ParseUint(c.next(), 0, 32)
-		if err != nil {
-			return nil, fmt.Errorf("map: %w", err)
-		}
-		entries = append(entries, entry[uint64]{is, n})
-		c.take(",")
-	}
+		n, err := strconv.ParseUint(at.next(), 0, 32)
+		numbers = append(numbers, entry[uint64]{is, n})
+		return err
+	})
 	return func(w *walk) (value, bool) {
 		v, ok := e(w)
-		n, found := lookup(entries, v)
+		n, found := lookup(numbers, v)
 		return value{number: n}, ok && found
-	}, nil
+	}, err
 }
 
-// entry is one of an anonymous map.
+// entries reads the name of a map, and one entry of it after another: "KEY : DATA".
+func (c *cursor) entries(read func(*cursor) error) error {
+	name, named := strings.CutPrefix(c.peek(0), "@")
+	list, there := c.program.maps[name]
+	if !named || !there {
+		return c.unknown("map")
+	}
+	c.next()
+	in := &cursor{program: c.program, words: split(list)}
+	for more := true; more; more = in.take(",") {
+		if err := read(in); err != nil {
+			return fmt.Errorf("map %s: %w", name, err)
+		}
+	}
+	if !in.done() {
+		return in.unknown("entry of map " + name)
+	}
+	return nil
+}
+
+// entry is one of a map.
 type entry[T any] struct {
 	is   func(value) bool
 	then T
@@ -423,16 +450,16 @@ func (c *cursor) match() (step, error) {
 		c.program.named.sets = append(c.program.named.sets, set)
 		return func(w *walk) action { return w.inSet(set, terms) }, nil
 	}
-	if c.peek(0) == "vmap" && c.peek(1) != "{" {
+	if c.take("vmap") {
+		if IsLookup(strings.TrimPrefix(c.peek(0), "@")) && len(terms) == 1 {
+			return c.verdictMap(terms[0])
+		}
 		return c.limited(terms)
 	}
 	if len(terms) != 1 {
 		return nil, c.unknown("comparison")
 	}
 	e := terms[0]
-	if c.take("vmap", "{") {
-		return c.verdictMap(e)
-	}
 	is, err := c.comparison()
 	return func(w *walk) action {
 		if v, ok := e(w); ok && is(v) {
@@ -443,27 +470,27 @@ func (c *cursor) match() (step, error) {
 }
 
 func (c *cursor) verdictMap(e expression) (step, error) {
-	var entries []entry[action]
-	for !c.take("}") {
-		is, err := c.constant()
-		if err != nil || !c.take(":") {
-			return nil, c.unknown("verdict map")
+	var verdicts []entry[action]
+	err := c.entries(func(at *cursor) error {
+		is, err := at.constant()
+		if err != nil || !at.take(":") {
+			return at.unknown("verdict map")
 		}
-		a, ok := c.verdict()
+		a, ok := at.verdict()
 		if !ok {
-			return nil, c.unknown("verdict")
+			return at.unknown("verdict")
 		}
-		entries = append(entries, entry[action]{is, a})
-		c.take(",")
-	}
+		verdicts = append(verdicts, entry[action]{is, a})
+		return nil
+	})
 	return func(w *walk) action {
 		if v, ok := e(w); ok {
-			if a, found := lookup(entries, v); found {
+			if a, found := lookup(verdicts, v); found {
 				return a
 			}
 		}
 		return action{kind: mismatch}
-	}, nil
+	}, err
 }
 
 // comparison reads == X, < X, ! X, { X, Y }, X,Y or X alone.

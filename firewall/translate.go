@@ -199,20 +199,20 @@ func (b *Base) translationChains(w *writer) {
 	for _, d := range far {
 		mapped = append(mapped, d.Far...)
 	}
-	toFar := natRules("dnat", "daddr", mapped)
+	toFar := w.natRules("dnat", "daddr", mapped)
 	if len(far) > 0 {
 		zoneChains(w, far)
 		// What this box itself sends is routed before its address is translated, and then again.
 		w.chain("nat_output", append([]string{fmt.Sprintf(natHook, "output", "-100")}, toFar...)...)
 	}
-	w.chain("nat_prerouting", append([]string{fmt.Sprintf(natHook, "prerouting", "dstnat"), "iifname vmap " + leads(devices, "shown_")}, toFar...)...)
+	w.chain("nat_prerouting", append([]string{fmt.Sprintf(natHook, "prerouting", "dstnat"), "iifname vmap " + w.leads("shown", devices)}, toFar...)...)
 	postrouting := []string{fmt.Sprintf(natHook, "postrouting", "srcnat")}
 	if len(far) > 0 {
-		postrouting = append(postrouting, "iifname vmap "+leads(far, "known_"))
+		postrouting = append(postrouting, "iifname vmap "+w.leads("known", far))
 	}
 	hiding := slices.DeleteFunc(slices.Clone(devices), func(d translated) bool { return len(d.Local) == 0 })
 	if len(hiding) > 0 {
-		postrouting = append(postrouting, "oifname vmap "+leads(hiding, "hide_"))
+		postrouting = append(postrouting, "oifname vmap "+w.leads("hide", hiding))
 	}
 	w.chain("nat_postrouting", postrouting...)
 	for _, d := range devices {
@@ -220,7 +220,7 @@ func (b *Base) translationChains(w *writer) {
 	}
 	if len(hiding) > 0 {
 		// A connection from before it was to be hidden would go on as it is: it ends here.
-		w.chain("postrouting", fmt.Sprintf(filterHook, "postrouting", hidingLast), "oifname vmap "+leads(hiding, "leave_")+` comment "address hiding"`)
+		w.chain("postrouting", fmt.Sprintf(filterHook, "postrouting", hidingLast), "oifname vmap "+w.leads("leave", hiding)+` comment "address hiding"`)
 	}
 }
 
@@ -241,12 +241,12 @@ func (d translated) chains(w *writer) {
 	for _, m := range d.Far {
 		known = append(known, Mapping{Inside: m.Outside, Outside: m.Inside})
 	}
-	w.chain("shown_"+d.chain, natRules("dnat", "daddr", shown)...)
+	w.chain("shown_"+d.chain, w.natRules("dnat", "daddr", shown)...)
 	if len(known) > 0 {
-		w.chain("known_"+d.chain, natRules("snat", "saddr", known)...)
+		w.chain("known_"+d.chain, w.natRules("snat", "saddr", known)...)
 	}
 	if len(d.Local) > 0 {
-		w.chain("hide_"+d.chain, append(natRules("snat", "saddr", oneToOne), hide...)...)
+		w.chain("hide_"+d.chain, append(w.natRules("snat", "saddr", oneToOne), hide...)...)
 		w.chain("leave_"+d.chain, append(matchPrefixes("saddr", texts(outside), "accept"), drop("postrouting", Unhidden))...)
 	}
 }
@@ -256,9 +256,9 @@ func zoneChains(w *writer, far []translated) {
 	for _, d := range far {
 		w.chain("zone_"+d.chain, fmt.Sprintf("ct zone set %d meta mark set 0x%08x", d.Zone, d.LocalMark))
 	}
-	rules := []string{fmt.Sprintf(filterHook, "prerouting", zonesFirst), "iifname vmap " + leads(far, "zone_")}
-	rules = append(rules, farRules(far, "ct zone", func(d translated) string { return fmt.Sprint(d.Zone) })...)
-	w.chain("zones_prerouting", append(rules, farRules(far, "meta mark", func(d translated) string { return fmt.Sprintf("0x%08x", d.Mark) })...)...)
+	rules := []string{fmt.Sprintf(filterHook, "prerouting", zonesFirst), "iifname vmap " + w.leads("zone", far)}
+	rules = append(rules, w.farRules(far, "ct zone", func(d translated) string { return fmt.Sprint(d.Zone) })...)
+	w.chain("zones_prerouting", append(rules, w.farRules(far, "meta mark", func(d translated) string { return fmt.Sprintf("0x%08x", d.Mark) })...)...)
 	zones := make([]string, len(far))
 	for i, d := range far {
 		zones[i] = fmt.Sprintf("%q : %d", d.interfaces[0], d.Zone)
@@ -269,14 +269,14 @@ func zoneChains(w *writer, far []translated) {
 		marks[i] = fmt.Sprintf("%q : 0x%08x", d.interfaces[0], d.LocalMark)
 	}
 	for _, hook := range []string{"input", "forward"} {
-		w.chain("zones_"+hook, fmt.Sprintf(filterHook, hook, afterJudging), "meta mark set iifname map "+braces(marks))
+		w.chain("zones_"+hook, fmt.Sprintf(filterHook, hook, afterJudging), "meta mark set iifname map "+w.lookup("link", linkMark, marks))
 	}
-	rules = []string{fmt.Sprintf(filterHook, "output", zonesFirst), "ct zone set oifname map " + braces(zones)}
-	w.chain("zones_output", append(rules, farRules(far, "meta mark", func(d translated) string { return fmt.Sprintf("0x%08x", d.LocalMark) })...)...)
+	rules = []string{fmt.Sprintf(filterHook, "output", zonesFirst), "ct zone set oifname map " + w.lookup("link", linkZone, zones)}
+	w.chain("zones_output", append(rules, w.farRules(far, "meta mark", func(d translated) string { return fmt.Sprintf("0x%08x", d.LocalMark) })...)...)
 }
 
 // farRules set something by the destination, one rule for each family.
-func farRules(far []translated, what string, value func(translated) string) []string {
+func (w *writer) farRules(far []translated, what string, value func(translated) string) []string {
 	byFamily := map[string][]string{}
 	for _, d := range far {
 		for _, m := range d.Far {
@@ -286,13 +286,13 @@ func farRules(far []translated, what string, value func(translated) string) []st
 	}
 	var rules []string
 	for _, k := range slices.Sorted(maps.Keys(byFamily)) {
-		rules = append(rules, fmt.Sprintf("%s set %s daddr map %s", what, k, braces(byFamily[k])))
+		rules = append(rules, fmt.Sprintf("%s set %s daddr map %s", what, k, w.lookup("far", prefixMap(k, what), byFamily[k])))
 	}
 	return rules
 }
 
 // natRules translate Inside to Outside, address by address, one rule for each family.
-func natRules(verb, side string, mappings []Mapping) []string {
+func (w *writer) natRules(verb, side string, mappings []Mapping) []string {
 	byFamily := map[string][]string{}
 	for _, m := range mappings {
 		k := keyword(m.Inside)
@@ -300,18 +300,18 @@ func natRules(verb, side string, mappings []Mapping) []string {
 	}
 	var rules []string
 	for _, k := range slices.Sorted(maps.Keys(byFamily)) {
-		rules = append(rules, fmt.Sprintf("%s %s prefix to %s %s map %s", verb, k, k, side, braces(byFamily[k])))
+		rules = append(rules, fmt.Sprintf("%s %s prefix to %s %s map %s", verb, k, k, side, w.lookup(verb, prefixMap(k, "address"), byFamily[k])))
 	}
 	return rules
 }
 
-// leads is a verdict map from the devices' links to their chains.
-func leads(devices []translated, chain string) string {
+// leads is a verdict map from the devices' links to their chains of a kind.
+func (w *writer) leads(kind string, devices []translated) string {
 	verdicts := make([]string, len(devices))
 	for i, d := range devices {
-		verdicts[i] = fmt.Sprintf("%q : goto %s%s", d.interfaces[0], chain, d.chain)
+		verdicts[i] = fmt.Sprintf("%q : goto %s_%s", d.interfaces[0], kind, d.chain)
 	}
-	return braces(verdicts)
+	return w.lookup(kind, linkVerdict, verdicts)
 }
 
 // keyword is how nft calls the header of a prefix's family.

@@ -224,11 +224,8 @@ func (e Engine) hidingTakenAway(t *testing.T) {
 	r.expect("without the last check", k, "sk-b")
 }
 
-// translationReplaced: while rulesets come and go that hide the lan in sk-b behind one range or another, nothing leaves there with an inside address.
-//
-// BUG: with nftables one or two packets in 40 loads, of some 100,000, miss what translates them, and so sk-a. A map's elements are inactive from the
-// moment of the commit on (nft_map_deactivate), and a packet that is in the old rules just then asks them by the new generation; what it opens has
-// no conntrack zone. That the next hook has the new rules is why nothing leaves unhidden. Maps that outlive a load would end it.
+// translationReplaced: while rulesets come and go that hide the lan in sk-b behind one range or another, nothing leaves there with an inside address,
+// and what goes elsewhere misses none of the maps that translate it.
 func (e Engine) translationReplaced(t *testing.T) {
 	r := newTranslatedRig(t, e)
 	in := e.Open(t, r.box)
@@ -282,9 +279,8 @@ func (e Engine) translationReplaced(t *testing.T) {
 			came++
 		}
 	}
-	t.Logf("%d of %d packets through sk-a are lost", lost, sent)
-	if lost*10_000 > sent {
-		t.Errorf("more than one in 10,000 is too many")
+	if lost > 0 {
+		t.Errorf("%d of %d packets through sk-a are lost", lost, sent)
 	}
 	if came < sent/2 {
 		t.Errorf("of %d packets through sk-b %d arrive", sent, came)

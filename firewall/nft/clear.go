@@ -14,18 +14,14 @@ type hookedChain struct {
 	Prio       int
 }
 
-func hooked() map[string]hookedChain {
+// hooks are those of our chains, by name. Tables of ours have all of these, but those that translate addresses only if a device does, and limited
+// not in one of an older version.
+func hooks() map[string]hookedChain {
 	return map[string]hookedChain{
-		"prerouting": {"filter", "prerouting", -300},
-		"forward":    {"filter", "forward", 0},
-		"input":      {"filter", "input", 0},
-		"output":     {"filter", "output", 0},
-	}
-}
-
-// hookedPerhaps are not in every table of ours: those that translate addresses only if a device does, limited not in one of an older version.
-func hookedPerhaps() map[string]hookedChain {
-	return map[string]hookedChain{
+		"prerouting":       {"filter", "prerouting", -300},
+		"forward":          {"filter", "forward", 0},
+		"input":            {"filter", "input", 0},
+		"output":           {"filter", "output", 0},
 		"limited":          {"filter", "forward", 5},
 		"zones_prerouting": {"filter", "prerouting", -450},
 		"zones_input":      {"filter", "input", 10},
@@ -38,11 +34,22 @@ func hookedPerhaps() map[string]hookedChain {
 	}
 }
 
+var always = [...]string{"prerouting", "forward", "input", "output"}
+
 var ordinary = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_.-]{0,120}$`)
 
-// clearing is the script that empties our table but for its counters, for those of its hooked chains that the text to come has too, and for
-// chains that are to stay as they are. ok is false if the table is not there, or is not such that this would do.
-func clearing(ctx context.Context, text string, stay map[string]bool) (script string, ok bool, err error) {
+// clearing makes room in our table for the text of another ruleset, and sweeps up behind it.
+//
+// What the two have in common of counters, chains and maps stays where it is; of chains only the rules go. What only the old one has is
+// left too until no packet can be in its rules any more: those must find what they look up.
+type clearing struct {
+	script string // goes before the text, in one transaction with it
+	sweep  string // when the text is loaded, and packets have left the old rules
+}
+
+// clear looks at what our table holds. Chains to stay are left as they are. Refill: what the maps hold is not to be trusted. ok is false if the
+// table is not there, or is not such that clearing would do.
+func clear(ctx context.Context, text string, stay map[string]bool, refill bool) (c clearing, ok bool, err error) {
 	type item struct {
 		Chain *struct {
 			Family, Table, Name string
@@ -52,58 +59,62 @@ func clearing(ctx context.Context, text string, stay map[string]bool) (script st
 	}
 	items, err := listed[item](ctx, "list chains; list sets; list maps")
 	if err != nil {
-		return "", false, err
+		return clearing{}, false, err
 	}
-	keep, kept, optional := hooked(), 0, hookedPerhaps()
-	var chains, flushed, sets, maps []string
-	stayed := 0
-	for _, item := range items {
-		if s := item.Set; s != nil && s.Family+" "+s.Table == firewall.Table {
-			sets = append(sets, s.Name)
-		}
-		if m := item.Map; m != nil && m.Family+" "+m.Table == firewall.Table {
-			maps = append(maps, m.Name)
-		}
-		c := item.Chain
-		if c == nil || c.Family+" "+c.Table != firewall.Table {
-			continue
-		}
-		if stay[c.Name] {
-			stayed++
-			continue
-		}
-		flushed = append(flushed, c.Name)
-		if want, ours := keep[c.Name]; ours {
-			if c.hookedChain != want {
-				return "", false, nil
-			}
-			kept++
-		} else if want, ours := optional[c.Name]; ours && c.hookedChain == want && strings.Contains(text, "\tchain "+c.Name+" {\n") {
-			continue
-		} else if len(stay) == 0 || !firewall.IsLimit(firewall.Reason(c.Name)) { // to these lead the chains that stay
-			chains = append(chains, c.Name)
+	stays := map[string]bool{} // "chain forward"
+	for line := range strings.Lines(text) {
+		if block, begins := strings.CutSuffix(line, " {\n"); begins && line[0] == '\t' {
+			stays[block[1:]] = true
 		}
 	}
-	if kept != len(keep) || stayed != len(stay) {
-		return "", false, nil
-	}
-	var b strings.Builder
+	hooks, stayed, there := hooks(), 0, map[string]bool{}
+	var first, then, sweepMaps, sweepChains strings.Builder
 	if len(stay) == 0 {
-		b.WriteString("flush table " + firewall.Table + "\n")
-		flushed = nil
+		first.WriteString("flush table " + firewall.Table + "\n")
 	}
-	for _, list := range []struct {
-		what  string
-		names []string
-	}{{"flush chain ", flushed}, {"delete chain ", chains}, {"delete set ", sets}, {"delete map ", maps}} {
-		for _, name := range list.names {
-			if !ordinary.MatchString(name) { // somebody else's: the kernel allows what nft's grammar does not
-				return "", false, nil
+	do := func(b *strings.Builder, what, name string) bool {
+		b.WriteString(what + " " + firewall.Table + " " + name + "\n")
+		return ordinary.MatchString(name) // else it is somebody else's: the kernel allows what nft's grammar does not
+	}
+	for _, item := range items {
+		ok := true
+		switch {
+		case item.Set != nil && item.Set.Family+" "+item.Set.Table == firewall.Table:
+			ok = do(&then, "delete set", item.Set.Name)
+		case item.Map != nil && item.Map.Family+" "+item.Map.Table == firewall.Table:
+			switch name := item.Map.Name; {
+			case !firewall.IsLookup(name):
+				ok = do(&then, "delete map", name)
+			case !stays["map "+name]:
+				ok = do(&sweepMaps, "delete map", name)
+			case refill:
+				ok = do(&first, "flush map", name)
 			}
-			b.WriteString(list.what + firewall.Table + " " + name + "\n")
+		case item.Chain != nil && item.Chain.Family+" "+item.Chain.Table == firewall.Table:
+			chain := item.Chain
+			if there[chain.Name] = true; stay[chain.Name] {
+				stayed++
+				continue
+			}
+			if len(stay) > 0 {
+				ok = do(&first, "flush chain", chain.Name)
+			}
+			if !stays["chain "+chain.Name] {
+				ok = do(&sweepChains, "delete chain", chain.Name) // after the maps that lead to it
+			} else if hooks[chain.Name] != chain.hookedChain {
+				return clearing{}, false, nil
+			}
+		}
+		if !ok {
+			return clearing{}, false, nil
 		}
 	}
-	return b.String(), true, nil
+	for _, name := range always {
+		if !there[name] {
+			return clearing{}, false, nil
+		}
+	}
+	return clearing{first.String() + then.String(), sweepMaps.String() + sweepChains.String()}, stayed == len(stay), nil
 }
 
 // opening is the script that empties our hooked chains and lets their policies accept.

@@ -76,17 +76,12 @@ func (l *Loader) Load(ctx context.Context, r firewall.Ruleset) error {
 	if err != nil {
 		return fmt.Errorf("load ruleset: %w", err)
 	}
-	before, after, err := l.replace(ctx, r, generation)
+	l.seen, err = l.replace(ctx, r, generation)
 	if err != nil {
-		l.seen = 0
 		return fmt.Errorf("load ruleset: %w", err)
 	}
 	l.remember(r, generation)
 	l.drifted = false
-	l.seen = 0
-	if after == before+1 { // nobody came in between: the table is what we sent
-		l.seen = after
-	}
 	return nil
 }
 
@@ -95,53 +90,69 @@ func (l *Loader) Load(ctx context.Context, r firewall.Ruleset) error {
 // or two packets lost in each swap at 30,000 packets a second, and all packets for 25 ms on a busy machine). The table is deleted whole
 // only if it cannot be emptied, or if emptied and filled it still differs: somebody else put into it what does not go away so.
 // Chains of limits that were loaded and are in the ruleset too stay, unless somebody had a hand in the table: else a tunnel could take
-// as much anew after every load.
-func (l *Loader) replace(ctx context.Context, r firewall.Ruleset, generation int) (before, after uint32, err error) {
+// as much anew after every load. Seen is the kernel's generation at which the table was what was sent; 0: somebody came in between.
+func (l *Loader) replace(ctx context.Context, r firewall.Ruleset, generation int) (seen uint32, err error) {
 	text, err := r.Text(generation)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	there, err := nftables.HasTable(firewall.Table)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	if !there {
-		return l.commit(ctx, deleteTable(firewall.Table)+text) // lest one came in meanwhile
+		return l.alone(l.commit(ctx, deleteTable(firewall.Table)+text)) // lest one came in meanwhile
 	}
 	drifted, stay := l.drifted, map[string]bool{}
 	if !drifted {
 		stay = l.limitsOf(r)
 	}
-	clear, ok, err := clearing(ctx, text, stay)
+	clearing, ok, err := clear(ctx, text, stay, drifted)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	if ok {
 		beside, err := r.TextBeside(stay, generation)
 		if err != nil {
-			return 0, 0, err
+			return 0, err
 		}
-		before, after, err = l.commit(ctx, clear+beside)
+		seen, err := l.alone(l.commit(ctx, clearing.script+beside))
+		if err == nil && clearing.sweep != "" {
+			nftables.Grace()
+			// The ruleset is loaded; what a broom leaves behind is unused, and the next look tells of it.
+			if swept, sweepErr := l.alone(l.commit(context.WithoutCancel(ctx), clearing.sweep)); sweepErr == nil && swept == seen+1 && seen != 0 {
+				seen = swept
+			} else {
+				seen = 0
+			}
+		}
 		if err == nil && drifted { // a look that fails says nothing: the ruleset is loaded, and the next look is Observe's
-			seen, unseen := l.look(ctx, r)
-			ok = unseen != nil || len(seen.drift) == 0
+			sight, unseen := l.look(ctx, r)
+			ok = unseen != nil || len(sight.drift) == 0
 		}
 		if ok && err == nil || ctx.Err() != nil {
-			return before, after, err
+			return seen, err
 		}
 	}
 	counted, err := counters(ctx)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	before, after, err = l.commit(ctx, deleteTable(firewall.Table)+text)
-	if err != nil {
-		return 0, 0, err
+	if seen, err = l.alone(l.commit(ctx, deleteTable(firewall.Table)+text)); err != nil {
+		return 0, err
 	}
 	for name, c := range counted {
 		l.earlier[name] = l.earlier[name].Plus(c)
 	}
-	return before, after, nil
+	return seen, nil
+}
+
+// alone is the kernel's generation after a commit that nobody came between; 0: somebody did.
+func (l *Loader) alone(before, after uint32, err error) (uint32, error) {
+	if err != nil || after != before+1 {
+		return 0, err
+	}
+	return after, nil
 }
 
 // limitsOf are the chains of limits in the ruleset that were loaded.

@@ -191,15 +191,31 @@ func (d *decoder) contents(what string, o map[string]any) {
 	if o["elem"] != nil && list == nil {
 		d.unknown("%s: elements %s", place, compact(o["elem"]))
 	}
-	leads := text(o["map"])
-	if leads == "ipv4_addr" || leads == "ipv6_addr" {
-		leads = "address"
-	}
+	leads := mapsTo(o["map"])
 	elements, err := d.elements(list, leads)
 	if err != nil {
 		d.unknown("%s: %v", place, err)
 	}
 	d.sets[name] = newSet(name, leads, elements)
+}
+
+// mapsTo is what a map leads to, as elements knows it: to a conntrack zone, whose type has no name, as to a mark. Newer versions of nft write its type as typeof.
+func mapsTo(v any) string {
+	if o, ok := v.(map[string]any); ok {
+		ct, _ := o["typeof"].(map[string]any)
+		if key, ok := ct["ct"].(map[string]any); ok && len(ct) == 1 && text(key["key"]) == "zone" {
+			return "mark"
+		}
+		return compact(v)
+	}
+	switch data := text(v); data {
+	case "ipv4_addr", "ipv6_addr":
+		return "address"
+	case "integer":
+		return "mark"
+	default:
+		return data
+	}
 }
 
 // elements reads those of a set; data is what a map leads to: "mark", "verdict", "address"; "": a set's.

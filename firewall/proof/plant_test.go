@@ -34,7 +34,7 @@ var plants = []struct {
 	{"a marked connection comes whence it likes", `ct direction original ct mark & 0xffc00000 \. iifname @from_place (ct mark)`, "ct direction original $1", proof.Violated, "connection mark"},
 	{"the two ends of an answer are swapped", `reply ct mark & 0xffc00000 \. oifname @from_place ct mark & 0x003ff000 \. iifname`, "reply ct mark & 0xffc00000 . iifname @from_place ct mark & 0x003ff000 . oifname", proof.Violated, "connection mark"},
 	{"openings are judged as answers", `original : goto open_forward, reply : goto answer_forward`, "original : goto answer_forward, reply : goto open_forward", proof.Violated, ""},
-	{"errors are judged as packets", `ct state new,established (ct direction vmap \{ original : goto open_forward)`, "ct state new,established,related $1", proof.Violated, "chain verify"},
+	{"errors are judged as packets", `ct state new,established (ct direction vmap @judge)`, "ct state new,established,related $1", proof.Violated, "chain verify"},
 	{"half a generation", `ct mark & 0x00000fff == 0x00000001`, "ct mark & 0x000007ff == 0x00000001", proof.Violated, "connection mark"},
 	{"two zones exchanged at this box", `(10\.20\.0\.0/24 : )0x00c00000`, "${1}0x01000000", proof.Violated, "out sk-agencies"},
 	{"another port of management", `th dport 22 accept`, "th dport 23 accept", proof.Violated, "in adm0"},
