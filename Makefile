@@ -7,7 +7,7 @@ export GOFLAGS := -buildvcs=false $(GOFLAGS)
 export CGO_ENABLED := 0
 
 # What the demo runs on, and what the tests need besides.
-DEMO_PACKAGES := iproute2 iputils-ping nftables wireguard-tools
+DEMO_PACKAGES := iproute2 iputils-ping nftables wireguard-tools openssl rsyslog rsyslog-gnutls
 TEST_PACKAGES := $(DEMO_PACKAGES) conntrack ipset iperf3 iptables procps socat systemd mandoc \
                  qemu-system-x86 busybox-static cpio kmod xz-utils
 

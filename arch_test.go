@@ -30,7 +30,7 @@ var mayImport = map[string][]string{
 	"systemd":      {"netctl"},
 	"tunnels":      {"tunnels", "netctl"},
 	"firewall":     {"firewall", "netctl"},
-	"journal":      {"netctl"},
+	"journal":      {"journal", "netctl"},
 	"drawing":      {},
 	"provisioning": {"provisioning", "tunnels", "firewall", "netctl", "journal", "systemd"},
 	"testbed":      {"testbed", "netctl", "tunnels", "drawing"},

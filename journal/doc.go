@@ -6,6 +6,6 @@
 //
 // Owns: the Event type and its catalogue, the files under /var/lib/shekara/journal, their verification.
 // Never: decides what happens; drops an event silently (Append returns after the record is on disk, or an error); removes a file.
-// Imports: netctl and its folders, golang.org/x/mod/sumdb. Only provisioning and cmd import it.
+// Imports: netctl and its folders, golang.org/x/mod/sumdb. Beside export, provisioning and cmd alone import it.
 // Test: go test ./journal (unprivileged; fails every commit point, and kills a writing child). SHEKARA_KILLS=10000 for the long one.
 package journal

@@ -45,7 +45,8 @@ func (t Type) covers(other Type) bool {
 	return t == other || all && strings.HasSuffix(noun, ".") && strings.HasPrefix(string(other), noun)
 }
 
-func (f Filter) matches(e Event) bool {
+// Matches says whether the filter chooses the event.
+func (f Filter) Matches(e Event) bool {
 	switch {
 	case f.WithoutCheckpoints && e.Type == JournalCheckpoint,
 		len(f.Types) > 0 && !slices.ContainsFunc(f.Types, func(t Type) bool { return t.covers(e.Type) }),

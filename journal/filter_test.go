@@ -23,10 +23,10 @@ func TestFilter(t *testing.T) {
 		"until":    {Filter{Until: at.Add(1)}, Filter{Until: at}},
 		"both":     {Filter{Object: "tunnel/", Text: "nft"}, Filter{Object: "tunnel/", Text: "iptables"}},
 	} {
-		if !c.yes.matches(e) {
+		if !c.yes.Matches(e) {
 			t.Errorf("%s: %+v does not choose it", name, c.yes)
 		}
-		if c.no.matches(e) {
+		if c.no.Matches(e) {
 			t.Errorf("%s: %+v chooses it", name, c.no)
 		}
 	}

@@ -25,33 +25,43 @@ func (j *Journal) Read(ctx context.Context, after uint64, limit int) ([]Event, e
 
 // Query is Read of those events that the filter chooses. It also says how far it looked: ask again from there.
 func (j *Journal) Query(ctx context.Context, after uint64, limit int, filter Filter) ([]Event, uint64, error) {
-	last := j.Last() // records behind it may still be cut
 	limit = min(limit, MaxRead)
-	firsts, err := segments(j.dir)
+	events, looked := []Event{}, after
+	err := j.scan(ctx, after, func(e Event, _ []byte) bool {
+		looked = e.Sequence
+		if filter.Matches(e) {
+			events = append(events, e)
+		}
+		return len(events) < limit
+	})
 	if err != nil {
 		return nil, after, fmt.Errorf("read the journal: %w", err)
 	}
+	return events, looked, nil
+}
+
+// scan hands the acknowledged events above after, and their lines, to each until it answers false. A line is not to be kept.
+func (j *Journal) scan(ctx context.Context, after uint64, each func(Event, []byte) bool) error {
+	last := j.Last() // records behind it may still be cut
+	firsts, err := segments(j.dir)
+	if err != nil {
+		return err
+	}
 	begin := max(0, sort.Search(len(firsts), func(i int) bool { return firsts[i] > after+1 })-1)
-	events, looked := []Event{}, after
+	enough := last <= after
 	for _, first := range firsts[min(begin, len(firsts)):] {
-		if len(events) >= limit || looked >= last || first > last {
+		if enough || first > last {
 			break
 		}
-		err := j.scanSegment(ctx, first, after, func(e Event) bool {
-			if e.Sequence > last {
-				return false
-			}
-			looked = e.Sequence
-			if filter.matches(e) {
-				events = append(events, e)
-			}
-			return len(events) < limit
+		err := j.scanSegment(ctx, first, after, func(e Event, line []byte) bool {
+			enough = e.Sequence > last || !each(e, line) || e.Sequence == last
+			return !enough
 		})
 		if err != nil {
-			return nil, after, fmt.Errorf("read the journal: %w", err)
+			return err
 		}
 	}
-	return events, looked, nil
+	return nil
 }
 
 // Tail gives the newest events, oldest first.
@@ -61,7 +71,7 @@ func (j *Journal) Tail(ctx context.Context, limit int) ([]Event, error) {
 }
 
 // scanSegment hands the events above after to each until it answers false. Lines that cannot be read are passed over: the gap shows.
-func (j *Journal) scanSegment(ctx context.Context, first, after uint64, each func(Event) bool) error {
+func (j *Journal) scanSegment(ctx context.Context, first, after uint64, each func(Event, []byte) bool) error {
 	file, err := os.Open(filepath.Join(j.dir, segmentName(first)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -89,11 +99,12 @@ func (j *Journal) scanSegment(ctx context.Context, first, after uint64, each fun
 		if err != nil {
 			return err
 		}
-		e, _, err := decode(line[:len(line)-1])
+		line = line[:len(line)-1]
+		e, _, err := decode(line)
 		if err != nil || e.Sequence <= after {
 			continue
 		}
-		if !each(e) {
+		if !each(e, line) {
 			return nil
 		}
 	}

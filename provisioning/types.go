@@ -148,6 +148,7 @@ type Status struct {
 	DriftBy      []string       `json:"driftBy,omitempty"`  // who made it so, as far as the kernel tells: one line for each kind of thing that differs
 	Alarms       []string       `json:"alarms,omitempty"`   // loud things: reverted, repairs stopped, the proof is violated, journal cannot write
 	Problems     []string       `json:"problems,omitempty"` // documents that are not in force because they are invalid
+	Sinks        []SinkStatus   `json:"sinks,omitempty"`    // how far the journal got on its way to each monitoring centre
 	Engine       string         `json:"engine"`
 	Proof        *ProofStatus   `json:"proof,omitempty"` // what the last verification came to
 	LastObserved time.Time      `json:"lastObserved"`

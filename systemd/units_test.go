@@ -25,7 +25,7 @@ func installed(t *testing.T) (units []string) {
 		t.Fatal(err)
 	}
 	names, err := filepath.Glob("*.service")
-	if err != nil || len(names) != 3 {
+	if err != nil || len(names) != 4 {
 		t.Fatalf("units are %v, %v", names, err)
 	}
 	for _, name := range names {
@@ -86,8 +86,9 @@ func TestFilesSayWhatTheyShould(t *testing.T) {
 		"shekarad.service":           {"\nType=notify\n", "\nWatchdogSec=", "\nStateDirectoryMode=0700\n", "\nRuntimeDirectoryPreserve=yes\n", "\nRestart=on-failure\n", "\nCapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW\n", "\nExecReload=/bin/kill -HUP $MAINPID\n"},
 		"shekara-dataplane@.service": {"\nExecStart=/usr/sbin/shekarad dataplane %i\n", "\nCapabilityBoundingSet=CAP_NET_ADMIN\n", "\nRestart=no\n"},
 		"shekara-close.service":      {"\nExecStart=/usr/sbin/shekarad close\n", "\nBefore=network-pre.target shekarad.service ", "\nAfter=local-fs.target nftables.service\n", "\nCapabilityBoundingSet=CAP_NET_ADMIN\n", "\nWantedBy=sysinit.target\n"},
-		"shekara.sysusers":           {"\ng shekara ", "\ng shekara-view "},
-		"shekara.tmpfiles":           {"\nd /run/wireguard 0700 root root"},
+		"shekara-export.service":     {"\nExecStart=/usr/sbin/shekarad export\n", "\nUser=shekara-export\n", "\nCapabilityBoundingSet=\n", "\nInaccessiblePaths=-/var/lib/shekara\n", "\nRestart=always\n"},
+		"shekara.sysusers":           {"\ng shekara ", "\ng shekara-view ", "\nu shekara-export ", "\nm shekara-export shekara-view\n"},
+		"shekara.tmpfiles":           {"\nd /run/wireguard 0700 root root", "\nd /etc/shekara/export 0750 root shekara-export"},
 		"networkd-shekara.conf":      {"\nManageForeignRoutes=no\n", "\nManageForeignRoutingPolicyRules=no\n"},
 	} {
 		text, err := os.ReadFile(file)

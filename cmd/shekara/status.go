@@ -85,10 +85,23 @@ func (p *program) status(s provisioning.Status, now time.Time) {
 	for _, a := range s.Alarms {
 		p.loud("alarm: %s", a)
 	}
+	p.list("Journal sent to", len(s.Sinks), func(i int) string { return sinkLine(s.Sinks[i], now) })
 	p.list("Failed", len(s.Failed), func(i int) string { return failedLine(s.Failed[i]) })
 	p.list("Drift", len(s.Drift), func(i int) string { return s.Drift[i] })
 	p.list("Changed by", len(s.DriftBy), func(i int) string { return s.DriftBy[i] })
 	p.list("Documents that are not in force because they are invalid", len(s.Problems), func(i int) string { return s.Problems[i] })
+}
+
+// sinkLine says how far the journal got on its way to one centre.
+func sinkLine(s provisioning.SinkStatus, now time.Time) string {
+	text := fmt.Sprintf("%s: all %d records", s.Name, s.Sequence)
+	if s.Behind > 0 {
+		text = fmt.Sprintf("%s: %d records behind, the oldest of %s ago", s.Name, s.Behind, span(now.Sub(s.Oldest)))
+	}
+	if s.Error != "" {
+		text += ": " + s.Error
+	}
+	return text
 }
 
 // atLimit names some tunnels, and how many more there are.

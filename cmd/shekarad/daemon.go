@@ -25,6 +25,7 @@ import (
 // settings are the flags.
 type settings struct {
 	stateDir, runDir, etcDir string
+	exportDir                string
 	engine                   string // auto, kernel, userspace
 	logFormat, logLevel      string
 }

@@ -59,10 +59,11 @@ func commands(stdout, stderr io.Writer) *cobra.Command {
 	flags.StringVar(&s.stateDir, "state-dir", "/var/lib/shekara", "revisions, keys and the journal")
 	flags.StringVar(&s.runDir, "run-dir", "/run/shekara", "sockets")
 	flags.StringVar(&s.etcDir, "etc", "/etc/shekara", "documents to read on SIGHUP, and the file site that says which Site this box is")
+	flags.StringVar(&s.exportDir, "export-dir", "/var/lib/shekara-export", "how far the journal got on its way to each monitoring centre")
 	flags.StringVar(&s.engine, "engine", "auto", "what makes tunnel devices: auto, kernel or userspace")
 	flags.StringVar(&s.logFormat, "log-format", "text", "text or json")
 	flags.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
-	root.AddCommand(s.dataplaneCommand(stderr), s.cleanupCommand(stderr), s.closeCommand(stderr), &cobra.Command{
+	root.AddCommand(s.dataplaneCommand(stderr), s.cleanupCommand(stderr), s.closeCommand(stderr), s.exportCommand(stderr), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintf(stdout, "shekarad %s\n", version)
@@ -249,7 +250,7 @@ func (s *settings) runDaemon(ctx context.Context, log *slog.Logger) (err error) 
 		return err
 	}
 	d := &daemon{settings: *s, site: site, log: log, engine: engine, journal: recorder, doors: doors, manager: systemd.Manager{}}
-	d.api = api.New(api.Config{Site: site, Engine: engine, Identify: identify, Groups: groups, Journal: events, JournalKey: key, Recorder: recorder, Metrics: metrics,
+	d.api = api.New(api.Config{Site: site, Engine: engine, Identify: identify, Groups: groups, Journal: events, JournalKey: key, ExportDir: s.exportDir, Recorder: recorder, Metrics: metrics,
 		Log: log, Version: version})
 	return d.Run(ctx)
 }

@@ -62,7 +62,7 @@ func start(t *testing.T, identify api.Identify) *box {
 	act, view := uint32(actGroup), uint32(viewGroup)
 	b := &box{engine: apitest.NewMemory(), journal: events, directory: directory, stopped: make(chan error, 1)}
 	metrics := api.NewMetrics("test")
-	b.server = api.New(api.Config{Site: "owner", Engine: b.engine, Journal: events, Recorder: metrics.Recorder(events), Metrics: metrics, Identify: identify,
+	b.server = api.New(api.Config{Site: "owner", Engine: b.engine, Journal: events, Recorder: metrics.Recorder(events), Metrics: metrics, Identify: identify, ExportDir: filepath.Join(directory, "export"),
 		Groups: api.Groups{Act: &act, View: &view}, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Version: "test"})
 	doors := []api.Door{{Listener: listen(t, filepath.Join(directory, client.ActSocket)), Most: api.Acts},
 		{Listener: listen(t, filepath.Join(directory, client.ViewSocket)), Most: api.Looks}}
@@ -278,6 +278,8 @@ func rights() map[string]struct {
 		"GET /api/v1/events/stream":             {api.Looks, ""},
 		"GET /api/v1/events/{sequence}/proof":   {api.Looks, ""},
 		"GET /api/v1/journal":                   {api.Looks, ""},
+		"GET /api/v1/journal/lines":             {api.Looks, ""},
+		"GET /api/v1/sinks":                     {api.Looks, ""},
 		"GET /api/v1/changes":                   {api.Looks, ""},
 		"GET /api/v1/health/live":               {api.Looks, ""},
 		"GET /api/v1/health/ready":              {api.Looks, ""},

@@ -35,6 +35,8 @@ type historian interface {
 	Documents(ctx context.Context, revision int) ([]byte, error) // canonical YAML; 0: the one in force
 	// Flows says what flows carried, by name.
 	Flows(context.Context, provisioning.FlowQuery) (provisioning.FlowReport, error)
+	// Sinks are to whom this box's journal goes, by name.
+	Sinks(context.Context) ([]provisioning.Sink, error)
 }
 
 type observer interface {
@@ -67,14 +69,20 @@ type keeper interface {
 
 // Journal is what the API needs of the record of events.
 type Journal interface {
+	reader
+	// Settle makes and gives the newest signed checkpoint; "": nobody signs.
+	Settle() string
+	// Prove makes the proof that a record is among those of a signed checkpoint.
+	Prove(ctx context.Context, sequence uint64) (journal.Proof, error)
+}
+
+type reader interface {
 	// Query gives at most limit events that a filter chooses, with sequences above after, oldest first, and how far it looked.
 	Query(ctx context.Context, after uint64, limit int, filter journal.Filter) (events []journal.Event, looked uint64, err error)
 	// Last is the newest sequence; 0: nothing happened yet.
 	Last() uint64
 	// Wait returns when there are events above after, or with the context's error.
 	Wait(ctx context.Context, after uint64) error
-	// Settle makes and gives the newest signed checkpoint; "": nobody signs.
-	Settle() string
-	// Prove makes the proof that a record is among those of a signed checkpoint.
-	Prove(ctx context.Context, sequence uint64) (journal.Proof, error)
+	// Lines gives at most limit records as they stand in the files, with sequences above after, oldest first.
+	Lines(ctx context.Context, after uint64, limit int) ([][]byte, error)
 }

@@ -167,7 +167,7 @@ func touchedBy(events []journal.Event) (names []string, status bool) {
 }
 
 func (s *Server) sendStatus(ctx context.Context, send func(any) error) error {
-	status, err := s.config.Engine.Status(ctx)
+	status, err := s.glance(ctx)
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,15 @@ import (
 	"context"
 	"net/http/httptest"
 	"strings"
+	"time"
+
+	"shekara/provisioning"
 )
+
+// Unanchored is unanchored.
+func Unanchored(sinks []provisioning.SinkStatus, now time.Time) []string {
+	return unanchored(sinks, now)
+}
 
 // HandleAsRoot asks the handler as root, without a socket.
 func (s *Server) HandleAsRoot(method, path, body, match string) *httptest.ResponseRecorder {

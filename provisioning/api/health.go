@@ -52,6 +52,6 @@ func unhealthy(reason string) *healthOutput {
 func (s *Server) metrics(context.Context, *struct{}) (*huma.StreamResponse, error) {
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		r, w := humago.Unwrap(hc)
-		s.config.Metrics.Handler(s.config.Engine).ServeHTTP(w, r)
+		s.config.Metrics.Handler(s.config).ServeHTTP(w, r)
 	}}, nil
 }

@@ -79,15 +79,20 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("metrics lack %s", want)
 		}
 	}
+	lintMetrics(t, text)
+	if t.Failed() {
+		t.Logf("%s", text)
+	}
+}
+
+func lintMetrics(t *testing.T, text []byte) {
+	t.Helper()
 	problems, err := promlint.New(bytes.NewReader(text)).Lint()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range problems {
 		t.Errorf("promlint: %s: %s", p.Metric, p.Text)
-	}
-	if t.Failed() {
-		t.Logf("%s", text)
 	}
 }
 

@@ -118,6 +118,12 @@ type JournalHead struct {
 	Last       uint64 `json:"last" doc:"sequence of the newest record"`
 }
 
+// Sinks are to whom the journal of a Site goes.
+type Sinks struct {
+	Site  string              `json:"site"`
+	Sinks []provisioning.Sink `json:"sinks"`
+}
+
 // Secrets are names, never values.
 type Secrets struct {
 	Secrets   []string `json:"secrets"`

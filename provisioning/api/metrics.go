@@ -96,11 +96,11 @@ func (m *Metrics) count(t journal.Type) {
 	}
 }
 
-// Handler serves the counters and what the engine says now.
-func (m *Metrics) Handler(engine Engine) http.Handler {
+// Handler serves the counters and what the engine and the exporter say now.
+func (m *Metrics) Handler(config Config) http.Handler {
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(m.processed...)
-	registry.MustRegister(tunnelCollector{engine}, flowCollector{engine})
+	registry.MustRegister(tunnelCollector{config.Engine}, flowCollector{config.Engine}, sinkCollector{config})
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError})
 }
 

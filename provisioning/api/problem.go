@@ -26,6 +26,7 @@ const (
 	typeNotPending = "urn:shekara:problem:nothing-to-confirm"
 	typeRequest    = "urn:shekara:problem:bad-request"
 	typeSiteless   = "urn:shekara:problem:no-site"
+	typeJournal    = "urn:shekara:problem:another-journal"
 	typeInternal   = "urn:shekara:problem:internal"
 	typeStopping   = "urn:shekara:problem:stopping"
 )

@@ -46,7 +46,7 @@ type Recorder interface {
 	Append(context.Context, journal.Event) (journal.Event, error)
 }
 
-// Config joins the server to the rest. All fields are needed but Site and JournalKey.
+// Config joins the server to the rest. All fields are needed but Site, JournalKey and ExportDir.
 type Config struct {
 	Site       string // name of the Site that this box is; "": not known, and so nothing can be applied
 	Engine     Engine
@@ -54,6 +54,7 @@ type Config struct {
 	Groups     Groups
 	Journal    Journal
 	JournalKey string // public, of its checkpoints; "": they are not signed
+	ExportDir  string // where shekarad export says how far it got
 	Recorder   Recorder
 	Metrics    *Metrics
 	Log        *slog.Logger
@@ -83,6 +84,7 @@ func New(config Config) *Server {
 	s.registerExplanations()
 	s.registerSecrets()
 	s.registerEvents()
+	s.registerSinks()
 	s.registerHealth()
 	dropForeignErrorModel(s.api)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

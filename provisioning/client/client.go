@@ -366,6 +366,21 @@ func (c *Client) Events(ctx context.Context, after uint64, limit int, filter api
 	return call[api.Events](ctx, c, request{method: "GET", path: "/events", query: query})
 }
 
+// Sinks are to whom the journal goes, and of which Site it is.
+func (c *Client) Sinks(ctx context.Context) (api.Sinks, error) {
+	return call[api.Sinks](ctx, c, request{method: "GET", path: "/sinks"})
+}
+
+// JournalLines are at most limit records as they stand in the journal's files, with sequences above after. It waits so long for the first one.
+func (c *Client) JournalLines(ctx context.Context, after uint64, limit int, wait time.Duration) ([][]byte, error) {
+	query := url.Values{"after": {strconv.FormatUint(after, 10)}, "limit": {strconv.Itoa(limit)}, "wait": {strconv.Itoa(int(wait / time.Second))}}
+	text, err := c.text(ctx, request{method: "GET", path: "/journal/lines", query: query})
+	if err != nil || len(text) == 0 {
+		return nil, err
+	}
+	return bytes.Split(bytes.TrimSuffix(text, []byte("\n")), []byte("\n")), nil
+}
+
 // JournalHead is the journal's key and newest signed checkpoint.
 func (c *Client) JournalHead(ctx context.Context) (api.JournalHead, error) {
 	return call[api.JournalHead](ctx, c, request{method: "GET", path: "/journal"})

@@ -74,6 +74,10 @@ func facts(d *Document) ([]fact, []prefixFact) {
 		}
 	case *Assertion:
 		c.reference(KindSite, s.Site, "spec.site")
+	case *EventSink:
+		for i, name := range s.Sites {
+			c.reference(KindSite, name, Index("spec.sites", i))
+		}
 	default:
 		c.register(d.Spec)
 	}

@@ -18,6 +18,7 @@ const (
 	KindService      Kind = "Service"
 	KindCryptoModule Kind = "CryptoModule"
 	KindAssertion    Kind = "Assertion"
+	KindEventSink    Kind = "EventSink"
 )
 
 // Environment keeps test and production apart (VPN-11).

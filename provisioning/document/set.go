@@ -159,6 +159,9 @@ func (s *Set) CryptoModule(name string) *CryptoModule {
 // Assertion is the spec of an assertion, nil if there is none of that name.
 func (s *Set) Assertion(name string) *Assertion { return spec[Assertion](s, KindAssertion, name) }
 
+// EventSink is the spec of a sink, nil if there is none of that name.
+func (s *Set) EventSink(name string) *EventSink { return spec[EventSink](s, KindEventSink, name) }
+
 func spec[T any](s *Set, k Kind, name string) *T {
 	d := s.Get(Ref{k, name})
 	if d == nil {

@@ -25,6 +25,8 @@ func (c *checker) register(spec any) {
 		c.cryptoModule(s)
 	case *document.Assertion:
 		c.assertion(s)
+	case *document.EventSink:
+		c.sink(s)
 	}
 }
 

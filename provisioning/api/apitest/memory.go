@@ -27,9 +27,10 @@ type Memory struct {
 	hold      *time.Time
 	alive     time.Time
 
-	Siteless bool          // it does not know which Site it is; set it before anybody asks
-	Block    chan struct{} // Apply waits for it, if set; set it before anybody applies
-	Entered  chan struct{} // is told when Apply waits
+	Centres  []provisioning.Sink // to whom its journal goes; set it before anybody asks
+	Siteless bool                // it does not know which Site it is; set it before anybody asks
+	Block    chan struct{}       // Apply waits for it, if set; set it before anybody applies
+	Entered  chan struct{}       // is told when Apply waits
 }
 
 type revision struct {
@@ -218,6 +219,8 @@ func (m *Memory) Documents(_ context.Context, id int) ([]byte, error) {
 	}
 	return []byte(text.String()), err
 }
+
+func (m *Memory) Sinks(context.Context) ([]provisioning.Sink, error) { return m.Centres, nil }
 
 func (m *Memory) Status(context.Context) (provisioning.Status, error) {
 	m.mu.Lock()

@@ -106,7 +106,7 @@ func values(all []*document.Document, name string) []string {
 	prefixes := []string{"prefixes", "from", "to"}
 	found := map[string]bool{}
 	for _, d := range all {
-		for kind, fields := range map[document.Kind][]string{document.KindZone: {"zone", "farZone", "fromZone", "toZone"}, document.KindPeer: {"peer", "peers"}, document.KindTunnel: {"tunnel"}, document.KindSite: {"site"},
+		for kind, fields := range map[document.Kind][]string{document.KindZone: {"zone", "farZone", "fromZone", "toZone"}, document.KindPeer: {"peer", "peers"}, document.KindTunnel: {"tunnel"}, document.KindSite: {"site", "sites"},
 			document.KindOrganisation: {"organisation", "with"}, document.KindSystem: {"system"}, document.KindService: {"service"}, document.KindCryptoModule: {"cryptoModule"}} {
 			if d.Kind == kind && slices.Contains(fields, name) {
 				found[d.Name] = true

@@ -1,0 +1,246 @@
+package export
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"shekara/journal"
+)
+
+const (
+	batchRecords = 1000
+	// The first pause after a failure, and the longest. Each is drawn from its upper half, so that many edges do not come back to a centre at once.
+	firstPause, longestPause = time.Second, 30 * time.Second
+	// The state is written once a second at most, and twice a minute at least.
+	writeEvery, reportEvery = time.Second, 30 * time.Second
+	// causeWithin is how long to wait, after a write failed, for the other end's word about it.
+	causeWithin = 200 * time.Millisecond
+	// emptyPause is the least time between questions to a source that had nothing.
+	emptyPause = 100 * time.Millisecond
+)
+
+// link is an open way to a sink.
+type link interface {
+	// send hands records over in order. Position is the sequence up to which these are all that the sink gets.
+	send(ctx context.Context, position uint64, records []record) error
+	// settled is the newest position up to which all counts as delivered; 0: there is nothing new.
+	settled(now time.Time) uint64
+	// ended tells why the other end has ended it; nil: it cannot.
+	ended() <-chan error
+	close() error
+}
+
+func open(ctx context.Context, s Sink) (link, error) {
+	if s.Protocol == File {
+		return openFile(s.Path)
+	}
+	return dial(ctx, s)
+}
+
+// carrier carries the journal to one sink.
+type carrier struct {
+	sink   Sink
+	source Source
+	dir    string
+	log    *slog.Logger
+
+	state    State
+	written  State // as the file has it
+	failures int   // in a row
+}
+
+// run returns when ctx ends.
+func (c *carrier) run(ctx context.Context) {
+	for known := false; ctx.Err() == nil; {
+		err := error(nil)
+		if !known {
+			err = c.begin(ctx)
+			known = err == nil
+		}
+		if err == nil {
+			err = c.carry(ctx)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		c.failed(err, known)
+		pause(ctx, pauseAfter(c.failures))
+	}
+	c.state.Connected = false
+	if c.written != (State{}) {
+		c.save(0)
+	}
+}
+
+// pauseAfter is how long to wait after so many failures in a row.
+func pauseAfter(failures int) time.Duration {
+	longest := min(firstPause<<min(max(failures-1, 0), 10), longestPause)
+	return longest/2 + rand.N(longest/2)
+}
+
+func pause(ctx context.Context, length time.Duration) {
+	select {
+	case <-time.After(length):
+	case <-ctx.Done():
+	}
+}
+
+// begin reads the cursor, or makes one.
+func (c *carrier) begin(ctx context.Context) error {
+	state, err := ReadState(c.dir, c.sink.Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		if c.sink.NewOnly {
+			if state.Delivered, err = c.source.Last(ctx); err != nil {
+				return err
+			}
+		}
+		state.Sent, state.Written = state.Delivered, time.Now().UTC()
+		err = state.write(c.dir, c.sink.Name)
+	}
+	if err != nil {
+		return err
+	}
+	c.state, c.written = state, state
+	return nil
+}
+
+// failed notes why nothing is sent. Known is whether the state was read: else it must not be overwritten.
+func (c *carrier) failed(err error, known bool) {
+	c.failures++
+	if c.failures == 1 || c.state.Error != err.Error() {
+		c.log.Warn("sink", "name", c.sink.Name, "error", err)
+	}
+	if c.state.Error == "" {
+		c.state.Since = time.Now().UTC()
+	}
+	c.state.Failures++
+	c.state.Connected, c.state.Error = false, err.Error()
+	c.state.Sent = c.state.Delivered // what is between is sent again
+	if known {
+		c.save(0)
+	}
+}
+
+// well notes that the sink takes what it is sent.
+func (c *carrier) well() {
+	if c.state.Error != "" {
+		c.log.Info("sink", "name", c.sink.Name, "sequence", c.state.Sent)
+	}
+	c.failures, c.state.Error, c.state.Since = 0, "", time.Time{}
+}
+
+// carry opens a connection and hands over what comes, until one end fails or ctx ends.
+func (c *carrier) carry(ctx context.Context) error {
+	way, err := open(ctx, c.sink)
+	if err != nil {
+		return err
+	}
+	ctx, broken := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		select {
+		case err := <-way.ended():
+			broken(err)
+		case <-ctx.Done():
+		}
+	})
+	err = c.deliver(ctx, way)
+	pause(ctx, causeWithin)
+	var failed net.Error
+	if cause := context.Cause(ctx); cause != nil && !(errors.As(err, &failed) && failed.Timeout()) {
+		err = cause // why the other end went says more than that a write failed
+	}
+	broken(nil)
+	watching.Wait()
+	_ = way.close()
+	return err
+}
+
+func (c *carrier) deliver(ctx context.Context, way link) error {
+	c.state.Sent, c.state.Connected = c.state.Delivered, true
+	opened := time.Now()
+	for {
+		asked := time.Now()
+		lines, err := c.source.Lines(ctx, c.state.Sent, batchRecords)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			c.unread(err)
+		}
+		if len(lines) > 0 {
+			records, position, err := c.choose(lines)
+			if err != nil {
+				return err
+			}
+			if err := way.send(ctx, position, records); err != nil {
+				return err
+			}
+			c.state.Sent, c.state.Records = position, c.state.Records+uint64(len(records))
+		}
+		now := time.Now()
+		if settled := way.settled(now); settled > c.state.Delivered {
+			c.state.Delivered = settled
+		}
+		if err == nil && (c.state.Delivered == c.state.Sent || now.Sub(opened) >= settleAfter) {
+			c.well()
+		}
+		c.save(writeEvery)
+		switch {
+		case err != nil:
+			pause(ctx, pauseAfter(1))
+		case len(lines) == 0 && now.Sub(asked) < emptyPause:
+			pause(ctx, emptyPause)
+		}
+	}
+}
+
+// unread notes that the daemon does not answer. The connection to the sink is kept: a daemon that restarts is back in a moment.
+func (c *carrier) unread(err error) {
+	if text := fmt.Sprintf("read the journal: %v", err); c.state.Error != text {
+		c.log.Warn("sink", "name", c.sink.Name, "error", text)
+		c.state.Error, c.state.Since = text, time.Now().UTC()
+	}
+}
+
+// choose reads the lines, and keeps those that the sink gets.
+func (c *carrier) choose(lines [][]byte) (records []record, position uint64, err error) {
+	position = c.state.Sent
+	for _, line := range lines {
+		e, err := journal.ParseLine(line)
+		if err == nil && e.Sequence <= position {
+			err = fmt.Errorf("it is record %d", e.Sequence)
+		}
+		if err != nil {
+			return nil, 0, fmt.Errorf("the record after %d: %w", position, err)
+		}
+		position = e.Sequence
+		if c.sink.chosen(e) {
+			records = append(records, record{e, line})
+		}
+	}
+	return records, position, nil
+}
+
+// save writes the state if it changed, or has not been written for long, but not within atMost of the last time. A disk that takes nothing stops
+// nothing: after a restart more is sent again.
+func (c *carrier) save(atMost time.Duration) {
+	now := time.Now().UTC()
+	age := now.Sub(c.written.Written)
+	c.state.Written = c.written.Written
+	if age >= 0 && (age < atMost || c.state == c.written && age < reportEvery) {
+		return
+	}
+	c.state.Written = now
+	if err := c.state.write(c.dir, c.sink.Name); err != nil {
+		c.log.Error("write the cursor", "sink", c.sink.Name, "error", err)
+	}
+	c.written = c.state // tried: not again at once
+}

@@ -1,0 +1,183 @@
+package export
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"shekara/journal"
+	"shekara/netctl/probe"
+	"shekara/netctl/probe/probetest"
+)
+
+// centre is a real rsyslog with the configuration of docs/monitoring.
+type centre struct {
+	t       *testing.T
+	dir     string
+	file    string // of the records that came
+	command *exec.Cmd
+	log     lockedBuffer
+}
+
+func newCentre(t *testing.T, of *authority, address string) *centre {
+	t.Helper()
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &centre{t: t, dir: t.TempDir()}
+	c.file = filepath.Join(c.dir, "log", "owner.jsonl")
+	text, err := os.ReadFile("../../docs/monitoring/rsyslog.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, key := of.leaf("soc.example.org")
+	for _, r := range [][2]string{{"/etc/shekara-centre/ca.pem", of.file()}, {"/etc/shekara-centre/centre.pem", certificate}, {"/etc/shekara-centre/centre.key", key},
+		{"/var/lib/shekara-centre", filepath.Join(c.dir, "log")}, {`address="0.0.0.0"`, `address="` + host + `"`}, {`port="6514"`, `port="` + port + `"`}} {
+		if !bytes.Contains(text, []byte(r[0])) {
+			t.Fatalf("%s is not in the configuration", r[0])
+		}
+		text = bytes.ReplaceAll(text, []byte(r[0]), []byte(r[1]))
+	}
+	if err := os.WriteFile(filepath.Join(c.dir, "rsyslog.conf"), text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if c.command != nil {
+			c.stop(syscall.SIGKILL)
+		}
+		if t.Failed() {
+			t.Logf("rsyslog:\n%s", c.log.String())
+		}
+	})
+	return c
+}
+
+func (c *centre) start() {
+	c.t.Helper()
+	c.command = exec.Command("rsyslogd", "-n", "-f", filepath.Join(c.dir, "rsyslog.conf"), "-i", filepath.Join(c.dir, "pid"))
+	c.command.Stdout, c.command.Stderr = &c.log, &c.log
+	if err := c.command.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *centre) stop(by syscall.Signal) {
+	c.t.Helper()
+	if err := c.command.Process.Signal(by); err != nil {
+		c.t.Fatal(err)
+	}
+	_ = c.command.Wait()
+	c.command = nil
+	_ = os.Remove(filepath.Join(c.dir, "pid"))
+}
+
+// check holds what came to the journal: every record is there, byte for byte and in order. It gives how many came again.
+func (c *centre) check(l *local) (again int) {
+	c.t.Helper()
+	text, err := os.ReadFile(c.file)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	var lines [][]byte
+	for after := uint64(0); after < l.Journal.Last(); after = uint64(len(lines)) {
+		page, err := l.Journal.Lines(c.t.Context(), after, 10_000)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		lines = append(lines, page...)
+	}
+	newest := uint64(0)
+	for line := range bytes.Lines(text) {
+		line = bytes.TrimSuffix(line, []byte("\n"))
+		e, err := journal.ParseLine(line)
+		if err != nil || e.Sequence > uint64(len(lines)) || !bytes.Equal(line, lines[e.Sequence-1]) {
+			c.t.Fatalf("%.300q is no record of the journal: %v", line, err)
+		}
+		switch {
+		case e.Sequence == newest+1:
+			newest++
+		case e.Sequence > newest:
+			c.t.Fatalf("%d comes after %d", e.Sequence, newest)
+		default:
+			again++
+		}
+	}
+	if newest != uint64(len(lines)) {
+		c.t.Errorf("%d of %d records came", newest, len(lines))
+	}
+	return again
+}
+
+// newest is the sequence of the last whole record in the file.
+func (c *centre) newest() (newest uint64) {
+	text, _ := os.ReadFile(c.file)
+	text = text[:bytes.LastIndexByte(text, '\n')+1]
+	if last := bytes.LastIndex(bytes.TrimSuffix(text, []byte("\n")), []byte("\n")); len(text) > 0 {
+		digits, _, _ := strings.Cut(strings.TrimPrefix(string(text[last+1:]), `{"sequence":`), ",")
+		newest, _ = strconv.ParseUint(digits, 10, 64)
+	}
+	return newest
+}
+
+// TestRsyslogHasEveryRecord: a real rsyslog over TLS that is stopped, killed and away meanwhile, and an exporter that is ended, have every record of the journal,
+// in order; what came twice is known by its sequence.
+func TestRsyslogHasEveryRecord(t *testing.T) {
+	probetest.Need(t, probe.Tool("rsyslogd"))
+	if modules, _ := filepath.Glob("/usr/lib/*/rsyslog/lmnsd_gtls.so"); len(modules) == 0 {
+		probetest.Need(t, probe.Tool("rsyslog-gnutls")) // a package without a program, so this one lacks
+	}
+	of := newAuthority(t, "authority")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	listener.Close()
+	c := newCentre(t, of, address)
+	c.start()
+	l := newLocal(t)
+	sink := Sink{Name: "soc", Site: "owner", Protocol: SyslogTLS, Address: address, ServerName: "soc.example.org", CA: of.file(), Format: JSON}
+	sink.Certificate, sink.Key = of.leaf("owner.edge.example.org")
+	stranger := sink
+	stranger.Name = "stranger"
+	stranger.Certificate, stranger.Key = of.leaf("other.example.org")
+	l.set(sink)
+	dir := t.TempDir()
+	end := runs(t, l, dir)
+	arrived := func(what string) { t.Helper(); await(t, what, func() bool { return c.newest() == l.Journal.Last() }) }
+	l.record(2000, journal.DriftFind)
+	arrived("the first records")
+	for _, by := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		reached := c.newest()
+		l.record(500, journal.DriftFind)
+		await(t, "some of what follows", func() bool { return c.newest() > reached })
+		c.stop(by)
+		l.record(500, journal.DriftFind)
+		c.start()
+		arrived(fmt.Sprintf("all after signal %d", by))
+	}
+	end()
+	l.record(500, journal.DriftFind)
+	runs(t, l, dir)
+	arrived("all after the exporter was ended")
+	if again := c.check(l); again == 0 {
+		t.Error("nothing was sent again: the drill broke no connection")
+	} else {
+		t.Logf("%d records, and %d of them again", l.Journal.Last(), again)
+	}
+	// Whose name the centre does not permit is turned away, though its certificate is of the same authority.
+	l.set(stranger)
+	var s State
+	await(t, "the stranger is refused", func() bool { s, _ = ReadState(dir, "stranger"); return s.Failures > 0 })
+	if s.Delivered != 0 || s.Error == "" {
+		t.Errorf("of the stranger: %+v", s)
+	}
+}

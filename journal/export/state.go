@@ -1,0 +1,67 @@
+package export
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"shekara/netctl/durable"
+)
+
+// State is a sink's cursor, and what there is to tell of it. It lives in the file SINK.json of the exporter's folder.
+type State struct {
+	// Delivered is the cursor: the sink has all that it should have up to this sequence, and a new connection begins after it.
+	Delivered uint64 `json:"delivered"`
+	// Sent is the newest sequence that was handed over on the connection that stands, or that the filter passed over.
+	Sent      uint64    `json:"sent"`
+	Records   uint64    `json:"records"`  // handed over so far, those sent again included
+	Failures  uint64    `json:"failures"` // connections that failed so far
+	Connected bool      `json:"connected"`
+	Error     string    `json:"error,omitempty"` // why nothing is sent
+	Since     time.Time `json:"since,omitzero"`  // of Error
+	Written   time.Time `json:"written"`
+}
+
+const (
+	maxStateBytes = 8 << 10
+	maxErrorBytes = 500
+	stateMode     = 0o644 // the daemon reads it, and may be another user without a right to others' files
+)
+
+func statePath(dir, sink string) string { return filepath.Join(dir, sink+".json") }
+
+// ReadState reads what the exporter says of a sink; fs.ErrNotExist: it has not seen it yet.
+func ReadState(dir, sink string) (State, error) {
+	path := statePath(dir, sink)
+	text, err := durable.ReadFile(path, maxStateBytes)
+	if err != nil {
+		return State{}, err
+	}
+	s, err := decodeState(text)
+	if err != nil {
+		return State{}, fmt.Errorf("%s: %w: remove it, and the sink gets the journal from its first record", path, err)
+	}
+	return s, nil
+}
+
+func decodeState(text []byte) (State, error) {
+	var s State
+	if err := json.Unmarshal(text, &s); err != nil {
+		return State{}, fmt.Errorf("no state of a sink: %w", err)
+	}
+	if s.Sent < s.Delivered {
+		return State{}, fmt.Errorf("no state of a sink: delivered is %d, sent %d", s.Delivered, s.Sent)
+	}
+	return s, nil
+}
+
+// write makes the state durable.
+func (s State) write(dir, sink string) error {
+	s.Error = s.Error[:min(len(s.Error), maxErrorBytes)]
+	text, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(statePath(dir, sink), append(text, '\n'), stateMode)
+}

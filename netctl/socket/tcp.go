@@ -1,0 +1,37 @@
+package socket
+
+import (
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Unacknowledged is how many bytes written to a TCP socket the other end's kernel has not acknowledged yet (SIOCOUTQ, tcp(7)).
+func Unacknowledged(conn syscall.Conn) (bytes int, err error) {
+	err = control(conn, func(fd int) (err error) {
+		bytes, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+		return err
+	})
+	return bytes, err
+}
+
+// GiveUpAfter ends a TCP connection whose other end acknowledges nothing for so long, where the kernel alone would try for a quarter of an
+// hour (TCP_USER_TIMEOUT, tcp(7)).
+func GiveUpAfter(conn syscall.Conn, silence time.Duration) error {
+	return control(conn, func(fd int) error {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(silence.Milliseconds()))
+	})
+}
+
+func control(conn syscall.Conn, do func(fd int) error) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var done error
+	if err := raw.Control(func(fd uintptr) { done = do(int(fd)) }); err != nil {
+		return err
+	}
+	return done
+}

@@ -1,0 +1,59 @@
+package socket_test
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"shekara/netctl/socket"
+)
+
+// What the other end's kernel has is acknowledged, though nobody there has read it; what it has no room for is not.
+func TestUnacknowledged(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	conn, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	tcp := conn.(*net.TCPConn)
+	if err := socket.GiveUpAfter(tcp, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tcp.Write(make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	await := func(what string, so func(int) bool) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			n, err := socket.Unacknowledged(tcp)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if so(n) {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: %d bytes", what, n)
+			}
+		}
+	}
+	await("a little is acknowledged", func(n int) bool { return n == 0 })
+	if err := tcp.SetWriteDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tcp.Write(make([]byte, 64<<20)); err == nil {
+		t.Fatal("64 MiB are taken though nobody reads")
+	}
+	await("much is not", func(n int) bool { return n > 0 })
+	if err := tcp.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := socket.Unacknowledged(tcp); err == nil {
+		t.Error("a closed socket answers")
+	}
+}

@@ -1,0 +1,177 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"shekara/journal"
+	"shekara/journal/export"
+	"shekara/provisioning"
+)
+
+const (
+	// silentAfter is how long shekarad export may say nothing before it counts as dead: it reports twice a minute at least.
+	silentAfter = 2 * time.Minute
+	// unanchoredAfter is how long no centre may have got anything before it is an alarm: nobody outside holds the journal's head then.
+	unanchoredAfter = time.Hour
+)
+
+type sinksOutput struct {
+	Body Sinks
+}
+
+type linesInput struct {
+	After uint64 `query:"after" doc:"only those with a greater sequence"`
+	Limit int    `query:"limit" minimum:"1" maximum:"10000" default:"1000"`
+	Wait  int    `query:"wait" minimum:"0" maximum:"30" default:"0" doc:"seconds to wait for the first one, if there is none yet"`
+}
+
+func (s *Server) registerSinks() {
+	register(s, Looks, get("list-sinks", "/sinks", "Events", "To whom the journal goes, by the documents in force"), s.listSinks)
+	register(s, Looks, textual(get("read-journal", "/journal/lines", "Events", "The journal's records as they stand in its files, oldest first, one a line"), lines), s.readLines)
+}
+
+func (s *Server) listSinks(ctx context.Context, _ *struct{}) (*sinksOutput, error) {
+	sinks, err := s.config.Engine.Sinks(ctx)
+	return &sinksOutput{Body: Sinks{Site: s.config.Site, Sinks: listed(sinks)}}, err
+}
+
+func (s *Server) readLines(ctx context.Context, in *linesInput) (*textOutput, error) {
+	if last := s.config.Journal.Last(); in.After > last {
+		return nil, &Problem{Type: typeJournal, Title: "Another journal", Status: http.StatusConflict, Detail: fmt.Sprintf("the journal has %d records, and is asked for those after %d", last, in.After),
+			Hint: "who asks has read another journal: let it begin anew, from 0"}
+	}
+	if in.Wait > 0 {
+		wait, cancel := context.WithTimeout(ctx, time.Duration(in.Wait)*time.Second)
+		go func() {
+			select {
+			case <-s.closing:
+				cancel()
+			case <-wait.Done():
+			}
+		}()
+		err := s.config.Journal.Wait(wait, in.After)
+		cancel()
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
+			return nil, err
+		}
+	}
+	found, err := s.config.Journal.Lines(ctx, in.After, in.Limit)
+	if err != nil {
+		return nil, err
+	}
+	return &textOutput{ContentType: lines, Body: append(bytes.Join(found, []byte("\n")), "\n"[:min(len(found), 1)]...)}, nil
+}
+
+// glance is the engine's status, with what shekarad export says of each sink.
+func (s *Server) glance(ctx context.Context) (provisioning.Status, error) {
+	status, err := s.config.Engine.Status(ctx)
+	if err != nil {
+		return status, err
+	}
+	status.Sinks, err = s.config.delivered(ctx)
+	if err != nil {
+		return status, err
+	}
+	status.Alarms = append(status.Alarms, unanchored(status.Sinks, time.Now())...)
+	return status, nil
+}
+
+// unanchored are the alarms of sinks that got nothing for long.
+func unanchored(sinks []provisioning.SinkStatus, now time.Time) (alarms []string) {
+	for _, s := range sinks {
+		age := now.Sub(s.Oldest)
+		if s.Behind == 0 || s.Oldest.IsZero() || age < unanchoredAfter {
+			continue
+		}
+		reason := s.Error
+		if reason == "" {
+			reason = "it takes less than is recorded"
+		}
+		alarms = append(alarms, fmt.Sprintf("sink %s lacks what was recorded %s ago: %s", s.Name, age.Round(time.Minute), reason))
+	}
+	return alarms
+}
+
+// delivered is how far each sink is. What is behind is counted by the journal as it is now, not by what the exporter knew.
+func (c Config) delivered(ctx context.Context) ([]provisioning.SinkStatus, error) {
+	sinks, err := c.Engine.Sinks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]provisioning.SinkStatus, 0, len(sinks))
+	for _, sink := range sinks {
+		state, err := export.ReadState(c.ExportDir, sink.Name)
+		of := provisioning.SinkStatus{Name: sink.Name, Connected: state.Connected, Sequence: state.Sent, Sent: state.Records, Failures: state.Failures, Error: state.Error, Since: state.Since}
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			of.Error = "shekarad export has not begun: systemctl status shekara-export"
+		case err != nil:
+			of.Error = err.Error()
+		case time.Since(state.Written) > silentAfter:
+			of.Connected, of.Error, of.Since = false, "shekarad export does not run: systemctl status shekara-export", state.Written
+		}
+		if last := c.Journal.Last(); last > of.Sequence {
+			of.Behind = last - of.Sequence
+			if next, _, err := c.Journal.Query(ctx, of.Sequence, 1, journal.Filter{}); err == nil && len(next) > 0 {
+				of.Oldest = next[0].Time
+			}
+		}
+		all = append(all, of)
+	}
+	return all, nil
+}
+
+// sinkCollector asks at each scrape, as tunnelCollector does.
+type sinkCollector struct{ config Config }
+
+type sinkDescriptions struct{ behind, age, sent, failures, connected *prometheus.Desc }
+
+func describeSinks() sinkDescriptions {
+	return sinkDescriptions{
+		behind:    description("shekara_sink_lag_records", "Records of the journal that the sink has not been sent, nor its filter passed over.", "sink"),
+		age:       description("shekara_sink_lag_seconds", "How long ago the first of these was recorded; 0: there is none.", "sink"),
+		sent:      description("shekara_sink_sent_records_total", "Records that the sink was sent, those sent again included.", "sink"),
+		failures:  description("shekara_sink_failures_total", "Connections to the sink that failed.", "sink"),
+		connected: description("shekara_sink_connected", "1 while the sink can be sent to.", "sink"),
+	}
+}
+
+func (sinkCollector) Describe(to chan<- *prometheus.Desc) {
+	d := describeSinks()
+	for _, each := range []*prometheus.Desc{d.behind, d.age, d.sent, d.failures, d.connected} {
+		to <- each
+	}
+}
+
+func (c sinkCollector) Collect(to chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTime)
+	defer cancel()
+	d := describeSinks()
+	all, err := c.config.delivered(ctx)
+	if err != nil {
+		to <- prometheus.NewInvalidMetric(d.behind, err)
+		return
+	}
+	send := func(desc *prometheus.Desc, of prometheus.ValueType, value float64, sink string) {
+		to <- prometheus.MustNewConstMetric(desc, of, value, sink)
+	}
+	for _, s := range all {
+		age := 0.0
+		if !s.Oldest.IsZero() {
+			age = max(0, time.Since(s.Oldest).Seconds())
+		}
+		send(d.behind, prometheus.GaugeValue, float64(s.Behind), s.Name)
+		send(d.age, prometheus.GaugeValue, age, s.Name)
+		send(d.sent, prometheus.CounterValue, float64(s.Sent), s.Name)
+		send(d.failures, prometheus.CounterValue, float64(s.Failures), s.Name)
+		send(d.connected, prometheus.GaugeValue, boolean(s.Connected), s.Name)
+	}
+}

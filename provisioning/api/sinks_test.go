@@ -1,0 +1,135 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"shekara/journal"
+	"shekara/provisioning"
+	"shekara/provisioning/api"
+	"shekara/provisioning/client"
+)
+
+func TestJournalLines(t *testing.T) {
+	b := start(t, as("view"))
+	c := client.New(b.directory)
+	add := func(message string) {
+		t.Helper()
+		if _, err := b.journal.Append(context.Background(), journal.Event{Type: journal.DriftFind, Severity: journal.Notice, Message: message}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if lines, err := c.JournalLines(t.Context(), 0, 10, 0); err != nil || len(lines) != 0 {
+		t.Errorf("of an empty journal: %q, %v", lines, err)
+	}
+	add("one")
+	add("two <&>")
+	add("three")
+	file, err := os.ReadFile(filepath.Join(b.directory, "journal", "00000000000000000001.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, err := c.JournalLines(t.Context(), 0, 10, 0)
+	if err != nil || !bytes.Equal(append(bytes.Join(lines, []byte("\n")), '\n'), file) {
+		t.Errorf("lines are %q, %v; the file holds %q", lines, err, file)
+	}
+	if lines, err := c.JournalLines(t.Context(), 1, 1, 0); err != nil || len(lines) != 1 || !strings.Contains(string(lines[0]), "two <&>") {
+		t.Errorf("one after the first: %q, %v", lines, err)
+	}
+	// Who waits has the record as soon as it is there.
+	got := make(chan [][]byte, 1)
+	go func() {
+		lines, err := c.JournalLines(context.Background(), 3, 10, 30*time.Second)
+		if err != nil {
+			t.Error(err)
+		}
+		got <- lines
+	}()
+	add("four")
+	if lines := <-got; len(lines) != 1 || !strings.Contains(string(lines[0]), "four") {
+		t.Errorf("who waited got %q", lines)
+	}
+	var refused *client.Error
+	if _, err := c.JournalLines(t.Context(), 5, 10, 0); !errors.As(err, &refused) || refused.Problem == nil || refused.Problem.Status != http.StatusConflict {
+		t.Errorf("after more than there are: %v", err)
+	}
+	// A stop ends the wait.
+	go func() {
+		_, _ = c.JournalLines(context.Background(), 4, 10, 30*time.Second)
+		close(got)
+	}()
+	time.Sleep(50 * time.Millisecond)
+	b.stop()
+	select {
+	case <-got:
+	case <-time.After(20 * time.Second):
+		t.Error("a question that waits keeps the daemon from stopping")
+	}
+}
+
+func TestSinks(t *testing.T) {
+	b := start(t, as("view"))
+	b.engine.Centres = []provisioning.Sink{{Name: "away", Protocol: "syslog-tls", Address: "192.0.2.7:6514"}, {Name: "dead", Protocol: "file"}, {Name: "none", Protocol: "file"}, {Name: "well", Protocol: "file"}}
+	now := time.Now().UTC()
+	stamp := func(ago time.Duration) string { return now.Add(-ago).Format(time.RFC3339) }
+	if err := os.Mkdir(filepath.Join(b.directory, "export"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"away": `{"delivered":0,"sent":0,"records":5,"failures":3,"connected":false,"error":"no route","since":"` + stamp(time.Minute) + `","written":"` + stamp(0) + `"}`,
+		"dead": `{"delivered":1,"sent":1,"records":1,"failures":0,"connected":true,"written":"` + stamp(time.Hour) + `"}`,
+		"well": `{"delivered":1,"sent":3,"records":3,"failures":0,"connected":true,"written":"` + stamp(0) + `"}`,
+	} {
+		if err := os.WriteFile(filepath.Join(b.directory, "export", name+".json"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		if _, err := b.journal.Append(t.Context(), journal.Event{Type: journal.DriftFind, Severity: journal.Notice, Message: "x"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := client.New(b.directory)
+	sinks, err := c.Sinks(t.Context())
+	if err != nil || sinks.Site != "owner" || len(sinks.Sinks) != 4 || sinks.Sinks[0].Address != "192.0.2.7:6514" {
+		t.Errorf("sinks are %+v, %v", sinks, err)
+	}
+	status, err := c.Status(t.Context())
+	if err != nil || len(status.Sinks) != 4 {
+		t.Fatalf("%+v, %v", status.Sinks, err)
+	}
+	for i, want := range []struct {
+		behind    uint64
+		connected bool
+		problem   string
+	}{{3, false, "no route"}, {2, false, "does not run"}, {3, false, "has not begun"}, {0, true, ""}} {
+		got := status.Sinks[i]
+		if got.Behind != want.behind || got.Connected != want.connected || (got.Error == "") != (want.problem == "") || !strings.Contains(got.Error, want.problem) || (got.Behind > 0) == got.Oldest.IsZero() {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+	}
+	text, err := c.Metrics(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`shekara_sink_lag_records{sink="away"} 3`, `shekara_sink_lag_seconds{sink="well"} 0`, `shekara_sink_sent_records_total{sink="well"} 3`,
+		`shekara_sink_failures_total{sink="away"} 3`, `shekara_sink_connected{sink="well"} 1`, `shekara_sink_connected{sink="dead"} 0`} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
+	lintMetrics(t, text)
+	if len(status.Alarms) != 0 {
+		t.Errorf("alarms: %v", status.Alarms)
+	}
+	if alarms := api.Unanchored(status.Sinks, now.Add(61*time.Minute)); len(alarms) != 3 || !strings.Contains(alarms[0], "sink away lacks what was recorded 1h1m0s ago: no route") {
+		t.Errorf("an hour later the alarms are %q", alarms)
+	}
+}
