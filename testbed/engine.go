@@ -299,7 +299,7 @@ func (e *engine) step(ctx context.Context, parent *report.Step, s scenario.Step)
 		case "kill":
 			return e.kill(ctx, *s.Kill)
 		case "write":
-			return e.network.Host(s.Write.On).WriteFile(s.Write.File, []byte(e.expand(s.Write.Text)), 0o644)
+			return e.write(*s.Write)
 		case "wait":
 			return e.wait(ctx, step, *s.Wait)
 		case "send":

@@ -165,6 +165,17 @@ func TestDemoDocumentsAreTheGuides(t *testing.T) {
 	}
 }
 
+// TestCentreIsConfiguredAsTheGuideSays: what the demo gives to rsyslog is what docs/monitoring offers.
+func TestCentreIsConfiguredAsTheGuideSays(t *testing.T) {
+	guide, err := os.ReadFile("../docs/monitoring/rsyslog.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if demo, err := os.ReadFile("scenarios/demo/rsyslog.conf"); err != nil || !bytes.Equal(demo, guide) {
+		t.Errorf("scenarios/demo/rsyslog.conf is not docs/monitoring/rsyslog.conf: copy that one (%v)", err)
+	}
+}
+
 // documentsOf reads all documents of a folder: kind and name to canonical text.
 func documentsOf(folder fs.FS) (map[string]string, error) {
 	files, err := fs.Glob(folder, "*.yaml")

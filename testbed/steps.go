@@ -89,6 +89,17 @@ func (e *engine) apply(ctx context.Context, step *report.Step, a scenario.Apply)
 	return nil
 }
 
+func (e *engine) write(w scenario.Write) error {
+	text := e.expand(w.Text)
+	if w.Copy != "" {
+		var err error
+		if text, err = e.readFile(w.Copy); err != nil {
+			return err
+		}
+	}
+	return e.network.Host(w.On).WriteFile(w.File, []byte(text), 0o644)
+}
+
 func (e *engine) execute(ctx context.Context, host *lab.Host, command []string, stdin string) (lab.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandWithin)
 	defer cancel()

@@ -164,6 +164,7 @@ type Write struct {
 	On   string `yaml:"on"`
 	File string `yaml:"file"`
 	Text string `yaml:"text"`
+	Copy string `yaml:"copy"` // instead of text: a file beside the scenario
 }
 
 // Wait follows a command's output until a line matches; the journal by default.

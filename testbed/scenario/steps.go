@@ -63,6 +63,9 @@ func (v *validator) step(s Step) {
 		v.program(s, s.Kill.On, s.Kill.Program)
 	case "write":
 		v.on(s, s.Write.On)
+		if s.Write.Text != "" && s.Write.Copy != "" {
+			v.problem(s.Line, "step %q: write has text or copies a file, not both", s.Name)
+		}
 	case "wait":
 		v.on(s, s.Wait.On)
 		if s.Wait.Match == nil {

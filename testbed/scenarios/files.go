@@ -5,8 +5,8 @@ import (
 	"io/fs"
 )
 
-//go:embed *.yaml */*.yaml
+//go:embed *.yaml */*.yaml */*.conf
 var files embed.FS
 
-// Files are the scenarios and their documents.
+// Files are the scenarios, their documents, and what they give to foreign programs.
 func Files() fs.FS { return files }
