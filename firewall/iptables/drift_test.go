@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"shekara/firewall"
 	"shekara/firewall/firewalltest"
@@ -158,6 +159,47 @@ func TestOthersComeMeanwhile(t *testing.T) {
 			}
 			if len(came) < 12 {
 				t.Errorf("%d rules of others came: they show nothing", len(came))
+			}
+			if err := in.Load(t.Context(), rules); err != nil {
+				t.Error(err)
+			}
+			if drift, err := in.Matches(t.Context(), rules); err != nil || len(drift) > 0 {
+				t.Errorf("%q, %v", drift, err)
+			}
+		})
+	}
+}
+
+// TestOthersTakeJumpsMeanwhile: somebody deletes one of our jumps while a ruleset takes the place of another, at one moment or another. It is loaded whole.
+func TestOthersTakeJumpsMeanwhile(t *testing.T) {
+	for _, v := range variants() {
+		t.Run(string(v), func(t *testing.T) {
+			host := nstest.Host(t, "box")
+			in := engine(v).Open(t, host)
+			began := time.Now()
+			rules := firewalltest.Load(t, in, firewalltest.ConnectionPolicy("10.64.1.1", "10.20.0.10", false))
+			takes := time.Since(began)
+			program, taken := "iptables-"+string(v), 0
+			const loads = 12
+			for i := range loads {
+				var other sync.WaitGroup
+				other.Go(func() {
+					time.Sleep(takes * time.Duration(i) / loads)
+					for _, rule := range strings.Split(host.Run(program, "-w", "-t", "mangle", "-S", "FORWARD"), "\n") {
+						if jump, ours := strings.CutPrefix(rule, "-A FORWARD -j SHEKARA"); ours {
+							if _, err := host.Try(program, "-w", "-t", "mangle", "-D", "FORWARD", "-j", "SHEKARA"+jump); err == nil {
+								taken++
+							}
+						}
+					}
+				})
+				if err := in.Load(t.Context(), rules); err != nil {
+					t.Errorf("load %d: %v", i, err)
+				}
+				other.Wait()
+			}
+			if taken < loads/2 {
+				t.Errorf("%d of %d jumps were taken away: it shows little", taken, loads)
 			}
 			if err := in.Load(t.Context(), rules); err != nil {
 				t.Error(err)

@@ -109,11 +109,20 @@ func plan(r firewall.Ruleset, letter string, generation int) (*state, error) {
 func (l *Loader) Load(ctx context.Context, r firewall.Ruleset) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.load(ctx, r); err != nil {
+	err := l.load(ctx, r)
+	if errors.As(err, new(swapError)) && ctx.Err() == nil {
+		err = l.load(ctx, r) // somebody took away what was to be replaced: look again at what there is
+	}
+	if err != nil {
 		return fmt.Errorf("load ruleset: %w", err)
 	}
 	return nil
 }
+
+// swapError says that a ruleset is not swapped in everywhere.
+type swapError struct{ error }
+
+func (e swapError) Unwrap() error { return e.error }
 
 func (l *Loader) load(ctx context.Context, r firewall.Ruleset) error {
 	now, err := l.look(ctx)
@@ -138,7 +147,7 @@ func (l *Loader) load(ctx context.Context, r firewall.Ruleset) error {
 	l.loaded = nil // until the swap is whole
 	for _, f := range families {
 		if err := l.swap(ctx, now, f, next); err != nil {
-			return err
+			return swapError{err}
 		}
 	}
 	l.loaded = next
