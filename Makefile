@@ -8,8 +8,8 @@ export CGO_ENABLED := 0
 
 # What the demo runs on, and what the tests need besides.
 DEMO_PACKAGES := iproute2 iputils-ping nftables wireguard-tools openssl rsyslog rsyslog-gnutls
-TEST_PACKAGES := $(DEMO_PACKAGES) conntrack ipset iperf3 iptables procps socat systemd mandoc \
-                 qemu-system-x86 busybox-static cpio kmod xz-utils
+TEST_PACKAGES := $(DEMO_PACKAGES) conntrack e2fsprogs ipset iperf3 iptables mount procps socat systemd mandoc \
+                 util-linux qemu-system-x86 busybox-static cpio kmod xz-utils
 
 # The host may lack only what the virtual machine has: there it is required, so nothing goes unexercised.
 export SHEKARA_REQUIRE ?= all,-kernel-wireguard
@@ -36,7 +36,7 @@ live: build
 	@mkdir -p build && : > $(SKIPS)
 	SHEKARA_SKIPS=$(SKIPS) $(GO) test -count=1 -timeout 30m -p 2 ./...
 
-SCENARIOS := demo contours leak isolation restart rollback multihome scale drift revoke lockout overlap hiding limits iptables
+SCENARIOS := demo contours leak isolation restart rollback multihome scale drift revoke lockout overlap hiding limits iptables diskfull
 # Once more on edges that lack nft, and so filter with iptables. That engine refuses limits; what is not here does not hang on who filters.
 SCENARIOS_WITHOUT_NFT := contours leak revoke lockout overlap hiding drift
 scenarios: build

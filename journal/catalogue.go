@@ -49,6 +49,8 @@ func Catalogue() []Entry {
 		{ConnectionStart, "A connection that a flow lets pass has begun; fields have its flow, addresses and ports as they were opened. At most ten a minute for a flow and 120 for all are told one by one, of beginnings and of ends."},
 		{ConnectionEnd, "A connection that a flow lets pass has ended; fields have besides what it carried each way, when it began and how long it lived."},
 		{ConnectionSum, "So many more connections began and ended within a minute; fields count them, and what those that ended carried, exactly."},
+		{ForwardStop, "Nothing is forwarded any more, as events cannot be recorded and the Site says `unrecorded: stop`. Tunnels stay up, and who may manage the box may go on."},
+		{ForwardResume, "What the flows let pass passes again: events are recorded."},
 		{FlowRevoke, "Connections that were established under a flow no longer declared were cut; fields say how many and which, when the filter closed, when a packet of them was last seen, and how many passed packets since."},
 		{FlowEnd, "A flow is declared no more and its last connection has ended: its totals are let go, and are in the fields."},
 		{FlowMiss, "What flows carried is not counted whole: connections ended while no daemon ran, or the kernel dropped news of them, between the times in the fields: then some that began or ended are on record neither. What they carried since they were looked at last is missing."},
@@ -60,11 +62,21 @@ func Catalogue() []Entry {
 		{AccessRefuse, "Somebody asked for what they may not do."},
 		{JournalCut, "The journal ended in a record that was never acknowledged, as a power cut leaves it; it was set aside in the file that the fields name."},
 		{JournalDamage, "A line of the journal that had been acknowledged cannot be read; the file is left as it is."},
-		{JournalMiss, "Events could not be written, because the disk was full or failed, and are lost; the fields say how many and when."},
-		{JournalResume, "The journal can be written again."},
+		{JournalFull, "The disk of the journal has no room: this record lies in what was held in reserve for it. Until there is room changes are refused, but for reverts and revocations, and what comes in bulk (connections, dropped packets, limits, refusals, plans) is only counted."},
+		{JournalMiss, "Events were not recorded and are lost, because the disk was full, failed or did not answer, or more came than it took; the message says how many of which type, the fields how many and when."},
+		{JournalResume, "The journal can be written again; fields say since when and until when it could not. Events that waited stand behind this, with the time at which they happened."},
 		{JournalCheckpoint, "All records before this one are settled: fields hold their number, the root of their tree and, in `note`, both under the journal's signature. One is made every minute, so that silence shows, every thousand records, when somebody asks for one, where a file begins, and by a daemon that stops in order."},
 		{JournalUnsigned, "The journal's key cannot be had: what happens is recorded all the same, and nobody can prove later that it was not changed. The message says what to do."},
 	}
+}
+
+// bulk says whether there may be many: while the disk is full these are only counted.
+func (t Type) bulk() bool {
+	switch t {
+	case ConnectionStart, ConnectionEnd, ConnectionSum, PacketDrop, TunnelLimit, AccessRefuse, PlanMake:
+		return true
+	}
+	return false
 }
 
 func known(t Type) bool {

@@ -11,6 +11,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"shekara/netctl/durable"
 )
 
 var errDisk = errors.New("disk fault")
@@ -39,84 +43,66 @@ func (f *faulty) Truncate(n int64) error {
 	return f.step("truncate", func() error { return f.segment.Truncate(n) })
 }
 
-// TestEveryCommitPoint fails each step of a run of appends in turn, done or not, and demands: what was acknowledged is there, each
+// TestEveryCommitPoint fails each step of a run of appends in turn, done or not, for want of room or for another reason, and demands: what was acknowledged is there, each
 // once, without a gap; the journal itself goes on without being opened again; and so does one opened afresh.
 func TestEveryCommitPoint(t *testing.T) {
 	const appends = 6
-	for _, persisted := range []bool{false, true} {
-		for point := 0; ; point++ {
-			reached := false
-			t.Run(fmt.Sprintf("point %d, persisted %v", point, persisted), func(t *testing.T) {
-				reached = failAt(t, point, persisted, appends)
-			})
-			if !reached {
-				break
+	for name, answer := range map[string]error{"fault": errDisk, "no room": noRoom(t)} {
+		for _, persisted := range []bool{false, true} {
+			for point := 0; ; point++ {
+				reached := false
+				t.Run(fmt.Sprintf("%s, point %d, persisted %v", name, point, persisted), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) { reached = failAt(t, point, persisted, answer, appends) })
+				})
+				if !reached {
+					break
+				}
 			}
 		}
 	}
 }
 
-func failAt(t *testing.T, point int, persisted bool, appends int) (reached bool) {
-	dir, step := t.TempDir(), 0
-	j, err := open(dir, signer(t), 300, func(path string) (segment, error) { // 300: rotation is among the points
+func failAt(t *testing.T, point int, persisted bool, answer error, appends int) (reached bool) {
+	dir, step, opened := t.TempDir(), 0, false
+	costs := false
+	at := func(string) (bool, error) {
 		if step++; step-1 == point {
-			reached = true
-			if persisted {
+			reached, costs = true, opened // a fault that Open meets costs nothing: the first append tries again
+			return persisted, answer
+		}
+		return true, nil
+	}
+	real := realDisk()
+	around := func(do func(string) error) func(string) error {
+		return func(path string) error {
+			done, answer := at("reserve")
+			if done {
+				if err := do(path); err != nil {
+					return err
+				}
+			}
+			return answer
+		}
+	}
+	j, err := open(dir, signer(t), 300, disk{reserve: around(real.reserve), release: around(real.release), create: func(path string) (segment, error) { // 300: rotation is among the points
+		done, answer := at("create")
+		if answer != nil {
+			if done {
 				if s, err := openSegment(path); err == nil {
 					_ = s.Close()
 				}
 			}
-			return nil, errDisk
+			return nil, answer
 		}
 		s, err := openSegment(path)
-		if err != nil {
-			return nil, err
-		}
-		return &faulty{segment: s, at: func(string) (bool, error) {
-			if step++; step-1 == point {
-				reached = true
-				return persisted, errDisk
-			}
-			return true, nil
-		}}, nil
-	})
-	var acknowledged []string
-	if err == nil {
-		for n := range appends {
-			e, err := j.Append(context.Background(), started(n))
-			switch {
-			case err == nil:
-				acknowledged = append(acknowledged, e.Object)
-			case !errors.Is(err, errDisk):
-				t.Fatal(err)
-			}
-		}
-		want, missed := appends, 0
-		if reached && point > 0 { // the fault of point 0 is met by Open, and costs nothing: the first append tries again
-			want--
-		}
-		if len(acknowledged) != want {
-			t.Errorf("%d of %d appends were taken: one fault costs one append", len(acknowledged), appends)
-		}
-		var got []string
-		for _, name := range objects(t, j) {
-			if name == "journal" {
-				missed++
-			} else {
-				got = append(got, name)
-			}
-		}
-		if strings.Join(got, " ") != strings.Join(acknowledged, " ") {
-			t.Errorf("the journal has %v, acknowledged were %v", got, acknowledged)
-		}
-		// A fault of the last append has no later one to tell of it.
-		if len(acknowledged) < appends && acknowledged[len(acknowledged)-1] == started(appends-1).Object && missed != 1 {
-			t.Errorf("the journal tells %d times of what it could not write", missed)
-		}
-		if err := j.Close(); err != nil {
-			t.Fatal(err)
-		}
-	} else if !errors.Is(err, errDisk) {
+		return &faulty{segment: s, at: at}, err
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened = true
+	acknowledged := appendAll(t, j, answer, appends, &costs)
+	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
 	again := mustOpen(t, dir)
@@ -128,13 +114,50 @@ func failAt(t *testing.T, point int, persisted bool, appends int) (reached bool)
 		}
 	}
 	// A record that was answered with an error may be there or not: it was undecided until the file was opened again.
-	if point == 0 && len(kept) < len(acknowledged) || strings.Join(subsequence(acknowledged, kept), " ") != strings.Join(acknowledged, " ") {
+	if strings.Join(subsequence(acknowledged, kept), " ") != strings.Join(acknowledged, " ") {
 		t.Errorf("opened again, the journal has %v, acknowledged were %v", kept, acknowledged)
 	}
 	if got := verified(t, dir); !got.Whole() {
 		t.Errorf("it is not whole: %+v", got.Findings)
 	}
 	return reached
+}
+
+// appendAll appends, and gives the objects of what was acknowledged. costs says whether a fault was met since the journal was opened.
+func appendAll(t *testing.T, j *Journal, answer error, appends int, costs *bool) (acknowledged []string) {
+	for n := range appends {
+		e, err := j.Append(context.Background(), started(n))
+		switch {
+		case err == nil:
+			acknowledged = append(acknowledged, e.Object)
+		case !errors.Is(err, answer) && !errors.Is(err, ErrFull):
+			t.Fatal(err)
+		case errors.Is(err, ErrFull): // who knows that a disk is full does not ask it each time
+			time.Sleep(2 * retryEvery)
+		}
+	}
+	costly := *costs
+	if durable.Full(answer) { // met by Open it is known to the first append, met by what is said of the first time it is not the append's
+		costly = len(acknowledged) < appends
+	}
+	if want := map[bool]int{true: appends - 1, false: appends}[costly]; len(acknowledged) != want {
+		t.Errorf("%d of %d appends were taken: one fault costs one append", len(acknowledged), appends)
+	}
+	var got []string
+	for _, name := range objects(t, j) {
+		if name != "journal" {
+			got = append(got, name)
+		}
+	}
+	if strings.Join(got, " ") != strings.Join(acknowledged, " ") {
+		t.Errorf("the journal has %v, acknowledged were %v", got, acknowledged)
+	}
+	// A fault of the last append has no later one to tell of it.
+	missed := len(all(t, j, JournalMiss))
+	if len(acknowledged) < appends && acknowledged[len(acknowledged)-1] == started(appends-1).Object && missed != 1 {
+		t.Errorf("the journal tells %d times of what it could not write", missed)
+	}
+	return acknowledged
 }
 
 func subsequence(want, in []string) (found []string) {
@@ -221,7 +244,7 @@ func TestKilledWriterLosesNothing(t *testing.T) {
 }
 
 func writeUntilKilled(t *testing.T, dir string) {
-	j, err := open(dir, signer(t), 8<<10, openSegment)
+	j, err := open(dir, signer(t), 8<<10, realDisk())
 	if err != nil {
 		fmt.Println(err)
 		return

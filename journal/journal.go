@@ -27,9 +27,6 @@ const (
 	legalZone = "Asia/Almaty"
 )
 
-// ErrClosed is what Append and Wait answer after Close.
-var ErrClosed = errors.New("the journal is closed")
-
 // segment is the file that is appended to: *durable.Log, or what stands in for it in a fault test.
 type segment interface {
 	Append([]byte) error
@@ -44,44 +41,45 @@ type segment interface {
 // A file holds one JSON object on a line and is named by its first sequence number. Sequence numbers are given out when a
 // record is written and not before, so that a record that could not be written leaves no gap. A new file begins with each legal day; its
 // first record settles all before it, so that nobody needs the files before to go on.
+//
+//	Append, Post  ->  queue (in memory, bounded)  ->  the writer: one write, one fdatasync for all that waits
+//
+// Only the writer touches the disk, so that a disk that does not answer holds up nobody who may not wait.
 type Journal struct {
-	dir     string
-	lock    *durable.Lock
-	signer  note.Signer // nil: what this one writes is not signed
-	zone    *time.Location
-	create  func(path string) (segment, error) // openSegment but in fault tests
-	rotate  int64                              // bytes after which a new file begins
-	ending  chan struct{}                      // closed by Close
-	ended   chan struct{}                      // closed when nobody settles any more
-	waiting struct {
-		sync.Mutex
-		records []*record
-	}
+	dir    string
+	lock   *durable.Lock
+	signer note.Signer // nil: what this one writes is not signed
+	zone   *time.Location
+	disk   disk
+	rotate int64 // bytes after which a new file begins
+	queue  queue
+	ending chan struct{} // closed by Close
+	ended  chan struct{} // closed when the writer has ended
 
-	commit sync.Mutex // held by who writes to disk; guards the fields below
-	file   segment    // nil: closed, or a write failed and the file is to be opened anew
-	first  uint64     // names file
-	size   int64      // acknowledged bytes of file; what lies behind them is cut before the next write
-	day    string     // legal day that file belongs to; "": it is empty
-	tree   tree       // over all that was acknowledged
-	loose  int        // records since the last signed checkpoint
-	tail   *tail      // how the last life of the journal ended, until it is on record
-	missed missed
-	closed bool
+	// The writer's own.
+	file     segment   // nil: closed, or a write failed and the file is to be opened anew
+	first    uint64    // names file
+	size     int64     // acknowledged bytes of file; what lies behind them is cut before the next write
+	day      string    // legal day that file belongs to; "": it is empty
+	tree     tree      // over all that was acknowledged
+	loose    int       // records since the last signed checkpoint
+	tail     *tail     // how the last life of the journal ended, until it is on record
+	missed   missed    // what is not on record and will not be, until that is
+	trouble  trouble   // until it is on record
+	full     time.Time // since when the disk has no room; zero: it has some
+	sayFull  bool      // that it is full is not on record yet
+	reserved bool      // the reserve is held
 
 	state struct {
 		sync.Mutex
-		last   uint64        // newest acknowledged sequence
-		head   string        // newest signed checkpoint; "": none since the newest file began
-		grown  chan struct{} // closed when last grows or the journal closes
-		closed bool
+		last    uint64        // newest acknowledged sequence
+		head    string        // newest signed checkpoint; "": none since the newest file began
+		grown   chan struct{} // closed when last grows or the journal closes
+		closed  bool
+		busy    time.Time // since when the writer waits for the disk; zero: it does not
+		failing error     // what the last write came to
+		failed  time.Time // since when
 	}
-}
-
-type record struct {
-	event   Event
-	written bool
-	err     error
 }
 
 // Open reads the newest file of dir (made if absent) and goes on after its last whole record. A torn tail, as a power cut leaves
@@ -90,7 +88,7 @@ type record struct {
 //
 // What is recorded is signed every minute, every thousand records, when somebody asks for it and by Close. The signer may be nil, for one who adds a record and goes.
 func Open(dir string, signer note.Signer) (*Journal, error) {
-	return open(dir, signer, segmentBytes, openSegment)
+	return open(dir, signer, segmentBytes, realDisk())
 }
 
 const (
@@ -100,7 +98,7 @@ const (
 
 func openSegment(path string) (segment, error) { return durable.OpenLog(path, openMode) }
 
-func open(dir string, signer note.Signer, rotate int64, create func(string) (segment, error)) (*Journal, error) {
+func open(dir string, signer note.Signer, rotate int64, d disk) (*Journal, error) {
 	zone, err := time.LoadLocation(legalZone)
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
@@ -112,7 +110,8 @@ func open(dir string, signer note.Signer, rotate int64, create func(string) (seg
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
-	j := &Journal{dir: dir, lock: lock, signer: signer, zone: zone, create: create, rotate: rotate, ending: make(chan struct{}), ended: make(chan struct{})}
+	j := &Journal{dir: dir, lock: lock, signer: signer, zone: zone, disk: d, rotate: rotate, ending: make(chan struct{}), ended: make(chan struct{})}
+	j.queue.wake = make(chan struct{}, 1)
 	j.state.grown = make(chan struct{})
 	found, err := findTail(dir)
 	if err != nil {
@@ -122,29 +121,12 @@ func open(dir string, signer note.Signer, rotate int64, create func(string) (seg
 	if !found.began.IsZero() {
 		j.day = j.legalDay(found.began)
 	}
-	_ = j.write(nil, false) // what it could not do the first Append does, or says
-	go j.keepSettling()
+	if err := j.hold(); durable.Full(err) {
+		j.giveBack(time.Now())
+	}
+	j.turn(false, false) // what it could not do the first Append does, or says
+	go j.keepWriting()
 	return j, nil
-}
-
-// keepSettling signs what was recorded, every minute, whether there was anything or not: silence shows by its absence.
-func (j *Journal) keepSettling() {
-	defer close(j.ended)
-	if j.signer == nil {
-		return
-	}
-	ticker := time.NewTicker(checkpointEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-j.ending:
-			return
-		case <-ticker.C:
-			j.commit.Lock()
-			_ = j.write(nil, true) // a disk that fails is told of by those who have something to record
-			j.commit.Unlock()
-		}
-	}
 }
 
 func (j *Journal) legalDay(t time.Time) string { return t.In(j.zone).Format(time.DateOnly) }
@@ -156,7 +138,7 @@ func (j *Journal) openFile() error {
 			return err
 		}
 	}
-	file, err := j.create(filepath.Join(j.dir, segmentName(j.first)))
+	file, err := j.disk.create(filepath.Join(j.dir, segmentName(j.first)))
 	if err != nil {
 		return err
 	}
@@ -172,94 +154,38 @@ func (j *Journal) openFile() error {
 	return nil
 }
 
-// Append gives the event its number and time and returns when it is on disk: fdatasync has returned. Appenders that arrive
-// meanwhile share the next one. An event of unknown type, or longer than MaxEventBytes, is refused. A context that has ended
-// refuses too; once the write has begun it goes on.
-func (j *Journal) Append(ctx context.Context, e Event) (Event, error) {
-	if err := check(e); err != nil {
-		return Event{}, err
-	}
-	if err := ctx.Err(); err != nil {
-		return Event{}, fmt.Errorf("append %s to the journal: %w", e.Type, err)
-	}
-	r := &record{event: e}
-	j.waiting.Lock()
-	j.waiting.records = append(j.waiting.records, r)
-	j.waiting.Unlock()
-
-	j.commit.Lock()
-	defer j.commit.Unlock()
-	if !r.written {
-		j.commitWaiting()
-	}
-	if r.err != nil {
-		return Event{}, fmt.Errorf("append %s to the journal: %w", e.Type, r.err)
-	}
-	return r.event, nil
-}
-
-func check(e Event) error {
+// check refuses what cannot be a record, and says how many bytes its line has, but for digits.
+func check(e Event) (size int, err error) {
 	if !known(e.Type) {
-		return fmt.Errorf("event type %q is not in the catalogue", e.Type)
+		return 0, fmt.Errorf("event type %q is not in the catalogue", e.Type)
 	}
 	if !slices.Contains([]Severity{Alert, Error, Warning, Notice, Info}, e.Severity) {
-		return fmt.Errorf("event %s: severity %q is unknown", e.Type, e.Severity)
+		return 0, fmt.Errorf("event %s: severity %q is unknown", e.Type, e.Severity)
 	}
 	e.Sequence, e.Time = 1<<63, time.Now().UTC()
 	line, err := encode(e)
 	if err != nil {
-		return fmt.Errorf("event %s: %w", e.Type, err)
+		return 0, fmt.Errorf("event %s: %w", e.Type, err)
 	}
 	if len(line) >= MaxEventBytes {
-		return fmt.Errorf("event %s has %d bytes, at most %d", e.Type, len(line), MaxEventBytes-1)
+		return 0, fmt.Errorf("event %s has %d bytes, at most %d", e.Type, len(line), MaxEventBytes-1)
 	}
-	return nil
-}
-
-// commitWaiting writes all that wait, in one write and one fdatasync. The caller holds commit.
-func (j *Journal) commitWaiting() {
-	j.waiting.Lock()
-	batch := j.waiting.records
-	j.waiting.records = nil
-	j.waiting.Unlock()
-	err := j.write(batch, false)
-	for _, r := range batch {
-		r.written, r.err = true, err
-		if err != nil && !j.closed && r.event.Type != JournalResume { // which tells of nothing but the attempt
-			j.missed.add(r.event)
-		}
-	}
-}
-
-// aboutItself is what the journal has to say of itself before anything else.
-func (j *Journal) aboutItself() (events []*record) {
-	if j.tail != nil {
-		for _, e := range j.tail.events() {
-			events = append(events, &record{event: e})
-		}
-	}
-	if j.missed.count > 0 {
-		events = append(events, &record{event: j.missed.event()})
-	}
-	return events
+	return len(line), nil
 }
 
 // write puts records on disk in one write and one fdatasync, and after them, if it is due or asked for, a signed checkpoint.
 func (j *Journal) write(batch []*record, settle bool) error {
-	if j.closed {
-		return ErrClosed
-	}
 	if j.file == nil {
 		if err := j.openFile(); err != nil {
 			return err
 		}
 	}
-	batch = append(j.aboutItself(), batch...)
+	now := time.Now().UTC()
+	batch = append(j.aboutItself(settle, now), batch...)
 	if len(batch) == 0 && !settle {
 		j.tail = nil
 		return nil
 	}
-	now := time.Now().UTC()
 	if j.size >= j.rotate || j.size > 0 && j.day != j.legalDay(now) {
 		if err := j.nextSegment(); err != nil {
 			return err
@@ -299,7 +225,13 @@ func (j *Journal) write(batch []*record, settle bool) error {
 		j.day = j.legalDay(now)
 	}
 	j.size += int64(p.lines.Len())
-	j.tree, j.loose, j.tail, j.missed = p.tree, loose, nil, missed{}
+	j.tree, j.loose, j.tail, j.sayFull = p.tree, loose, nil, false
+	if j.counts(settle) {
+		j.missed = missed{}
+	}
+	if j.full.IsZero() {
+		j.trouble = trouble{}
+	}
 	j.announce(p.sequence, p.head)
 	return nil
 }
@@ -316,7 +248,10 @@ type page struct {
 
 // add numbers an event and writes its line.
 func (p *page) add(e *Event) error {
-	e.Sequence, e.Time = p.sequence+1, p.now
+	e.Sequence = p.sequence + 1
+	if e.Time.IsZero() {
+		e.Time = p.now
+	}
 	line, err := encode(*e)
 	if err != nil {
 		return err
@@ -366,14 +301,15 @@ func (j *Journal) Last() uint64 {
 }
 
 // Settle signs what was recorded since the last signed checkpoint, if there is anything, and returns the newest, which is to be kept elsewhere.
-// "": nobody signs, or the disk takes nothing and there is none yet.
+// "": nobody signs, or the disk takes nothing and there is none yet. It waits no longer for the disk than Append.
 func (j *Journal) Settle() string {
-	if j.signer != nil {
-		j.commit.Lock()
-		if j.loose > 0 {
-			_ = j.write(nil, true) // a disk that fails is told of by those who have something to record
+	if tried := j.queue.ask(); j.signer != nil && tried != nil {
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		select {
+		case <-tried:
+		case <-timer.C:
 		}
-		j.commit.Unlock()
 	}
 	j.state.Lock()
 	defer j.state.Unlock()
@@ -406,23 +342,25 @@ func (j *Journal) Wait(ctx context.Context, after uint64) error {
 	}
 }
 
-// Close ends the journal. What was acknowledged is on disk already; it is signed, if the disk takes that.
+// Close ends the journal. What was acknowledged is on disk already; it is signed, if the disk takes that. A disk that does not answer is not waited
+// for: the error says what is lost.
 func (j *Journal) Close() error {
-	j.commit.Lock()
-	defer j.commit.Unlock()
-	if j.closed {
+	if !j.queue.close() {
 		return nil
 	}
 	close(j.ending)
-	if j.signer != nil && j.loose > 0 {
-		_ = j.write(nil, true)
-	}
-	j.closed = true
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
 	var err error
-	if j.file != nil {
-		err = j.file.Close()
+	select {
+	case <-j.ended:
+		if j.file != nil {
+			err = j.file.Close()
+		}
+		err = errors.Join(err, j.lock.Release())
+	case <-timer.C:
+		err = fmt.Errorf("close the journal: %w, and %d events wait for it", ErrStalled, j.Health().Waiting)
 	}
-	err = errors.Join(err, j.lock.Release())
 	j.state.Lock()
 	defer j.state.Unlock()
 	j.state.closed = true

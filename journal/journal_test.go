@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -63,7 +64,7 @@ func objects(t *testing.T, j *Journal) []string {
 func TestConcurrentAppendersShareSyncsAndLeaveNoGap(t *testing.T) {
 	dir := t.TempDir()
 	var syncs int
-	j, err := open(dir, nil, 1<<20, func(path string) (segment, error) {
+	j, err := open(dir, nil, 1<<20, on(func(path string) (segment, error) {
 		s, err := openSegment(path)
 		return &faulty{segment: s, at: func(point string) (bool, error) {
 			if point == "sync" {
@@ -71,7 +72,7 @@ func TestConcurrentAppendersShareSyncsAndLeaveNoGap(t *testing.T) {
 			}
 			return true, nil
 		}}, err
-	})
+	}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,13 +188,14 @@ func TestDiskThatTakesNothing(t *testing.T) {
 	if err := os.WriteFile(path, append(text, "{half"...), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	full := true
-	j, err = open(dir, nil, 1<<20, func(path string) (segment, error) {
-		if full {
+	var full atomic.Bool
+	full.Store(true)
+	j, err = open(dir, nil, 1<<20, on(func(path string) (segment, error) {
+		if full.Load() {
 			return nil, errDisk
 		}
 		return openSegment(path)
-	})
+	}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,15 +205,15 @@ func TestDiskThatTakesNothing(t *testing.T) {
 			t.Errorf("append to a full disk: %v", err)
 		}
 	}
-	full = false
-	if e := mustAppend(t, j, started(4)); e.Sequence != 4 {
-		t.Errorf("sequence %d, want 4: after the first event, what was cut and what was missed", e.Sequence)
+	full.Store(false)
+	if e := mustAppend(t, j, started(4)); e.Sequence != 5 {
+		t.Errorf("sequence %d, want 5: after the first event, what was cut, what was missed and that it goes on", e.Sequence)
 	}
 	events, err := j.Read(t.Context(), 0, 10)
-	if err != nil || len(events) != 4 {
+	if err != nil || len(events) != 5 {
 		t.Fatalf("%d events, %v", len(events), err)
 	}
-	if events[1].Type != JournalCut || events[2].Type != JournalMiss || !strings.Contains(events[2].Message, "3 events could not be written and are lost: daemon.start (2), drift.find (1)") {
+	if events[3].Type != JournalResume || events[1].Type != JournalCut || events[2].Type != JournalMiss || !strings.Contains(events[2].Message, "3 events could not be written and are lost: daemon.start (2), drift.find (1)") {
 		t.Errorf("events %+v", events[1:3])
 	}
 }
@@ -257,7 +259,7 @@ func TestDamageInTheMiddleIsReportedAndLeft(t *testing.T) {
 
 func TestRotationAndReadingAcrossFiles(t *testing.T) {
 	dir := t.TempDir()
-	j, err := open(dir, signer(t), 4<<10, openSegment)
+	j, err := open(dir, signer(t), 4<<10, realDisk())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 // TestLinesAreWhatTheFilesHold: over several files, in pages of any size, the very bytes.
 func TestLinesAreWhatTheFilesHold(t *testing.T) {
 	dir := t.TempDir()
-	j, err := open(dir, nil, 2000, openSegment)
+	j, err := open(dir, nil, 2000, realDisk())
 	if err != nil {
 		t.Fatal(err)
 	}

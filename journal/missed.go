@@ -18,13 +18,26 @@ type missed struct {
 }
 
 func (m *missed) add(e Event) {
-	now := time.Now().UTC()
-	if m.count == 0 {
-		m.since, m.types = now, map[Type]int{}
+	m.merge(missed{count: 1, since: e.Time, until: e.Time, types: map[Type]int{e.Type: 1}})
+}
+
+func (m *missed) merge(other missed) {
+	if other.count == 0 {
+		return
 	}
-	m.count++
-	m.until = now
-	m.types[e.Type]++
+	if m.count == 0 {
+		m.since, m.until, m.types = other.since, other.until, map[Type]int{}
+	}
+	if other.since.Before(m.since) {
+		m.since = other.since
+	}
+	if other.until.After(m.until) {
+		m.until = other.until
+	}
+	m.count += other.count
+	for t, n := range other.types {
+		m.types[t] += n
+	}
 }
 
 // event puts the hole on record. Its sequence shows where it is; the fields say how many events of which type are in it.

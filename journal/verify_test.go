@@ -67,18 +67,14 @@ func verified(t testing.TB, dir string, held ...Checkpoint) Verification {
 func written(t *testing.T, events int) (dir string, held Checkpoint) {
 	t.Helper()
 	dir = t.TempDir()
-	j, err := open(dir, signer(t), 6<<10, openSegment)
+	j, err := open(dir, signer(t), 6<<10, realDisk())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for n := range events {
 		mustAppend(t, j, started(n))
 		if n%17 == 0 {
-			j.commit.Lock()
-			if err := j.write(nil, true); err != nil {
-				t.Fatal(err)
-			}
-			j.commit.Unlock()
+			j.Settle()
 		}
 	}
 	if err := j.Close(); err != nil {

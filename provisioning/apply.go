@@ -174,6 +174,15 @@ func (e *Engine) carryOut(ctx context.Context, prop *proposal) (Result, error) {
 	case len(prop.changes) == 0:
 		return e.repairNow(ctx, prop, plan)
 	}
+	record := e.mustRecord
+	if takesAway(prop.changes) {
+		record = func(ctx context.Context, event journal.Event) error {
+			e.record(ctx, event)
+			return nil
+		}
+	} else if err := e.evidence(); err != nil { // before a revision is written that would have to be taken back
+		return Result{}, err
+	}
 	within := prop.within
 	if within == 0 && len(prop.risks) > 0 {
 		within = riskyWindow
@@ -189,7 +198,7 @@ func (e *Engine) carryOut(ctx context.Context, prop *proposal) (Result, error) {
 		return Result{}, hinted(err, "nothing was changed: see whether the state folder's disk is full or read-only")
 	}
 	object := revisionObject(revision.ID)
-	if err := e.mustRecord(ctx, journal.Event{Type: journal.ApplyStart, Severity: journal.Notice, Actor: prop.actor, Object: object,
+	if err := record(ctx, journal.Event{Type: journal.ApplyStart, Severity: journal.Notice, Actor: prop.actor, Object: object,
 		Message: fmt.Sprintf("apply revision %d: %d documents added, %d changed, %d removed", revision.ID, revision.Added, revision.Changed, revision.Removed),
 		Fields: fieldsOf("plan", plan.ID, "parent", strconv.Itoa(revision.Parent), "message", shorten(prop.message),
 			"removed", removedNames(plan.Changes), "waived", shorten(strings.Join(prop.waived, "; ")))}); err != nil {

@@ -19,11 +19,11 @@ type ClosedFilter interface {
 
 // Close closes the border until the daemon has loaded its policy: if there is no table of ours it loads one that forwards nothing and lets
 // in what the last confirmed revision lets manage the box. The daemon's first ruleset takes its place in one transaction. Of options it
-// needs Site, StateDir and Journal; without a Journal nothing is put on record.
+// needs Site and StateDir; record puts what was done on record, and is called after it is done.
 //
 // A box of which nothing was ever asked is left as it is. Where the revision cannot be read, nothing is forwarded and the box itself stays
 // open, so that somebody can see to it; the error says why.
-func Close(ctx context.Context, o Options, filter ClosedFilter) (closed bool, err error) {
+func Close(ctx context.Context, o Options, filter ClosedFilter, record func(journal.Event) error) (closed bool, err error) {
 	ruleset, asked, revision, why := closedRuleset(o)
 	if !asked {
 		return false, nil
@@ -40,11 +40,7 @@ func Close(ctx context.Context, o Options, filter ClosedFilter) (closed bool, er
 		event.Severity = journal.Alert
 		event.Message = shorten("nothing is forwarded, and the box itself is open, as it is not known who may manage it: " + why.Error())
 	}
-	if o.Journal != nil {
-		_, recorded := o.Journal.Append(context.WithoutCancel(ctx), event)
-		why = errors.Join(why, recorded)
-	}
-	return true, why
+	return true, errors.Join(why, record(event))
 }
 
 // closedRuleset is the last confirmed revision's, without what tunnels and flows put into it.

@@ -27,6 +27,9 @@ func (e *Engine) Confirm(ctx context.Context, actor journal.Actor) (Result, erro
 	if p.Window.remaining(e.options.Boot) <= 0 {
 		return Result{}, hinted(fmt.Errorf("revision %d: its time to be confirmed is over, it is being undone: %w", p.Current, ErrNothingToConfirm), "apply it again")
 	}
+	if err := e.evidence(); err != nil {
+		return Result{}, err
+	}
 	err := e.store.update(func(p *pointers) {
 		p.Confirmed, p.Phase, p.Window, p.Alarms = p.Current, Confirmed, nil, nil
 	})
@@ -141,13 +144,13 @@ func (e *Engine) expire(ctx context.Context) error {
 // revert returns from the unconfirmed revision to the last confirmed one, through the same functions as any change, touching only
 // what differs. The caller holds writing. It may be called again until it answers without an error.
 //
-// First the pointers, then the host; if the pointers cannot be written the host goes back all the same, for its deadline is over and a
+// First the pointers, then the host; if the pointers cannot be written, or not soon, the host goes back all the same, for its deadline is over and a
 // restart would come to the same end.
 func (e *Engine) revert(ctx context.Context, actor journal.Actor, why string) error {
 	p := e.store.now()
 	alarm := fmt.Sprintf("revision %d was undone and revision %d is in force again: %s", p.Current, p.Confirmed, why)
 	point := func() error {
-		return e.store.update(func(q *pointers) {
+		return e.store.updateWithin(revertPatience, func(q *pointers) {
 			q.Current, q.Phase, q.Window = p.Confirmed, Confirmed, nil
 			q.Reverted = append(q.Reverted, p.Current)
 			q.Alarms = append(q.Alarms, alarm)
@@ -160,11 +163,14 @@ func (e *Engine) revert(ctx context.Context, actor journal.Actor, why string) er
 	}
 	e.windows.poke()
 	e.look.poke()
+	if err == nil && e.undone != p.Current {
+		e.undone = p.Current // once, however often the pointers are tried
+		e.record(ctx, journal.Event{Type: journal.RevisionRevert, Severity: journal.Alert, Actor: actor, Object: revisionObject(p.Current),
+			Message: alarm, Fields: map[string]string{"inForce": strconv.Itoa(p.Confirmed), "reason": why}})
+	}
 	if err := errors.Join(err, pointed); err != nil {
 		return fmt.Errorf("return to revision %d: %w", p.Confirmed, err)
 	}
-	e.record(ctx, journal.Event{Type: journal.RevisionRevert, Severity: journal.Alert, Actor: actor, Object: revisionObject(p.Current),
-		Message: alarm, Fields: map[string]string{"inForce": strconv.Itoa(p.Confirmed), "reason": why}})
 	return nil
 }
 

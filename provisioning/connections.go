@@ -2,7 +2,6 @@ package provisioning
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -101,9 +100,10 @@ func (c *connectionRecords) take(now time.Time) []journal.Event {
 
 func (s *connectionSum) all() uint64 { return s.more[0] + s.more[1] }
 
-func (c *counting) tellConnections(ctx context.Context, now time.Time) {
+// tellConnections does not wait for the disk: meanwhile news would be lost.
+func (c *counting) tellConnections(now time.Time) {
 	for _, event := range c.records.take(now) {
-		c.record(ctx, event)
+		c.options.Journal.Post(event)
 	}
 }
 

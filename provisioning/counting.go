@@ -51,17 +51,18 @@ type counting struct {
 	declared   map[string]string // flows that there are, each with its tunnel
 	flowOf     accounting.Attribute
 	records    connectionRecords
-	attributed time.Time // from when on the intent may be read again
-	asked      bool      // since the last look
-	soon       time.Time // from when on connections are looked at again, if somebody asks
-	look       time.Time // and if nobody does
-	save       time.Time // from when on totals are written again
-	tell       time.Time // from when on it is told again that something is missing
-	told       uint64    // connections whose end was missed, of which events tell
-	heard      time.Time // when all that the kernel had told was taken last
-	lostSince  time.Time // the kernel dropped news after this; zero: none that is not on record
-	lostUntil  time.Time // and before this
-	unwritten  bool      // the last write failed
+	attributed time.Time  // from when on the intent may be read again
+	asked      bool       // since the last look
+	soon       time.Time  // from when on connections are looked at again, if somebody asks
+	look       time.Time  // and if nobody does
+	save       time.Time  // from when on totals are written again
+	tell       time.Time  // from when on it is told again that something is missing
+	told       uint64     // connections whose end was missed, of which events tell
+	heard      time.Time  // when all that the kernel had told was taken last
+	lostSince  time.Time  // the kernel dropped news after this; zero: none that is not on record
+	lostUntil  time.Time  // and before this
+	saving     chan error // tells what came of the last write of totals; nil: there was none
+	unwritten  bool       // the last write failed
 }
 
 // keepCounting keeps how much each flow carries.
@@ -89,28 +90,46 @@ func (e *Engine) keepCounting(ctx context.Context) {
 func (c *counting) turn(ctx context.Context) {
 	c.attribute()
 	c.hear()
-	c.tellConnections(ctx, time.Now())
+	c.tellConnections(time.Now())
 	if now := time.Now(); (!now.Before(c.look) || c.asked && !now.Before(c.soon)) && c.lookAtAll(ctx) {
 		took := time.Since(now)
 		c.soon, c.look = time.Now().Add(max(countRest, sampleShare*took)), time.Now().Add(max(countEvery, sampleShare*took))
 		c.asked = false
-		c.retire(ctx)
+		c.retire()
 		if !now.Before(c.save) {
-			c.written("totals", c.counts.SaveTotals(c.ledger))
+			c.saveTotals()
 			c.save = now.Add(totalsEvery)
 		}
 		c.written("connections", c.counts.SaveLiving(c.ledger))
 	}
-	c.tellMissing(ctx)
+	c.tellMissing()
 }
 
 // stop counts what it can, and writes it down.
 func (c *counting) stop(ctx context.Context) {
 	c.hear()
 	c.lookAtAll(ctx)
-	c.tellConnections(ctx, time.Now().Add(connectionWindow))
+	c.tellConnections(time.Now().Add(connectionWindow))
+	if c.saving != nil {
+		<-c.saving
+	}
 	c.written("totals", c.counts.SaveTotals(c.ledger))
 	c.written("connections", c.counts.SaveLiving(c.ledger))
+}
+
+// saveTotals writes the totals beside everything else: a disk that does not answer must not keep news of connections from being heard.
+func (c *counting) saveTotals() {
+	if c.saving != nil {
+		select {
+		case err := <-c.saving:
+			c.written("totals", err)
+		default:
+			return // the last one is under way yet
+		}
+	}
+	saving := make(chan error, 1)
+	c.saving = saving
+	go func() { saving <- c.counts.SaveTotals(c.ledger) }()
 }
 
 // attribute looks anew which flows there are, if they changed.
@@ -217,20 +236,20 @@ func (c *counting) written(what string, err error) {
 }
 
 // retire lets the totals of flows go that are no more. While a confirm window is open, they may come back.
-func (c *counting) retire(ctx context.Context) {
+func (c *counting) retire() {
 	if c.store.now().Window != nil {
 		return
 	}
 	gone := c.ledger.Retire(func(name string) bool { _, is := c.declared[name]; return is })
 	for _, f := range gone[:min(len(gone), endsShown)] {
-		c.record(ctx, flowEnd("flow/"+f.Name, "flow "+f.Name+" is declared no more and has ended", f.Totals))
+		c.options.Journal.Post(flowEnd("flow/"+f.Name, "flow "+f.Name+" is declared no more and has ended", f.Totals))
 	}
 	if len(gone) > endsShown {
 		var sum accounting.Totals
 		for _, f := range gone[endsShown:] {
 			sum.To, sum.Back, sum.Opened = sum.To.Plus(f.To), sum.Back.Plus(f.Back), sum.Opened+f.Opened
 		}
-		c.record(ctx, flowEnd("filter", fmt.Sprintf("%d more flows are declared no more and have ended", len(gone)-endsShown), sum))
+		c.options.Journal.Post(flowEnd("filter", fmt.Sprintf("%d more flows are declared no more and have ended", len(gone)-endsShown), sum))
 	}
 }
 
@@ -247,7 +266,7 @@ func flowEnd(object, what string, t accounting.Totals) journal.Event {
 }
 
 // tellMissing puts on record that something is not counted: at once, and then once a minute.
-func (c *counting) tellMissing(ctx context.Context) {
+func (c *counting) tellMissing() {
 	missed, lost := c.ledger.Figures().Missed, !c.lostSince.IsZero()
 	now := time.Now()
 	if !lost && missed == c.told || now.Before(c.tell) {
@@ -264,7 +283,7 @@ func (c *counting) tellMissing(ctx context.Context) {
 			"all are looked at, and how many ended unheard is told when it is certain; of those that both began and ended then nothing is known", since, until)
 	}
 	c.told, c.lostSince = missed, time.Time{}
-	c.record(ctx, event)
+	c.options.Journal.Post(event)
 }
 
 // FlowQuery chooses flows.

@@ -436,22 +436,17 @@ func TestJournalThatCannotBeWrittenIsAnAlarmUntilItCan(t *testing.T) {
 			}
 			return len(status.Alarms)
 		}
-		answer := func(err error) {
-			b.events.mu.Lock()
-			defer b.events.mu.Unlock()
-			b.events.err = err
-		}
 		b.wait(lookEvery)
-		answer(errors.New("no space left on device"))
+		b.events.answer(errors.New("no space left on device"))
 		b.breakRoute(agency{n: 0})
 		b.wait(2 * lookEvery)
 		b.mustBeAsAsked() // repaired all the same
 		if alarms() != 1 {
 			t.Errorf("%d alarms while the journal cannot be written", alarms())
 		}
-		answer(nil)
+		b.events.answer(nil)
 		b.wait(2 * lookEvery)
-		if alarms() != 0 || b.events.count(journal.JournalResume) != 1 {
+		if alarms() != 0 || b.events.count(journal.DriftRepair) != 1 {
 			t.Errorf("%d alarms after it can be; events %v", alarms(), b.events.types())
 		}
 	})

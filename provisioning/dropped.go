@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"shekara/firewall"
@@ -42,7 +43,15 @@ type dropped struct {
 type dropRecords struct {
 	windows map[string]*dropped
 	counted map[string]uint64 // by ID: what Counts said when its last window ended
-	missed  time.Time         // until when a gap is on record
+	gap     dropGap
+}
+
+// dropGap is records of dropped packets that did not come, and are not on record as missing yet.
+type dropGap struct {
+	overflow atomic.Uint64 // that we had no room for
+	lost     atomic.Uint64 // times that the kernel had none
+	since    time.Time     // all came until then
+	tell     time.Time     // from when on it is told again
 }
 
 // keepDropped journals records of dropped packets, boundedly whatever comes.
@@ -51,16 +60,21 @@ func (e *Engine) keepDropped(ctx context.Context) {
 		return
 	}
 	records, gaps, ended := make(chan nflog.Record, dropsWaiting), newTrigger(), make(chan error, 1)
+	d := dropRecords{windows: map[string]*dropped{}, counted: map[string]uint64{}}
+	d.gap.since = time.Now()
 	go func() {
 		ended <- e.options.Drops.Run(ctx, func(r nflog.Record) {
 			select {
 			case records <- r:
-			default: // the journal is slower than the kernel
+			default: // we are slower than the kernel
+				d.gap.overflow.Add(1)
 				gaps.poke()
 			}
-		}, gaps.poke)
+		}, func() {
+			d.gap.lost.Add(1)
+			gaps.poke()
+		})
 	}()
-	d := dropRecords{windows: map[string]*dropped{}, counted: map[string]uint64{}}
 	for id, n := range e.dropCounts(ctx) {
 		d.counted[id] = n.Packets
 	}
@@ -72,30 +86,49 @@ func (e *Engine) keepDropped(ctx context.Context) {
 		case r := <-records:
 			e.showDrop(ctx, &d, r)
 		case <-gaps:
-			if now := time.Now(); now.After(d.missed) {
-				d.missed = now.Add(dropWindow)
-				e.record(ctx, journal.Event{Type: journal.PacketMiss, Severity: journal.Warning, Object: "filter",
-					Message: "records of dropped packets were lost, as they came faster than they were read; the packets are counted all the same"})
-			}
-		case <-timer.C:
-			e.endDrops(ctx, &d, time.Now())
+			e.tellDropGap(&d, time.Now())
+		case now := <-timer.C:
+			e.endDrops(ctx, &d, now)
+			e.tellDropGap(&d, now)
 		case err := <-ended:
 			if err != nil && ctx.Err() == nil {
-				e.record(ctx, journal.Event{Type: journal.PacketMiss, Severity: journal.Error, Object: "filter",
+				e.options.Journal.Post(journal.Event{Type: journal.PacketMiss, Severity: journal.Error, Object: "filter",
 					Message: "dropped packets are no longer recorded, only counted, until shekarad is started again: " + err.Error()})
 			}
 			for len(records) > 0 {
 				e.showDrop(ctx, &d, <-records)
 			}
 			e.endDrops(context.WithoutCancel(ctx), &d, time.Now().Add(dropWindow))
+			e.tellDropGap(&d, time.Now().Add(dropWindow))
 			return
 		}
 	}
 }
 
-// next is the time until the next window ends.
+// tellDropGap puts on record that records are missing: at once, and then once a minute.
+func (e *Engine) tellDropGap(d *dropRecords, now time.Time) {
+	if d.gap.overflow.Load()+d.gap.lost.Load() == 0 {
+		d.gap.since = now
+		return
+	}
+	if now.Before(d.gap.tell) {
+		return
+	}
+	overflow, lost := d.gap.overflow.Swap(0), d.gap.lost.Swap(0)
+	event := journal.Event{Type: journal.PacketMiss, Severity: journal.Warning, Object: "filter",
+		Fields: fieldsOf("records", strconv.FormatUint(overflow, 10), "kernel", strconv.FormatUint(lost, 10), "since", d.gap.since.UTC().Format(time.RFC3339Nano), "until", now.UTC().Format(time.RFC3339Nano)),
+		Message: fmt.Sprintf("records of dropped packets are missing, as they came faster than they were read: %d that there was no room for here, and %d times the kernel had none, which does not say for how many; the packets are counted all the same",
+			overflow, lost)}
+	d.gap.since, d.gap.tell = now, now.Add(dropWindow)
+	e.options.Journal.Post(event)
+}
+
+// next is the time until the next window ends, or a gap is told.
 func (d *dropRecords) next() time.Duration {
 	wait := dropWindow
+	if d.gap.overflow.Load()+d.gap.lost.Load() > 0 {
+		wait = min(wait, time.Until(d.gap.tell))
+	}
 	for _, w := range d.windows {
 		wait = min(wait, time.Until(w.ends))
 	}
@@ -131,7 +164,7 @@ func (e *Engine) showDrop(ctx context.Context, d *dropRecords, r nflog.Record) {
 	}
 	w.kinds[kind] = true
 	w.shown++
-	e.record(ctx, dropEvent(r))
+	e.options.Journal.Post(dropEvent(r)) // who reads the kernel's records does not wait for a disk
 }
 
 // endDrops ends the windows that are over, each with how many packets were dropped beside those that are events.
@@ -158,7 +191,7 @@ func (e *Engine) endDrops(ctx context.Context, d *dropRecords, now time.Time) {
 		event := journal.Event{Type: journal.PacketDrop, Severity: dropSeverity(id), Object: "rule/" + id,
 			Message: fmt.Sprintf("%d more packets dropped within %s: %s", suppressed, dropWindow, reasons[firewall.Reason(id)]),
 			Fields:  fieldsOf("rule", id, "reason", firewall.Reason(id), "suppressed", strconv.FormatUint(suppressed, 10))}
-		e.record(ctx, event)
+		e.options.Journal.Post(event)
 	}
 }
 

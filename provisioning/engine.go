@@ -42,11 +42,6 @@ type Tunnels interface {
 	ResetPeer(ctx context.Context, device string, key tunnels.PublicKey) error
 }
 
-// Recorder is where events go: journal.Journal.
-type Recorder interface {
-	Append(ctx context.Context, e journal.Event) (journal.Event, error)
-}
-
 // Resolver finds the addresses of an endpoint's name: net.Resolver.
 type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
@@ -102,6 +97,7 @@ type Engine struct {
 	counts  *accounting.Store  // its files; they belong to keepCounting
 	started time.Time
 	writing chan struct{} // holds one token while somebody changes the host
+	undone  int           // the revision whose return is on record; who holds writing may touch it
 	look    trigger       // look at the whole host soon
 	retry   trigger       // the nearest retry may have moved
 	windows trigger       // the confirm window was opened or closed
@@ -136,6 +132,7 @@ type Engine struct {
 	revoking   chan struct{} // closed when those are forgotten; nil: there are none
 	counted    chan struct{} // closed when connections have been looked at the next time
 	verified   verified
+	stopped    bool               // nothing is forwarded, as events cannot be recorded
 	foreign    []string           // tables of others that could drop what ours lets pass
 	hearing    hearing            // of changes of the host, until a look has judged them
 	reached    map[string]reached // limits of tunnels that were, by tunnel
@@ -182,7 +179,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	close(e.ready)
 	group, ctx := errgroup.WithContext(ctx)
-	for _, f := range []func(context.Context){e.keepLooking, e.keepRetrying, e.keepWindow, e.keepSampling, e.keepProbing, e.keepResolving, e.keepTidy, e.keepRevoking, e.keepDropped, e.keepVerifying, e.keepCounting} {
+	for _, f := range []func(context.Context){e.keepLooking, e.keepRetrying, e.keepWindow, e.keepSampling, e.keepProbing, e.keepResolving, e.keepTidy, e.keepRevoking, e.keepDropped, e.keepVerifying, e.keepCounting, e.keepEvidence} {
 		group.Go(func() error {
 			f(ctx)
 			return nil
@@ -216,28 +213,6 @@ func (e *Engine) lock(ctx context.Context) error {
 }
 
 func (e *Engine) unlock() { <-e.writing }
-
-// record journals what happened. A journal that cannot write is an alarm, never a reason to leave the host half done.
-func (e *Engine) record(ctx context.Context, event journal.Event) {
-	if _, err := e.options.Journal.Append(context.WithoutCancel(ctx), event); err != nil {
-		e.options.Log.Error("journal", "type", event.Type, "message", event.Message, "error", err)
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		e.repairs.journal = err
-		return
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.repairs.journal = nil
-}
-
-// mustRecord is for what may not happen unrecorded: acts of administrators, before they are done.
-func (e *Engine) mustRecord(ctx context.Context, event journal.Event) error {
-	if _, err := e.options.Journal.Append(ctx, event); err != nil {
-		return hinted(fmt.Errorf("journal: %w", err), "nothing was changed: free space in the journal's folder, or see the daemon's log")
-	}
-	return nil
-}
 
 // kept is the documents of a revision.
 type kept struct {

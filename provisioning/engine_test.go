@@ -209,9 +209,46 @@ func (d tracedTunnels) ResetPeer(ctx context.Context, device string, key tunnels
 
 // events is a journal in memory.
 type events struct {
-	mu   sync.Mutex
-	list []journal.Event
-	err  error
+	mu     sync.Mutex
+	list   []journal.Event
+	err    error          // what Append answers
+	health journal.Health // beside err
+	stall  bool           // nothing that is posted is on disk, and nobody knows yet
+}
+
+func (e *events) Health() journal.Health {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	h := e.health
+	if h.Err == nil {
+		h.Err = e.err
+	}
+	return h
+}
+
+// Post takes all: what the disk does not take waits.
+func (e *events) Post(event journal.Event) <-chan error {
+	posted := make(chan error, 1)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.add(event)
+	if e.err == nil && !e.stall {
+		posted <- nil
+	}
+	return posted
+}
+
+// answer is what each Append answers from now on.
+func (e *events) answer(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.err = err
+}
+
+func (e *events) add(event journal.Event) journal.Event {
+	event.Sequence = uint64(len(e.list) + 1)
+	e.list = append(e.list, event)
+	return event
 }
 
 func (e *events) Append(_ context.Context, event journal.Event) (journal.Event, error) {
@@ -223,9 +260,7 @@ func (e *events) Append(_ context.Context, event journal.Event) (journal.Event, 
 	if len(event.Message) > 2000 {
 		return journal.Event{}, errors.New("an event of an unseemly length")
 	}
-	event.Sequence = uint64(len(e.list) + 1)
-	e.list = append(e.list, event)
-	return event, nil
+	return e.add(event), nil
 }
 
 func (e *events) types() []journal.Type {

@@ -32,7 +32,6 @@ type repairs struct {
 	by        []string // who made it so, as far as it is known
 	told      string   // the differences that were journaled last
 	observing error    // why the host cannot be looked at
-	journal   error    // why events cannot be written
 }
 
 func (r *repairs) held() bool { return time.Now().Before(r.holdUntil) }
@@ -67,7 +66,6 @@ func (e *Engine) keepLooking(ctx context.Context) {
 // turn is one turn of the loop.
 func (e *Engine) turn(ctx context.Context) {
 	e.endHold(ctx)
-	e.retryJournal(ctx)
 	if err := e.store.settle(); err != nil {
 		e.options.Log.Error("write pointers", "error", err)
 	}
@@ -81,16 +79,6 @@ func (e *Engine) turn(ctx context.Context) {
 	e.mu.Lock()
 	e.turned = time.Now()
 	e.mu.Unlock()
-}
-
-// retryJournal ends the alarm of a journal that could not be written as soon as it can be: on a quiet box no other event may come for hours.
-func (e *Engine) retryJournal(ctx context.Context) {
-	e.mu.Lock()
-	failing := e.repairs.journal != nil
-	e.mu.Unlock()
-	if failing {
-		e.record(ctx, journal.Event{Type: journal.JournalResume, Severity: journal.Notice, Message: "the journal can be written again"})
-	}
 }
 
 // sight is one whole look.
@@ -389,6 +377,9 @@ func (e *Engine) Acknowledge(ctx context.Context, actor journal.Actor) error {
 	seen := e.store.now().Alarms
 	if len(seen) == 0 {
 		return nil
+	}
+	if err := e.evidence(); err != nil {
+		return err
 	}
 	if err := e.store.update(func(p *pointers) { p.Alarms = nil }); err != nil {
 		return fmt.Errorf("clear alarms: %w", err)

@@ -141,7 +141,7 @@ func zonesOfInterfaces(b compile.Base) string {
 	return text
 }
 
-// intentOf compiles a whole set. Without a Site document for this box, or without any document, nothing of ours should be on the host.
+// intentOf compiles a whole set. Mu is held, or nobody else knows the engine yet. Without a Site document for this box, or without any document, nothing of ours should be on the host.
 func (e *Engine) intentOf(set *document.Set) (intent, error) {
 	if set.Site(e.options.Site) == nil {
 		return intent{}, nil
@@ -149,6 +149,12 @@ func (e *Engine) intentOf(set *document.Set) (intent, error) {
 	desired, err := compile.Compile(set, e.options.Site)
 	if err != nil {
 		return intent{}, err
+	}
+	if e.stopped {
+		for name, t := range desired.Tunnels {
+			desired.Tunnels[name] = e.withhold(t)
+		}
+		desired.Flows = map[string]compile.Flow{}
 	}
 	return intent{present: true, base: desired.Base, tunnels: desired.Tunnels, flows: desired.Flows}, nil
 }
@@ -182,13 +188,13 @@ func (e *Engine) patchTo(next *document.Set, changes []document.Change, affected
 			if err != nil {
 				return patch{}, scope{}, err
 			}
-			patchOne(p.tunnels, e.intent.tunnels, ref.Name, t, here)
+			patchOne(p.tunnels, e.intent.tunnels, ref.Name, e.withhold(t), here)
 		case document.KindFlow:
 			f, here, err := resolver.Flow(ref.Name)
 			if err != nil {
 				return patch{}, scope{}, err
 			}
-			patchOne(p.flows, e.intent.flows, ref.Name, f, here)
+			patchOne(p.flows, e.intent.flows, ref.Name, f, here && !e.stopped)
 		}
 	}
 	return p, scope{tunnels: slices.Sorted(maps.Keys(p.tunnels))}, nil

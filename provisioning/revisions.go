@@ -11,10 +11,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"shekara/netctl/durable"
 	"shekara/provisioning/document"
@@ -29,7 +32,14 @@ const (
 	keptRevisions = 1000
 	// maxLineBytes bounds one document in a file of the store: more than document.MaxDocumentBytes can become in JSON.
 	maxLineBytes = 16 << 20
+	// storePatience is how long a write may take before the disk counts as one that does not answer; revertPatience for a return to what was
+	// confirmed, which goes on without it.
+	storePatience  = 5 * time.Second
+	revertPatience = time.Second
 )
+
+// errStoreStalled says that nothing was changed, or will not stay so: a write that ends after all is taken back.
+var errStoreStalled = errors.New("the disk of the state folder does not answer")
 
 // disk is where the store's commit points go through: the real one, or one that fails in a test.
 type disk interface {
@@ -55,13 +65,17 @@ func (realDisk) Remove(path string) error { return durable.Remove(path) }
 // A new revision is its delta, written first, and then POINTERS, which names it: until that a delta is nothing but an orphan, and
 // its number is given out again. Files of revisions are never changed once POINTERS has named them, and each ends in a checksum of
 // itself: what a disk or a careless copy has damaged is refused, and never half applied.
+//
+// Who holds writing writes to the disk, and nobody waits for him long. mu is for what is in memory: never held while the disk is waited for.
 type store struct {
-	dir  string
-	disk disk
-	lock *durable.Lock
+	dir     string
+	disk    disk
+	lock    *durable.Lock
+	writing chan struct{} // holds one token while somebody writes
 
 	mu       sync.Mutex
 	pointers pointers
+	failing  error // what the last write came to
 	// undecided: POINTERS on disk may be older than pointers, because a write of it answered with an error.
 	undecided bool
 	history   []Revision    // ascending; State as of when it was written
@@ -102,7 +116,7 @@ func openStore(dir string, d disk) (*store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open revisions: %w", err)
 	}
-	s := &store{dir: dir, disk: d, lock: lock}
+	s := &store{dir: dir, disk: d, lock: lock, writing: make(chan struct{}, 1)}
 	if err := s.read(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open revisions: %w", err), lock.Release())
 	}
@@ -273,16 +287,44 @@ func (s *store) get(id int) (Revision, error) {
 }
 
 // begin writes a new revision with its changes against the one in force, and the intent to apply it. Its cost is that of the changes.
-func (s *store) begin(r Revision, changes []Change, w *window) (Revision, error) {
+func (s *store) begin(r Revision, changes []Change, w *window) (begun Revision, err error) {
+	err = s.write(storePatience, func() error {
+		s.mu.Lock()
+		now, undecided := s.pointers, s.undecided
+		s.mu.Unlock()
+		if undecided {
+			// The number may be taken on disk by a revision whose write answered with an error: settle that first.
+			if err := s.point(now); err != nil {
+				return err
+			}
+		}
+		begun = numbered(r, now, changes)
+		text, err := encodeDelta(begun, changes)
+		if err != nil {
+			return err
+		}
+		if err := s.disk.WriteFile(s.path(deltaName(begun.ID)), text); err != nil {
+			return fmt.Errorf("write revision %d: %w", begun.ID, err)
+		}
+		next := now
+		next.Newest, next.Current, next.Phase, next.Window = begun.ID, begun.ID, Pending, w
+		if err := s.point(next); err != nil {
+			return fmt.Errorf("write revision %d: %w", begun.ID, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return Revision{}, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.undecided {
-		// The number may be taken on disk by a revision whose write answered with an error: settle that first.
-		if err := s.point(s.pointers); err != nil {
-			return Revision{}, err
-		}
-	}
-	r.ID, r.Parent, r.State = s.pointers.Newest+1, s.pointers.Current, Pending
+	s.history = append(s.history, begun)
+	return s.judged(begun), nil
+}
+
+// numbered is a revision as it follows the one in force.
+func numbered(r Revision, now pointers, changes []Change) Revision {
+	r.ID, r.Parent, r.State = now.Newest+1, now.Current, Pending
 	for _, c := range changes {
 		switch c.Verb {
 		case verbAdd:
@@ -293,21 +335,69 @@ func (s *store) begin(r Revision, changes []Change, w *window) (Revision, error)
 			r.Changed++
 		}
 	}
-	text, err := encodeDelta(r, changes)
-	if err != nil {
-		return Revision{}, err
-	}
-	if err := s.disk.WriteFile(s.path(deltaName(r.ID)), text); err != nil {
-		return Revision{}, fmt.Errorf("write revision %d: %w", r.ID, err)
-	}
-	next := s.pointers
-	next.Newest, next.Current, next.Phase, next.Window = r.ID, r.ID, Pending, w
-	if err := s.point(next); err != nil {
-		return Revision{}, fmt.Errorf("write revision %d: %w", r.ID, err)
-	}
-	s.history = append(s.history, r)
-	return s.judged(r), nil
+	return r
 }
+
+// write does what writes to the disk, one at a time, and waits no longer than so. A write that ends later is taken back: who was told that it did
+// not succeed has gone on from there. A panic is the caller's.
+func (s *store) write(patience time.Duration, do func() error) error {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case s.writing <- struct{}{}:
+	case <-timer.C:
+		return s.came(errStoreStalled)
+	}
+	before := s.now()
+	var panicked any
+	var answered atomic.Bool // by the write, or by the time
+	done := make(chan error, 1)
+	go func() {
+		defer func() {
+			panicked = recover()
+			<-s.writing
+			close(done)
+		}()
+		err := do()
+		if !answered.CompareAndSwap(false, true) {
+			if s.now().differs(before) {
+				err = s.point(before)
+			}
+			_ = s.came(err) // nobody waits any more
+			return
+		}
+		done <- err
+	}()
+	select {
+	case err, told := <-done:
+		if !told && panicked != nil {
+			panic(panicked)
+		}
+		return s.came(err)
+	case <-timer.C:
+		if answered.CompareAndSwap(false, true) {
+			return s.came(errStoreStalled)
+		}
+		return s.came(<-done)
+	}
+}
+
+// came keeps what a write came to.
+func (s *store) came(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failing = err
+	return err
+}
+
+// trouble is what the last write came to.
+func (s *store) trouble() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failing
+}
+
+func (p pointers) differs(from pointers) bool { return !reflect.DeepEqual(p, from) }
 
 func encodeDelta(r Revision, changes []Change) ([]byte, error) {
 	var text bytes.Buffer
@@ -333,23 +423,28 @@ func seal(text *bytes.Buffer) []byte {
 }
 
 // update changes the pointers by one write: the commit point of confirmations and reverts.
-func (s *store) update(change func(*pointers)) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	next := s.pointers
-	next.Reverted, next.Alarms = slices.Clone(next.Reverted), slices.Clone(next.Alarms)
-	change(&next)
-	return s.point(next)
+func (s *store) update(change func(*pointers)) error { return s.updateWithin(storePatience, change) }
+
+func (s *store) updateWithin(patience time.Duration, change func(*pointers)) error {
+	return s.write(patience, func() error {
+		next := s.now()
+		next.Reverted, next.Alarms = slices.Clone(next.Reverted), slices.Clone(next.Alarms)
+		change(&next)
+		return s.point(next)
+	})
 }
 
-// point expects the lock to be held. When the write fails the pointers stay as they were, and are written again by settle: until
+// point expects writing to be held. When the write fails the pointers stay as they were, and are written again by settle: until
 // then a crash leaves either, and both are whole states.
 func (s *store) point(next pointers) error {
 	text, err := json.Marshal(next)
 	if err != nil {
 		return err
 	}
-	if err := s.disk.WriteFile(s.path("POINTERS"), append(text, '\n')); err != nil {
+	err = s.disk.WriteFile(s.path("POINTERS"), append(text, '\n'))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
 		s.undecided = true
 		return err
 	}
@@ -360,11 +455,12 @@ func (s *store) point(next pointers) error {
 // settle writes the pointers again if an earlier write of them answered with an error.
 func (s *store) settle() error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.undecided {
+	undecided := s.undecided
+	s.mu.Unlock()
+	if !undecided {
 		return nil
 	}
-	return s.point(s.pointers)
+	return s.write(revertPatience, func() error { return s.point(s.now()) })
 }
 
 // documents reads all documents of a revision; 0 is the empty set before the first.

@@ -213,19 +213,6 @@ func stateEvent(name string, before tunnels.State, after tunnels.Status) journal
 		Fields:  fieldsOf("before", string(before), "after", string(after.State))}
 }
 
-// recordAll lets many events share the journal's writes.
-func (e *Engine) recordAll(ctx context.Context, events []journal.Event) {
-	var group errgroup.Group
-	group.SetLimit(64)
-	for _, event := range events {
-		group.Go(func() error {
-			e.record(ctx, event)
-			return nil
-		})
-	}
-	_ = group.Wait()
-}
-
 // reset starts peers anew that hang in their handshake, each alone. If somebody changes the host just now, the next sample asks again.
 func (e *Engine) reset(ctx context.Context, stuck []stuckPeer) {
 	if len(stuck) == 0 {

@@ -27,6 +27,9 @@ func (e *Engine) Secrets(context.Context) ([]string, error) { return e.options.S
 
 // NewSecret makes a secret on the box; fs.ErrExist if there is one of that name.
 func (e *Engine) NewSecret(ctx context.Context, name string, by journal.Actor) error {
+	if err := e.evidence(); err != nil {
+		return err
+	}
 	name = secretName(name)
 	if _, err := e.options.Secrets.New(name, false); err != nil {
 		return err
@@ -38,6 +41,9 @@ func (e *Engine) NewSecret(ctx context.Context, name string, by journal.Actor) e
 // ImportSecret keeps a secret that came from elsewhere: sealed to this box's Recipient, or as wg(8) writes a key. fs.ErrExist if
 // another one has the name.
 func (e *Engine) ImportSecret(ctx context.Context, name string, value []byte, by journal.Actor) error {
+	if err := e.evidence(); err != nil {
+		return err
+	}
 	name = secretName(name)
 	key, err := secret.ParseKey(value)
 	if err == nil {

@@ -90,9 +90,12 @@ func (e *Engine) Status(context.Context) (Status, error) {
 	if s.Proof = e.proofStatus(); s.Proof != nil && s.Proof.Verdict == proof.Violated {
 		s.Alarms = append(s.Alarms, "what is loaded is not what the documents allow: "+s.Proof.Finding+". shekara verify shows all")
 	}
-	if err := e.repairs.journal; err != nil {
-		s.Alarms = append(s.Alarms, "the journal cannot be written: "+err.Error())
+	health := e.options.Journal.Health()
+	s.Journal = journalStatus(health)
+	if err := e.store.trouble(); err != nil {
+		s.Alarms = append(s.Alarms, "revisions cannot be written: "+err.Error()+". Free room on the disk of the state folder, or see the daemon's log")
 	}
+	s.Alarms = append(s.Alarms, journalAlarms(health, e.stopped)...)
 	return s, nil
 }
 

@@ -152,6 +152,16 @@ type Status struct {
 	Engine       string         `json:"engine"`
 	Proof        *ProofStatus   `json:"proof,omitempty"` // what the last verification came to
 	LastObserved time.Time      `json:"lastObserved"`
+	Journal      JournalStatus  `json:"journal"`
+}
+
+// JournalStatus is whether events are recorded.
+type JournalStatus struct {
+	Error    string     `json:"error,omitempty"` // why they cannot be; changes are refused meanwhile
+	Since    *time.Time `json:"since,omitempty"` // since when
+	Waiting  int        `json:"waiting"`         // events that wait in memory
+	Missed   uint64     `json:"missed"`          // events that are lost, since the daemon started
+	Unsigned bool       `json:"unsigned,omitempty"`
 }
 
 // ConflictError is what the second of two appliers gets.

@@ -40,8 +40,8 @@ func (s *settings) closeBorder(ctx context.Context, log *slog.Logger) error {
 		return fmt.Errorf("open the packet filter: %w", err)
 	}
 	site, unknown := s.site()
-	options := provisioning.Options{Site: site, StateDir: s.stateDir, Log: log, Journal: lateJournal(filepath.Join(s.stateDir, "journal"))}
-	closed, err := provisioning.Close(ctx, options, filter)
+	options := provisioning.Options{Site: site, StateDir: s.stateDir, Log: log}
+	closed, err := provisioning.Close(ctx, options, filter, s.recordClosing)
 	if closed {
 		log.Info("nothing is forwarded until shekarad has loaded its policy")
 	}
@@ -51,15 +51,12 @@ func (s *settings) closeBorder(ctx context.Context, log *slog.Logger) error {
 	return nil
 }
 
-// lateJournal is the journal's folder: it is opened when there is something to record.
-type lateJournal string
-
-// Append writes one event.
-func (l lateJournal) Append(ctx context.Context, e journal.Event) (journal.Event, error) {
-	events, err := journal.Open(string(l), nil)
+// recordClosing opens the journal for one event.
+func (s *settings) recordClosing(e journal.Event) error {
+	events, err := journal.Open(filepath.Join(s.stateDir, "journal"), nil)
 	if err != nil {
-		return journal.Event{}, fmt.Errorf("open the journal: %w", err)
+		return err
 	}
-	written, err := events.Append(ctx, e)
-	return written, errors.Join(err, events.Close())
+	_, err = events.Append(context.Background(), e)
+	return errors.Join(err, events.Close())
 }

@@ -81,7 +81,7 @@ type daemon struct {
 	site     string // "": not known
 	log      *slog.Logger
 	engine   *provisioning.Engine
-	journal  api.Recorder
+	journal  provisioning.Recorder
 	api      *api.Server
 	doors    []api.Door
 	manager  serviceManager
@@ -178,7 +178,7 @@ func (d *daemon) reload(ctx context.Context) {
 	}
 	if err != nil {
 		log.Error("re-read refused; the revision in force stays", "error", err)
-		d.refuse(ctx, err)
+		d.refuse(err)
 		return
 	}
 	result, err := d.engine.Apply(context.WithoutCancel(ctx), provisioning.Request{Files: files, Whole: true, Message: "re-read of " + d.settings.etcDir})
@@ -204,9 +204,6 @@ func (d *daemon) reload(ctx context.Context) {
 }
 
 // refuse puts on record what the engine did not get to see.
-func (d *daemon) refuse(ctx context.Context, cause error) {
-	event := journal.Event{Type: journal.DocumentsReject, Severity: journal.Error, Message: fmt.Sprintf("re-read of %s refused: %v", d.settings.etcDir, cause)}
-	if _, err := d.journal.Append(ctx, event); err != nil {
-		d.log.Error("journal", "error", err)
-	}
+func (d *daemon) refuse(cause error) {
+	d.journal.Post(journal.Event{Type: journal.DocumentsReject, Severity: journal.Error, Message: fmt.Sprintf("re-read of %s refused: %.4000v", d.settings.etcDir, cause)})
 }

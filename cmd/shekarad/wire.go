@@ -308,7 +308,7 @@ func (s *settings) journalKey() (*journal.Key, error) {
 }
 
 // options join the engine to the host.
-func (s *settings) options(h *host, recorder api.Recorder, log *slog.Logger) (provisioning.Options, error) {
+func (s *settings) options(h *host, recorder provisioning.Recorder, log *slog.Logger) (provisioning.Options, error) {
 	site, err := s.site()
 	if err != nil {
 		return provisioning.Options{}, err
@@ -337,7 +337,7 @@ func (s *settings) options(h *host, recorder api.Recorder, log *slog.Logger) (pr
 	return options, nil
 }
 
-func (s *settings) openEngine(ctx context.Context, h *host, recorder api.Recorder, log *slog.Logger) (*provisioning.Engine, error) {
+func (s *settings) openEngine(ctx context.Context, h *host, recorder provisioning.Recorder, log *slog.Logger) (*provisioning.Engine, error) {
 	options, err := s.options(h, recorder, log)
 	if err != nil {
 		return nil, err

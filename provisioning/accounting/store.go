@@ -142,7 +142,7 @@ func (l *Ledger) takeEnds(out []byte) []byte {
 	return out
 }
 
-// SaveTotals writes the totals durably, if they have changed.
+// SaveTotals writes the totals durably, if they have changed. It may run beside the others.
 func (s *Store) SaveTotals(l *Ledger) error {
 	l.mu.Lock()
 	version := l.version
@@ -150,8 +150,7 @@ func (s *Store) SaveTotals(l *Ledger) error {
 	if version == s.saved {
 		return nil
 	}
-	s.buffer = l.encode(s.buffer[:0], s.boot, false)
-	err := durable.WriteFile(s.totals, s.buffer, 0o600)
+	err := durable.WriteFile(s.totals, l.encode(nil, s.boot, false), 0o600)
 	if err == nil {
 		s.saved = version
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"shekara/journal"
+	"shekara/provisioning"
 )
 
 // Role is what a caller may do.
@@ -96,7 +97,7 @@ func (s *Server) refusal(ctx context.Context, needs Role, what string) *Problem 
 		p.Detail = fmt.Sprintf("user %s is neither in group shekara nor in group shekara-view: %s", name(c.actor), what)
 		p.Hint = "ask the administrator to add you to group shekara (acts) or shekara-view (looks), then log in anew"
 	}
-	s.refusals.record(ctx, s.config.Recorder, c.actor, what)
+	s.refusals.record(s.config.Recorder, c.actor, what)
 	return p
 }
 
@@ -151,7 +152,7 @@ type refusalWindow struct {
 	written, withheld int
 }
 
-func (r *refusals) record(ctx context.Context, to Recorder, actor journal.Actor, what string) {
+func (r *refusals) record(to provisioning.Recorder, actor journal.Actor, what string) {
 	withheld, write := r.admit(actor.UID, time.Now())
 	if !write || to == nil {
 		return
@@ -160,8 +161,8 @@ func (r *refusals) record(ctx context.Context, to Recorder, actor journal.Actor,
 	if withheld > 0 {
 		fields["withheld"] = fmt.Sprint(withheld)
 	}
-	// The refusal stands whether or not it could be recorded; a journal that cannot write raises its own alarm.
-	_, _ = to.Append(context.WithoutCancel(ctx), journal.Event{
+	// The refusal stands whether or not it can be recorded; a journal that cannot write raises its own alarm.
+	to.Post(journal.Event{
 		Type: journal.AccessRefuse, Severity: journal.Warning, Actor: actor,
 		Message: fmt.Sprintf("user %s was refused %s", name(actor), what), Fields: fields,
 	})

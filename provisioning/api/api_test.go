@@ -316,6 +316,11 @@ func TestRights(t *testing.T) {
 // expectRefusals: ten refusals a minute of one user are on record, the others wait to be counted.
 func expectRefusals(t *testing.T, b *box) {
 	t.Helper()
+	limited, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := b.journal.Wait(limited, 9); err != nil {
+		t.Fatal(err)
+	}
 	events, err := b.journal.Read(t.Context(), 0, 100)
 	if err != nil {
 		t.Fatal(err)

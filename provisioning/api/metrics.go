@@ -56,11 +56,21 @@ func NewMetrics(version string) *Metrics {
 }
 
 // Recorder counts what passes through to another recorder.
-func (m *Metrics) Recorder(to Recorder) Recorder { return countingRecorder{m, to} }
+func (m *Metrics) Recorder(to provisioning.Recorder) provisioning.Recorder {
+	return countingRecorder{m, to}
+}
 
 type countingRecorder struct {
 	metrics *Metrics
-	to      Recorder
+	to      provisioning.Recorder
+}
+
+func (r countingRecorder) Health() journal.Health { return r.to.Health() }
+
+// Post counts what happened, whether or not the disk takes it yet.
+func (r countingRecorder) Post(e journal.Event) <-chan error {
+	r.metrics.count(e.Type)
+	return r.to.Post(e)
 }
 
 func (r countingRecorder) Append(ctx context.Context, e journal.Event) (journal.Event, error) {
@@ -117,6 +127,7 @@ type descriptions struct {
 	sent, received, handshake, state, since, latency, probes, lost *prometheus.Desc
 	revision, observed, held, pending, alarms, drifting, failed    *prometheus.Desc
 	verdict, statements, findings, read, took                      *prometheus.Desc
+	written, signed, waiting, missed                               *prometheus.Desc
 }
 
 func describe() descriptions {
@@ -143,13 +154,18 @@ func describe() descriptions {
 		findings:   description("shekara_proof_findings", "Violations that the last verification found, or else reasons why it is indeterminate."),
 		read:       description("shekara_proof_read_seconds", "UNIX time at which the last verification read the kernel."),
 		took:       description("shekara_proof_duration_seconds", "How long the last verification took."),
+
+		written: description("shekara_journal_written", "1 while events can be put on disk; 0 while the disk is full, broken or does not answer, and changes are refused."),
+		signed:  description("shekara_journal_signed", "1 while the journal is signed; 0 while its key cannot be had, and changes are refused."),
+		waiting: description("shekara_journal_waiting_events", "Events that wait in memory for the journal's disk."),
+		missed:  description("shekara_journal_missed_events_total", "Events that are not on record and will not be, since the daemon started."),
 	}
 }
 
 func (c tunnelCollector) Describe(to chan<- *prometheus.Desc) {
 	d := describe()
 	for _, each := range []*prometheus.Desc{d.sent, d.received, d.handshake, d.state, d.since, d.latency, d.probes, d.lost,
-		d.revision, d.observed, d.held, d.pending, d.alarms, d.drifting, d.failed, d.verdict, d.statements, d.findings, d.read, d.took} {
+		d.revision, d.observed, d.held, d.pending, d.alarms, d.drifting, d.failed, d.verdict, d.statements, d.findings, d.read, d.took, d.written, d.signed, d.waiting, d.missed} {
 		to <- each
 	}
 }
@@ -176,6 +192,10 @@ func (c tunnelCollector) Collect(to chan<- prometheus.Metric) {
 	gauge(d.alarms, float64(len(status.Alarms)))
 	gauge(d.drifting, float64(len(status.Drift)))
 	gauge(d.failed, float64(len(status.Failed)))
+	gauge(d.written, boolean(status.Journal.Error == ""))
+	gauge(d.signed, boolean(!status.Journal.Unsigned))
+	gauge(d.waiting, float64(status.Journal.Waiting))
+	to <- prometheus.MustNewConstMetric(d.missed, prometheus.CounterValue, float64(status.Journal.Missed))
 	if p := status.Proof; p != nil {
 		for _, v := range []proof.Verdict{proof.Proved, proof.Violated, proof.Indeterminate} {
 			gauge(d.verdict, boolean(v == p.Verdict), string(v))

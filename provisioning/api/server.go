@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"shekara/firewall"
-	"shekara/journal"
+	"shekara/provisioning"
 	"shekara/provisioning/document"
 	"shekara/provisioning/verification"
 )
@@ -41,11 +41,6 @@ const (
 	maxLargeLooks  = 2 // large requests under way of callers who may only look: each may take hundreds of megabytes
 )
 
-// Recorder puts an event on record.
-type Recorder interface {
-	Append(context.Context, journal.Event) (journal.Event, error)
-}
-
 // Config joins the server to the rest. All fields are needed but Site, JournalKey and ExportDir.
 type Config struct {
 	Site       string // name of the Site that this box is; "": not known, and so nothing can be applied
@@ -55,7 +50,7 @@ type Config struct {
 	Journal    Journal
 	JournalKey string // public, of its checkpoints; "": they are not signed
 	ExportDir  string // where shekarad export says how far it got
-	Recorder   Recorder
+	Recorder   provisioning.Recorder
 	Metrics    *Metrics
 	Log        *slog.Logger
 	Version    string

@@ -25,7 +25,7 @@ const (
 
 // Base is everything that is not one tunnel's.
 func (r *Resolver) Base() (Base, error) {
-	b := Base{Devices: map[string]Device{}, Repair: cmp.Or(r.site.Drift, "repair") == "repair", Engine: cmp.Or(r.site.Engine, "auto"), Lab: r.site.Lab}
+	b := Base{Devices: map[string]Device{}, Repair: cmp.Or(r.site.Drift, "repair") == "repair", StopUnrecorded: r.site.Unrecorded == "stop", Engine: cmp.Or(r.site.Engine, "auto"), Lab: r.site.Lab}
 	if e := r.site.Firewall.Engine; e != "auto" {
 		b.Filter = firewall.Engine(e)
 	}

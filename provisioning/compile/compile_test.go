@@ -103,6 +103,9 @@ func text(d *compile.Desired) string {
 	var w strings.Builder
 	line := func(format string, a ...any) { fmt.Fprintf(&w, format+"\n", a...) }
 	b := d.Base
+	if b.StopUnrecorded {
+		line("nothing is forwarded that cannot be recorded")
+	}
 	line("site %s, repair %t, engine %s, lab %t, dns %v", d.Site, b.Repair, b.Engine, b.Lab, b.DNS)
 	line("management from %v in zone %s to %v", b.Management.From, b.Management.Zone, b.Management.Services)
 	for _, z := range b.Zones {

@@ -25,10 +25,12 @@ type Base struct {
 	Interfaces []firewall.Interface
 	Management firewall.Management
 	DNS        []netip.Addr
-	Repair     bool   // drift is repaired, else reported
-	Engine     string // auto, kernel, userspace
-	Filter     firewall.Engine
-	Lab        bool
+	Repair     bool // drift is repaired, else reported
+	// StopUnrecorded: nothing is forwarded while events cannot be recorded; else traffic goes on.
+	StopUnrecorded bool
+	Engine         string // auto, kernel, userspace
+	Filter         firewall.Engine
+	Lab            bool
 }
 
 // Device is a tunnel device without its private key, which the secret KeyName holds; PublicKey is what the documents say, if they do.

@@ -53,6 +53,7 @@ type Site struct {
 	Engine     string      `yaml:"engine,omitempty" doc:"auto (kernel where it can, else userspace), kernel or userspace" default:"auto"`
 	Firewall   Firewall    `yaml:"firewall,omitempty" doc:"what holds the packet filter's rules"`
 	Drift      string      `yaml:"drift,omitempty" doc:"what to do when the host differs from the revision: repair or report" default:"repair"`
+	Unrecorded string      `yaml:"unrecorded,omitempty" doc:"what becomes of traffic while events cannot be recorded, as the journal's disk is full, broken or does not answer: forward (it goes on) or stop (nothing is forwarded until they can be)" default:"forward"`
 	DNS        []string    `yaml:"dns,omitempty" doc:"resolvers that the appliance may ask, for endpoints by name"`
 }
 

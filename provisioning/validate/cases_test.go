@@ -51,6 +51,7 @@ func siteCases() []broken {
 		{"engine", "  dns:", "  engine: fast\n  dns:", "unknown value", "fast", ""},
 		{"firewall engine", "  dns:", "  firewall: {engine: pf}\n  dns:", "unknown value", "pf", ""},
 		{"drift", "  dns:", "  drift: ignore\n  dns:", "unknown value", "ignore", ""},
+		{"unrecorded", "  dns:", "  unrecorded: drop\n  dns:", "unknown value", "drop", ""},
 	}
 }
 

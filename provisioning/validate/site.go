@@ -23,6 +23,9 @@ func (c *checker) site(s *document.Site) {
 	if s.Drift != "" {
 		c.oneOf("spec.drift", s.Drift, "repair", "report")
 	}
+	if s.Unrecorded != "" {
+		c.oneOf("spec.unrecorded", s.Unrecorded, "forward", "stop")
+	}
 	for i, a := range s.DNS {
 		if _, err := document.ParseAddress(a); err != nil {
 			c.syntax(document.Index("spec.dns", i), a, err)
