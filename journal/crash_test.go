@@ -126,7 +126,9 @@ func failAt(t *testing.T, point int, persisted bool, answer error, appends int) 
 // appendAll appends, and gives the objects of what was acknowledged. costs says whether a fault was met since the journal was opened.
 func appendAll(t *testing.T, j *Journal, answer error, appends int, costs *bool) (acknowledged []string) {
 	for n := range appends {
-		e, err := j.Append(context.Background(), started(n))
+		event := started(n)
+		event.Organisation = "all" // whose links are verified at the end
+		e, err := j.Append(context.Background(), event)
 		switch {
 		case err == nil:
 			acknowledged = append(acknowledged, e.Object)
@@ -254,7 +256,7 @@ func writeUntilKilled(t *testing.T, dir string) {
 	for w := range 4 {
 		group.Go(func() {
 			for n := 0; ; n++ {
-				e, err := j.Append(context.Background(), Event{Type: DaemonStart, Severity: Info, Object: fmt.Sprintf("%d/%d/%d", os.Getpid(), w, n)})
+				e, err := j.Append(context.Background(), Event{Type: DaemonStart, Severity: Info, Object: fmt.Sprintf("%d/%d/%d", os.Getpid(), w, n), Organisation: fmt.Sprint("writer-", w)})
 				print.Lock()
 				if err != nil {
 					fmt.Println(err)

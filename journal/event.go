@@ -2,16 +2,19 @@ package journal
 
 import "time"
 
-// Event is one thing that happened. Append fills Sequence and Time.
+// Event is one thing that happened. Append and Post fill Sequence, Time and Links.
 type Event struct {
-	Sequence uint64            `json:"sequence"` // from 1, no gaps
-	Time     time.Time         `json:"time"`     // UTC, by the box's clock; order is by Sequence
-	Type     Type              `json:"type"`
-	Severity Severity          `json:"severity"`
-	Actor    Actor             `json:"actor,omitzero"`
-	Object   string            `json:"object,omitempty"` // "tunnel/agency-a", "revision/12", "device/sk-agencies"
-	Message  string            `json:"message"`          // one sentence for people
-	Fields   map[string]string `json:"fields,omitempty"` // facts for programs; never a secret
+	Sequence uint64    `json:"sequence"` // from 1, no gaps
+	Time     time.Time `json:"time"`     // UTC, by the box's clock; order is by Sequence
+	Type     Type      `json:"type"`
+	Severity Severity  `json:"severity"`
+	Actor    Actor     `json:"actor,omitzero"`
+	Object   string    `json:"object,omitempty"` // "tunnel/agency-a", "revision/12", "device/sk-agencies"
+	// Organisation is the legal entity whose it is; "": nobody's alone.
+	Organisation string            `json:"organisation,omitempty"`
+	Message      string            `json:"message"`          // one sentence for people
+	Fields       map[string]string `json:"fields,omitempty"` // facts for programs; never a secret
+	Links        []Link            `json:"links,omitempty"`  // to those before it of its tunnel and organisation
 }
 
 // Type is noun.verb, from the catalogue below. Append refuses a type that is not in it.

@@ -12,7 +12,7 @@ type Filter struct {
 	Types      []Type     // one of these; a type ending in ".*" stands for all of its noun
 	Severities []Severity // one of these
 	Object     string     // exactly this, or all below it if it ends in "/"
-	Text       string     // is in the message, the object, the actor's name or a field's value; capital or small is one
+	Text       string     // is in the message, the object, the organisation, the actor's name or a field's value; capital or small is one
 	// Since and Until bound the time: from the first on, and before the second. Zero: no bound. The order of events is by sequence, whatever the clock said.
 	Since, Until time.Time
 	// WithoutCheckpoints leaves those out: one a minute, they are for who verifies.
@@ -62,7 +62,7 @@ func (f Filter) Matches(e Event) bool {
 // holds says whether small letters are somewhere in what people read of an event.
 func (e Event) holds(text string) bool {
 	in := func(s string) bool { return strings.Contains(strings.ToLower(s), text) }
-	if in(e.Message) || in(e.Object) || in(e.Actor.User) {
+	if in(e.Message) || in(e.Object) || in(e.Organisation) || in(e.Actor.User) {
 		return true
 	}
 	for _, value := range e.Fields {

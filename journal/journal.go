@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -57,18 +58,19 @@ type Journal struct {
 	ended  chan struct{} // closed when the writer has ended
 
 	// The writer's own.
-	file     segment   // nil: closed, or a write failed and the file is to be opened anew
-	first    uint64    // names file
-	size     int64     // acknowledged bytes of file; what lies behind them is cut before the next write
-	day      string    // legal day that file belongs to; "": it is empty
-	tree     tree      // over all that was acknowledged
-	loose    int       // records since the last signed checkpoint
-	tail     *tail     // how the last life of the journal ended, until it is on record
-	missed   missed    // what is not on record and will not be, until that is
-	trouble  trouble   // until it is on record
-	full     time.Time // since when the disk has no room; zero: it has some
-	sayFull  bool      // that it is full is not on record yet
-	reserved bool      // the reserve is held
+	file     segment          // nil: closed, or a write failed and the file is to be opened anew
+	first    uint64           // names file
+	size     int64            // acknowledged bytes of file; what lies behind them is cut before the next write
+	day      string           // legal day that file belongs to; "": it is empty
+	tree     tree             // over all that was acknowledged
+	ends     map[string]chain // of all partitions, of what was acknowledged
+	loose    int              // records since the last signed checkpoint
+	tail     *tail            // how the last life of the journal ended, until it is on record
+	missed   missed           // what is not on record and will not be, until that is
+	trouble  trouble          // until it is on record
+	full     time.Time        // since when the disk has no room; zero: it has some
+	sayFull  bool             // that it is full is not on record yet
+	reserved bool             // the reserve is held
 
 	state struct {
 		sync.Mutex
@@ -118,6 +120,7 @@ func open(dir string, signer note.Signer, rotate int64, d disk) (*Journal, error
 		return nil, errors.Join(fmt.Errorf("open journal: %w", err), lock.Release())
 	}
 	j.state.last, j.state.head, j.first, j.size, j.tree, j.loose, j.tail = found.last, found.head, found.first, found.size, found.tree, found.loose, &found
+	j.ends = found.ends
 	if !found.began.IsZero() {
 		j.day = j.legalDay(found.began)
 	}
@@ -162,7 +165,7 @@ func check(e Event) (size int, err error) {
 	if !slices.Contains([]Severity{Alert, Error, Warning, Notice, Info}, e.Severity) {
 		return 0, fmt.Errorf("event %s: severity %q is unknown", e.Type, e.Severity)
 	}
-	e.Sequence, e.Time = 1<<63, time.Now().UTC()
+	e.Sequence, e.Time, e.Links = 1<<63, time.Now().UTC(), e.longestLinks()
 	line, err := encode(e)
 	if err != nil {
 		return 0, fmt.Errorf("event %s: %w", e.Type, err)
@@ -197,7 +200,7 @@ func (j *Journal) write(batch []*record, settle bool) error {
 	if settle || j.signer != nil && j.loose+len(batch) >= checkpointRecords {
 		batch = append(batch, nil)
 	}
-	p := page{sequence: j.Last(), tree: j.tree.clone(), signer: j.signer, now: now}
+	p := page{sequence: j.Last(), tree: j.tree.clone(), links: links{j.ends, map[string]chain{}}, signer: j.signer, now: now}
 	loose := j.loose
 	for _, r := range batch {
 		var err error
@@ -226,6 +229,7 @@ func (j *Journal) write(batch []*record, settle bool) error {
 	}
 	j.size += int64(p.lines.Len())
 	j.tree, j.loose, j.tail, j.sayFull = p.tree, loose, nil, false
+	maps.Copy(j.ends, p.links.next)
 	if j.counts(settle) {
 		j.missed = missed{}
 	}
@@ -241,6 +245,7 @@ type page struct {
 	lines    bytes.Buffer
 	sequence uint64
 	tree     tree
+	links    links
 	signer   note.Signer
 	now      time.Time
 	head     string // the last checkpoint that was signed
@@ -252,6 +257,7 @@ func (p *page) add(e *Event) error {
 	if e.Time.IsZero() {
 		e.Time = p.now
 	}
+	e.Links = p.links.of(e)
 	line, err := encode(*e)
 	if err != nil {
 		return err
@@ -259,7 +265,9 @@ func (p *page) add(e *Event) error {
 	p.lines.Write(line)
 	p.lines.WriteByte('\n')
 	p.sequence++
-	p.tree.grow(leaf(line))
+	hash := leaf(line)
+	p.tree.grow(hash)
+	p.links.add(e.Links, hash)
 	return nil
 }
 
@@ -279,6 +287,7 @@ func (p *page) settle() error {
 func (j *Journal) nextSegment() error {
 	err := errors.Join(j.file.Close(), os.Chmod(filepath.Join(j.dir, segmentName(j.first)), closedMode))
 	j.file, j.first, j.size, j.day = nil, j.Last()+1, 0, ""
+	_ = saveLinks(j.dir, j.tree, j.ends) // the next start reads more where it is not there
 	return errors.Join(err, j.openFile())
 }
 

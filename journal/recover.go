@@ -29,10 +29,11 @@ type tail struct {
 	cut     int64  // bytes of the torn tail
 	damaged int    // lines that cannot be read though later ones can
 	file    string
-	tree    tree      // over all records up to last
-	head    string    // last signed checkpoint
-	loose   int       // records after it, in this file
-	began   time.Time // time of the file's first record
+	tree    tree             // over all records up to last
+	head    string           // last signed checkpoint
+	loose   int              // records after it, in this file
+	began   time.Time        // time of the file's first record
+	ends    map[string]chain // of all partitions
 }
 
 // findTail looks at the newest file alone: older ones were closed in order. What follows the last whole record was never
@@ -43,13 +44,20 @@ func findTail(dir string) (tail, error) {
 		return tail{}, err
 	}
 	if len(firsts) == 0 {
-		return tail{first: 1}, nil
+		return tail{first: 1, ends: map[string]chain{}}, nil
 	}
 	first := firsts[len(firsts)-1]
 	path := filepath.Join(dir, segmentName(first))
 	found := tail{first: first, last: first - 1, file: filepath.Base(path)}
 	if found.tree, err = treeBefore(dir, firsts); err != nil {
 		return tail{}, err
+	}
+	saved := false
+	if found.ends, saved, err = linksBefore(dir, firsts); err != nil {
+		return tail{}, err
+	}
+	if !saved {
+		_ = saveLinks(dir, found.tree, found.ends)
 	}
 	file, err := os.Open(path)
 	if err != nil {
@@ -74,18 +82,8 @@ func treeBefore(dir string, firsts []uint64) (tree, error) {
 	if first == 1 {
 		return tree{}, nil
 	}
-	file, err := os.Open(filepath.Join(dir, segmentName(first)))
-	if err != nil {
-		return tree{}, err
-	}
-	line, err := bufio.NewReader(io.LimitReader(file, MaxEventBytes)).ReadBytes('\n')
-	_ = file.Close()
-	if err == nil {
-		if e, summed, err := decode(bytes.TrimSuffix(line, []byte("\n"))); err == nil && summed && e.Type == JournalCheckpoint {
-			if t, err := settled(e); err == nil && t.size == first-1 {
-				return t, nil
-			}
-		}
+	if t, err := firstSettles(dir, first); err == nil {
+		return t, nil
 	}
 	before := tail{}
 	for _, first := range firsts[:len(firsts)-1] {
@@ -102,6 +100,31 @@ func treeBefore(dir string, firsts []uint64) (tree, error) {
 	}
 	before.skip(first, nil)
 	return before.tree, nil
+}
+
+// firstSettles is the tree that the first record of a file settles.
+func firstSettles(dir string, first uint64) (tree, error) {
+	file, err := os.Open(filepath.Join(dir, segmentName(first)))
+	if err != nil {
+		return tree{}, err
+	}
+	defer func() { _ = file.Close() }()
+	line, err := bufio.NewReader(io.LimitReader(file, MaxEventBytes)).ReadBytes('\n')
+	if err != nil {
+		return tree{}, err
+	}
+	e, summed, err := decode(bytes.TrimSuffix(line, []byte("\n")))
+	if err != nil {
+		return tree{}, err
+	}
+	if !summed || e.Type != JournalCheckpoint {
+		return tree{}, errors.New("the file begins with no checkpoint")
+	}
+	t, err := settled(e)
+	if err == nil && t.size != first-1 {
+		err = fmt.Errorf("the checkpoint that the file begins with has %d records", t.size)
+	}
+	return t, err
 }
 
 // skip brings the tree to where a record follows: what stands in the place of one that cannot be read counts as it stands, and what is
@@ -153,7 +176,13 @@ func (t *tail) scan(file io.Reader) error {
 		if t.began.IsZero() {
 			t.began = e.Time
 		}
-		t.tree.grow(leaf(line))
+		hash := leaf(line)
+		t.tree.grow(hash)
+		for _, link := range e.Links {
+			if t.ends != nil {
+				t.ends[link.Of] = chain{link.Number, hash}
+			}
+		}
 		t.last, t.size = e.Sequence, offset
 	}
 }

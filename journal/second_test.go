@@ -35,6 +35,7 @@ func audit(dir, publicKey string) (records uint64, err error) {
 	slices.Sort(names)
 	var edge [][]byte // roots of whole subtrees, the largest first
 	settled := uint64(0)
+	chains, linking := map[string]secondChain{}, false
 	for _, name := range names {
 		if want := fmt.Sprintf("%020d.jsonl", records+1); filepath.Base(name) != want {
 			return 0, fmt.Errorf("%s where %s is due", name, want)
@@ -57,6 +58,7 @@ func audit(dir, publicKey string) (records uint64, err error) {
 				Sequence  uint64
 				Type, CRC string
 				Fields    map[string]string
+				secondLinked
 			}
 			if err := json.Unmarshal(line, &record); err != nil || record.Sequence != records+1 {
 				return 0, fmt.Errorf("record %d: %d, %v", records+1, record.Sequence, err)
@@ -77,6 +79,9 @@ func audit(dir, publicKey string) (records uint64, err error) {
 					return 0, fmt.Errorf("record %d: the signature does not fit", record.Sequence)
 				}
 				settled = records
+			}
+			if err := record.follow(line, chains, &linking); err != nil {
+				return 0, fmt.Errorf("record %d: %w", record.Sequence, err)
 			}
 			edge = append(edge, hash([]byte{0}, line))
 			records++
@@ -106,4 +111,88 @@ func top(edge [][]byte) []byte {
 		root = hash([]byte{1}, edge[i], root)
 	}
 	return root
+}
+
+// secondChain is how a partition ended.
+type secondChain struct {
+	number uint64
+	leaf   []byte
+}
+
+// secondLinked is what links a record.
+type secondLinked struct {
+	Object, Organisation string
+	Links                []struct {
+		Of     string
+		Number uint64
+		Before string
+	}
+}
+
+func (r *secondLinked) follow(line []byte, chains map[string]secondChain, linking *bool) error {
+	var of []string
+	if strings.HasPrefix(r.Object, "tunnel/") {
+		of = append(of, r.Object)
+	}
+	if r.Organisation != "" {
+		of = append(of, "organisation/"+r.Organisation)
+	}
+	*linking = *linking || len(r.Links) > 0
+	if !*linking {
+		return nil
+	}
+	if len(of) != len(r.Links) {
+		return fmt.Errorf("%d links, want %d", len(r.Links), len(of))
+	}
+	for i, link := range r.Links {
+		before := chains[of[i]]
+		want := ""
+		if before.number > 0 {
+			want = base64.StdEncoding.EncodeToString(before.leaf)
+		}
+		if link.Of != of[i] || link.Number != before.number+1 || link.Before != want {
+			return fmt.Errorf("link %+v after %d", link, before.number)
+		}
+		chains[link.Of] = secondChain{link.Number, hash([]byte{0}, line)}
+	}
+	return nil
+}
+
+// auditPartition reads what was exported, sharing no code with VerifyPartition: the numbers are whole, the hashes fit, and the last record is the one that
+// the proof at the end is about. It gives how many records there are, and that proof.
+func auditPartition(data []byte) (records uint64, proof map[string]any, err error) {
+	lines := bytes.Split(bytes.TrimSuffix(data, []byte("\n")), []byte("\n"))
+	var head struct{ Partition string }
+	if err := json.Unmarshal(lines[0], &head); err != nil || head.Partition == "" {
+		return 0, nil, fmt.Errorf("first line %q", lines[0])
+	}
+	before := secondChain{}
+	var last []byte
+	for _, line := range lines[1:] {
+		if bytes.HasPrefix(line, []byte(`{"record":`)) {
+			if err := json.Unmarshal(line, &proof); err != nil {
+				return 0, nil, err
+			}
+			continue
+		}
+		var record secondLinked
+		if err := json.Unmarshal(line, &record); err != nil || proof != nil {
+			return 0, nil, fmt.Errorf("line %q: %v", line, err)
+		}
+		for _, link := range record.Links {
+			if link.Of != head.Partition {
+				continue
+			}
+			if link.Number != before.number+1 || before.number > 0 && link.Before != base64.StdEncoding.EncodeToString(before.leaf) {
+				return 0, nil, fmt.Errorf("link %+v after %d", link, before.number)
+			}
+			before = secondChain{link.Number, hash([]byte{0}, line)}
+			records++
+		}
+		last = line
+	}
+	if proof == nil || proof["record"] != string(last) {
+		return 0, nil, errors.New("what is proved is not the last record")
+	}
+	return records, proof, nil
 }

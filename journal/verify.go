@@ -63,6 +63,7 @@ type verifier struct {
 	rested bool        // since beat a daemon stopped or started
 	fresh  bool        // the next record is the first of a file
 	astray uint64      // sequence of the line before, if that was out of order
+	chains chains
 }
 
 // Verify reads the journal in a folder, which may be a copy, and says whether it is whole: each record is there, in order, as it was when it
@@ -74,6 +75,7 @@ func Verify(ctx context.Context, dir string, keys note.Verifiers, held []Checkpo
 	if err != nil {
 		return Verification{}, fmt.Errorf("verify the journal: %w", err)
 	}
+	v.chains = chains{ends: map[string]chain{}, from: len(firsts) > 0 && firsts[0] == 1}
 	for _, c := range held {
 		if before, twice := v.held[c.Size]; twice && before != c {
 			v.find("two checkpoints that are held of %d records differ: the journal was told in two ways", c.Size)
@@ -177,6 +179,9 @@ func (v *verifier) line(line []byte) {
 	}
 	v.unread, v.astray = v.unread[:0], 0
 	v.record(e, summed)
+	for _, wrong := range v.chains.follow(e, line) {
+		v.find("record %d: %s", e.Sequence, wrong)
+	}
 	v.tree.grow(leaf(line))
 	v.last, v.fresh, v.summed = e.Sequence, false, v.summed || summed
 	v.holds()

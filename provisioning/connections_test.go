@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -121,4 +122,26 @@ func TestConnectionSumsAreBounded(t *testing.T) {
 	if more := c.take(time.Now().Add(2 * connectionWindow)); len(more) != 0 {
 		t.Errorf("told again: %v", more)
 	}
+}
+
+// TestEventsOfATunnelNameItsOrganisation: the legal entity at the far end, as the documents have it.
+func TestEventsOfATunnelNameItsOrganisation(t *testing.T) {
+	one := agency{n: 0}
+	whileCounting(t, func(b *box, table *counter) {
+		b.mustApply(request(strings.Replace(one.yaml(), "  side: initiator", "  side: initiator\n  organisation: Agency Zero", 1)))
+		table.pass(one, 1000, 1)
+		table.pass(agency{n: 1}, 1001, 1)
+		b.wait(2 * endsEvery)
+		b.events.mu.Lock()
+		defer b.events.mu.Unlock()
+		got := map[string]string{}
+		for _, e := range b.events.list {
+			if e.Type == journal.ConnectionStart {
+				got[e.Object] = e.Organisation
+			}
+		}
+		if diff := cmp.Diff(map[string]string{"tunnel/agency-0": "Agency Zero", "tunnel/agency-1": ""}, got); diff != "" {
+			b.t.Error(diff)
+		}
+	})
 }

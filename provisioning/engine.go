@@ -158,7 +158,7 @@ func New(o Options) (*Engine, error) {
 }
 
 func newEngine(o Options, s *store) *Engine {
-	return &Engine{
+	e := &Engine{
 		options: o, store: s, ledger: accounting.NewLedger(accounting.MaxConnections), counts: &accounting.Store{}, started: time.Now(),
 		writing: make(chan struct{}, 1), look: newTrigger(), retry: newTrigger(), windows: newTrigger(), tidy: newTrigger(), revoke: newTrigger(), count: newTrigger(), counted: make(chan struct{}),
 		unverified: newTrigger(), verifying: make(chan struct{}, 1),
@@ -167,6 +167,8 @@ func newEngine(o Options, s *store) *Engine {
 		world:     newWorld(),
 		keys:      map[string]secret.Key{}, unreadable: map[string]error{}, pairs: map[string]keyPair{}, troubles: map[string]*trouble{}, refused: map[string]*trouble{}, health: map[string]*vitals{}, names: map[string]*lookup{}, reached: map[string]reached{},
 	}
+	e.options.Journal = belonging{o.Journal, e}
+	return e
 }
 
 // Close lets go of the state. What is on the host stays.

@@ -174,11 +174,16 @@ func (e *Engine) tunnelStatus(name string, t compile.Tunnel) TunnelStatus {
 	return s
 }
 
-func (e *Engine) fromDocument(s *TunnelStatus, d *document.Tunnel) {
-	local, far := d.Initiator, d.Owner
+// endsOf are the ends of a tunnel as this box sees them. Mu is held.
+func (e *Engine) endsOf(d *document.Tunnel) (local, far document.End) {
 	if site := e.documents.Site(e.options.Site); site != nil && slices.Contains(site.Peers, d.Owner.Peer) {
-		local, far = d.Owner, d.Initiator
+		return d.Owner, d.Initiator
 	}
+	return d.Initiator, d.Owner
+}
+
+func (e *Engine) fromDocument(s *TunnelStatus, d *document.Tunnel) {
+	local, far := e.endsOf(d)
 	s.Environment, s.Protocol, s.LocalPeer, s.RemotePeer = string(d.Environment), d.Protocol, local.Peer, far.Peer
 	s.LocalPrefixes, s.RemotePrefixes = slices.Clone(local.Prefixes), slices.Clone(far.Prefixes)
 	s.LocalShown = slices.Clone(local.Hide)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,7 +19,10 @@ import (
 	"shekara/netctl/durable"
 )
 
-const maxAuditFile = 1 << 20 // bytes of a key, a checkpoint or a proof
+const (
+	maxAuditFile  = 1 << 20 // bytes of a key, a checkpoint or a proof
+	journalFolder = "/var/lib/shekara/journal"
+)
 
 func (p *program) journalKeyCommand() *cobra.Command {
 	return &cobra.Command{
@@ -85,20 +90,53 @@ func (p *program) journalProveCommand() *cobra.Command {
 	}
 }
 
+func (p *program) journalExportCommand() *cobra.Command {
+	var tunnel, organisation string
+	c := &cobra.Command{
+		Use:   "export [FOLDER] --tunnel NAME|--organisation NAME",
+		Short: "Print the records of one tunnel or legal entity, so that who has nothing else can verify them",
+		Long: "export reads a journal's folder, " + journalFolder + " if none is given, and prints the records of one tunnel or legal entity as they stand there, up to the last\n" +
+			"that a signed checkpoint covers, and the proof of that. Each is linked to the one before it, so that shekara journal verify finds any that is changed or missing.",
+		Example: "  shekara journal export --tunnel agency-a > agency-a.jsonl\n  shekara journal verify agency-a.jsonl --key journal.key",
+		Args:    arguments(0, 1, "at most one folder"),
+		RunE: func(c *cobra.Command, args []string) error {
+			of := "tunnel/" + tunnel
+			if organisation != "" {
+				of = "organisation/" + organisation
+			}
+			records, err := journal.Export(c.Context(), append(args, journalFolder)[0], of, p.stdout)
+			if err == nil && records == 0 {
+				return hint(fmt.Errorf("%s: there are no records of it", of), "names are as in the documents; what was recorded in the last minute is covered by no checkpoint yet: shekara journal checkpoint makes one")
+			}
+			return err
+		},
+	}
+	c.Flags().StringVar(&tunnel, "tunnel", "", "name of the tunnel")
+	c.Flags().StringVar(&organisation, "organisation", "", "name of the legal entity, as Peer documents have it")
+	c.MarkFlagsOneRequired("tunnel", "organisation")
+	c.MarkFlagsMutuallyExclusive("tunnel", "organisation")
+	if err := c.RegisterFlagCompletionFunc("tunnel", p.completeTunnels); err != nil {
+		panic(err) // the flag is defined right above
+	}
+	return c
+}
+
 func (p *program) journalVerifyCommand() *cobra.Command {
 	var asJSON bool
 	var keys, held []string
 	c := &cobra.Command{
-		Use:   "verify FOLDER|PROOF --key KEY",
+		Use:   "verify FOLDER|EXPORT|PROOF --key KEY",
 		Short: "Say whether a journal is whole: nothing changed, taken out, put in or cut off",
 		Long: "verify reads a journal's folder, or a copy of it, and needs nothing else but the public key: no daemon, and no trust in the box.\n" +
-			"It names each record that is not as it was signed. A checkpoint that was kept elsewhere shows besides that the end was not cut off. Given a proof, as\n" +
-			"shekara journal prove prints it, it prints the record that is proved.\n" +
+			"It names each record that is not as it was signed. A checkpoint that was kept elsewhere shows besides that the end was not cut off. Of what\n" +
+			"shekara journal export printed it says whether it is whole from its first number to its last. Given a proof, as shekara journal prove prints it, it prints\n" +
+			"the record that is proved.\n" +
 			"Exit code: 0 whole, 1 not (or an error).",
 		Example: "  shekara journal verify /var/lib/shekara/journal --key \"$(shekara journal key)\"\n" +
 			"  shekara journal verify copy/ --key journal.key --checkpoint checkpoint-2026-11-25\n" +
+			"  shekara journal verify agency-a.jsonl --key journal.key\n" +
 			"  shekara journal verify record-1234.proof --key journal.key",
-		Args: arguments(1, 1, "one folder or proof"),
+		Args: arguments(1, 1, "one folder, export or proof"),
 		RunE: func(c *cobra.Command, args []string) error {
 			verifiers, err := openKeys(keys)
 			if err != nil {
@@ -109,7 +147,7 @@ func (p *program) journalVerifyCommand() *cobra.Command {
 				return err
 			}
 			if !info.IsDir() {
-				return p.verifyProof(args[0], verifiers, asJSON)
+				return p.verifyFile(c.Context(), args[0], verifiers, asJSON)
 			}
 			checkpoints, err := openCheckpoints(held, verifiers)
 			if err != nil {
@@ -176,6 +214,58 @@ func openCheckpoints(files []string, keys note.Verifiers) (list []journal.Checkp
 		list = append(list, c)
 	}
 	return list, nil
+}
+
+// verifyFile tells what was exported from a proof.
+func (p *program) verifyFile(ctx context.Context, name string, keys note.Verifiers, asJSON bool) error {
+	file, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	reader := bufio.NewReader(file)
+	if begins, _ := reader.Peek(64); !journal.IsPartition(begins) {
+		return p.verifyProof(name, keys, asJSON)
+	}
+	v, err := journal.VerifyPartition(ctx, reader, keys)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if asJSON {
+		err = p.json("JournalPartition", v)
+	} else {
+		p.partition(v)
+	}
+	if err == nil && !v.Whole() {
+		return &exit{code: 1}
+	}
+	return err
+}
+
+func (p *program) partition(v journal.Partition) {
+	if v.Whole() {
+		p.line("%s  %s, its records %d to %d.", p.paint(green, "WHOLE", p.width > 0), v.Of, v.First, v.Last)
+	} else {
+		p.line("%s  %s, %d records, %d findings.", p.paint(red, "NOT WHOLE", p.width > 0), v.Of, v.Records, len(v.Findings)+v.More)
+	}
+	p.line("")
+	if v.Records > 0 {
+		p.line("from     %s  (record %d of the journal)", v.Begins.Time.Local().Format(time.DateTime), v.Begins.Sequence)
+		p.line("to       %s  (record %d)", v.Ends.Time.Local().Format(time.DateTime), v.Ends.Sequence)
+	}
+	if v.Proved {
+		p.line("settled  by a checkpoint with a good signature")
+	}
+	p.list("Not as a whole one has it", len(v.Findings), func(i int) string {
+		f := v.Findings[i]
+		if f.Line == 0 {
+			return f.What
+		}
+		return fmt.Sprintf("line %d: %s", f.Line, f.What)
+	})
+	if v.More > 0 {
+		p.line("and %d more", v.More)
+	}
 }
 
 func (p *program) verifyProof(name string, keys note.Verifiers, asJSON bool) error {

@@ -14,7 +14,7 @@ import (
 
 func (p *program) journalCommand() *cobra.Command {
 	return group("journal", "The record of events", p.journalListCommand(), p.journalTailCommand(), p.journalKeyCommand(), p.journalCheckpointCommand(),
-		p.journalProveCommand(), p.journalVerifyCommand())
+		p.journalProveCommand(), p.journalExportCommand(), p.journalVerifyCommand())
 }
 
 // eventFlags choose events by flags.
@@ -31,7 +31,7 @@ func (p *program) newEventFlags(c *cobra.Command) *eventFlags {
 	flags.StringSliceVar(&f.filter.Severities, "severity", nil, "only of these: alert, error, warning, notice, info")
 	flags.StringVar(&f.filter.Object, "object", "", "only about this, as flow/NAME; flow/ is about any flow")
 	flags.StringVar(&f.tunnel, "tunnel", "", "only about this tunnel")
-	flags.StringVar(&f.filter.Text, "text", "", "only with this in message, object, user or a field")
+	flags.StringVar(&f.filter.Text, "text", "", "only with this in message, object, organisation, user or a field")
 	flags.StringVar(&f.filter.Day, "day", "", "only of this legal day (Asia/Almaty), as 2026-11-26")
 	flags.StringVar(&f.since, "since", "", "only at this time or later: 2026-11-26T08:00:00Z, \"2026-11-26 13:00\" by this terminal's clock, or 2h for two hours ago")
 	flags.StringVar(&f.until, "until", "", "only before this time, written alike")

@@ -38,6 +38,9 @@ func TestCommandLineTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(running)
+	if err := os.Symlink(filepath.Join(running, "journal"), "journal"); err != nil {
+		t.Fatal(err)
+	}
 	stop, err := serveMemory(running, true, 1000)
 	if err != nil {
 		t.Fatal(err)
@@ -168,6 +171,7 @@ func commandCases() []commandCase {
 		{words: "journal key"}, {words: "journal key / --run-dir nowhere", code: 1},
 		{words: "journal checkpoint"}, {words: "journal checkpoint / --run-dir nowhere", code: 1},
 		{words: "journal prove / 7"}, {words: "journal prove / 0", code: 1},
+		{words: "journal export / journal --tunnel agency-a"}, {words: "journal export / journal --tunnel absent", code: 1},
 		{words: "journal verify / empty --key " + auditKey + " --json"}, {words: "journal verify / absent --key " + auditKey, code: 1},
 		{words: "journal tail", interruptAfter: "drift.find"}, {words: "journal tail / --run-dir nowhere", code: 1},
 		{words: "metrics"}, {words: "metrics / --run-dir nowhere", code: 1},

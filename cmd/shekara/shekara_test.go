@@ -116,9 +116,13 @@ func serveMemory(dir string, acts bool, happened int) (stop func() error, err er
 	}
 	var appending errgroup.Group
 	appending.SetLimit(16) // so many share a write, and the checkpoint stands as near to the thousandth
-	for range happened {
+	for n := range happened {
+		event := journal.Event{Type: journal.DriftFind, Severity: journal.Warning, Message: "something differs"}
+		if n%100 == 99 {
+			event = journal.Event{Type: journal.TunnelState, Severity: journal.Notice, Object: "tunnel/agency-a", Organisation: "Agency A", Message: "passing, was idle"}
+		}
 		appending.Go(func() error {
-			_, err := events.Append(context.Background(), journal.Event{Type: journal.DriftFind, Severity: journal.Warning, Message: "something differs"})
+			_, err := events.Append(context.Background(), event)
 			return err
 		})
 	}
