@@ -92,7 +92,7 @@ func known(t Type) bool {
 func Reference() string {
 	var b strings.Builder
 	b.WriteString("# Events\n\nGenerated from journal/catalogue.go by `go test ./journal -update`; do not edit.\n\n")
-	b.WriteString("Each event is one JSON object on a line: `sequence` (from 1, no gaps), `time` (UTC), `type`, `severity`, `actor` (who asked; absent: the daemon itself), ")
+	b.WriteString("Each event is one JSON object on a line: `sequence` (from 1, no gaps), `time` (UTC), `clockErrorMicroseconds` (how wrong that may be; absent: nobody keeps the clock), `type`, `severity`, `actor` (who asked; absent: the daemon itself), ")
 	b.WriteString("`object` (what it is about, as `tunnel/NAME`), `organisation` (the legal entity at a tunnel's far end, as its Peer document has it), `message`, `fields` and ")
 	b.WriteString("`links` ([journal-format.md](journal-format.md)).\n")
 	b.WriteString("`shekara journal list` and `tail` choose by type, severity, object or tunnel, text, legal day and time (`--help`); the API takes the same words.\n\n")

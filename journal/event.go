@@ -1,20 +1,34 @@
 package journal
 
-import "time"
+import (
+	"time"
 
-// Event is one thing that happened. Append and Post fill Sequence, Time and Links.
+	"shekara/netctl/clock"
+)
+
+// Event is one thing that happened. Append and Post fill Sequence, Time, ClockErrorMicroseconds and Links.
 type Event struct {
 	Sequence uint64    `json:"sequence"` // from 1, no gaps
 	Time     time.Time `json:"time"`     // UTC, by the box's clock; order is by Sequence
-	Type     Type      `json:"type"`
-	Severity Severity  `json:"severity"`
-	Actor    Actor     `json:"actor,omitzero"`
-	Object   string    `json:"object,omitempty"` // "tunnel/agency-a", "revision/12", "device/sk-agencies"
+	// ClockErrorMicroseconds is how wrong Time may be, by the kernel's word; 0: nobody keeps the clock, and nothing is known.
+	ClockErrorMicroseconds int64    `json:"clockErrorMicroseconds,omitempty"`
+	Type                   Type     `json:"type"`
+	Severity               Severity `json:"severity"`
+	Actor                  Actor    `json:"actor,omitzero"`
+	Object                 string   `json:"object,omitempty"` // "tunnel/agency-a", "revision/12", "device/sk-agencies"
 	// Organisation is the legal entity whose it is; "": nobody's alone.
 	Organisation string            `json:"organisation,omitempty"`
 	Message      string            `json:"message"`          // one sentence for people
 	Fields       map[string]string `json:"fields,omitempty"` // facts for programs; never a secret
 	Links        []Link            `json:"links,omitempty"`  // to those before it of its tunnel and organisation
+}
+
+// stamp says when it was, just now, and how far that can be believed.
+func (e *Event) stamp(now time.Time) {
+	e.Time, e.ClockErrorMicroseconds = now.UTC(), 0
+	if s, err := clock.Now(); err == nil && s.Synchronised {
+		e.ClockErrorMicroseconds = max(s.MaxError.Microseconds(), 1)
+	}
 }
 
 // Type is noun.verb, from the catalogue below. Append refuses a type that is not in it.

@@ -165,7 +165,7 @@ func check(e Event) (size int, err error) {
 	if !slices.Contains([]Severity{Alert, Error, Warning, Notice, Info}, e.Severity) {
 		return 0, fmt.Errorf("event %s: severity %q is unknown", e.Type, e.Severity)
 	}
-	e.Sequence, e.Time, e.Links = 1<<63, time.Now().UTC(), e.longestLinks()
+	e.Sequence, e.Time, e.ClockErrorMicroseconds, e.Links = 1<<63, time.Now().UTC(), 1<<62, e.longestLinks()
 	line, err := encode(e)
 	if err != nil {
 		return 0, fmt.Errorf("event %s: %w", e.Type, err)
@@ -255,7 +255,7 @@ type page struct {
 func (p *page) add(e *Event) error {
 	e.Sequence = p.sequence + 1
 	if e.Time.IsZero() {
-		e.Time = p.now
+		e.stamp(p.now)
 	}
 	e.Links = p.links.of(e)
 	line, err := encode(*e)

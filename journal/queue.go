@@ -57,7 +57,7 @@ func newRecord(e Event, posted bool) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.Time = time.Now().UTC()
+	e.stamp(time.Now())
 	return &record{event: e, size: size, posted: posted, done: make(chan error, 1)}, nil
 }
 

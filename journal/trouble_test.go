@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"shekara/netctl/clock"
 	"shekara/netctl/durable"
 )
 
@@ -374,6 +375,30 @@ func TestTheReserveIsReal(t *testing.T) {
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("given back: %v", err)
+	}
+}
+
+// TestClockOfRecords: each says how wrong its time may be, if somebody keeps the clock, and else does not.
+func TestClockOfRecords(t *testing.T) {
+	now, err := clock.Now()
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, err := Open(t.TempDir(), signer(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	mustAppend(t, j, started(1))
+	j.Settle()
+	events, err := j.Read(t.Context(), 0, 10)
+	if err != nil || len(events) != 2 {
+		t.Fatal(events, err)
+	}
+	for _, e := range events {
+		if (e.ClockErrorMicroseconds > 0) != now.Synchronised || e.ClockErrorMicroseconds > time.Minute.Microseconds() {
+			t.Errorf("the clock is %+v, the record %+v", now, e)
+		}
 	}
 }
 
