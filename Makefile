@@ -36,7 +36,7 @@ live: build
 	@mkdir -p build && : > $(SKIPS)
 	SHEKARA_SKIPS=$(SKIPS) $(GO) test -count=1 -timeout 30m -p 2 ./...
 
-SCENARIOS := demo contours leak isolation restart rollback multihome scale drift revoke lockout overlap hiding limits iptables diskfull
+SCENARIOS := demo contours leak isolation restart rollback multihome scale drift revoke lockout overlap hiding limits iptables diskfull centre
 # Once more on edges that lack nft, and so filter with iptables. That engine refuses limits; what is not here does not hang on who filters.
 SCENARIOS_WITHOUT_NFT := contours leak revoke lockout overlap hiding drift
 scenarios: build
@@ -57,12 +57,13 @@ fuzz:
 
 # The drills of make test with large figures: hours. SOAK=10 makes it ten times as long.
 # 500 sets of documents and more than 20,000 packets, for each engine, that oracle, Explain, kernel and proof agree on; 10,000 replacements of the filter
-# under traffic in each address family; daemons killed 200 times, and everything that may leak killed 20 times over.
+# under traffic in each address family; a million records to a centre that is killed meanwhile; daemons killed 200 times, and everything that may leak killed 20 times over.
 SOAK ?= 1
 soak: setup-test build
 	$(GO) test -count=1 -timeout 0 -run '^TestContract$$/documents' ./firewall/nft -documents $$((500 * $(SOAK))) -v
 	$(GO) test -count=1 -timeout 0 -run '^TestContract$$/(nft|legacy)/documents' ./firewall/iptables -documents $$((500 * $(SOAK))) -v
 	$(GO) test -count=$$((50 * $(SOAK))) -timeout 0 -run '^TestContract$$/replaced' ./firewall/nft
+	$(GO) test -count=1 -timeout 0 -run '^TestRsyslogHasEveryRecord$$' ./journal/export -records $$((1000000 * $(SOAK)))
 	@set -e; for n in $$(seq $$((50 * $(SOAK)))); do echo "restart $$n"; bin/shekara testbed run restart --json build/restart.json >build/restart.txt || { cat build/restart.txt; exit 1; }; done
 	@set -e; for n in $$(seq $$((20 * $(SOAK)))); do echo "leak $$n"; bin/shekara testbed run leak --json build/leak.json >build/leak.txt || { cat build/leak.txt; exit 1; }; done
 

@@ -71,13 +71,15 @@ func (l *local) Lines(ctx context.Context, after uint64, limit int) ([][]byte, e
 	return l.Journal.Lines(ctx, after, limit)
 }
 
+const producers = 100
+
 // record puts so many events on record, from several at a time.
 func (l *local) record(count int, of journal.Type) {
 	l.t.Helper()
 	var all sync.WaitGroup
-	for worker := range 20 {
+	for worker := range producers {
 		all.Go(func() {
-			for i := worker; i < count; i += 20 {
+			for i := worker; i < count; i += producers {
 				if _, err := l.Append(l.t.Context(), journal.Event{Type: of, Severity: journal.Notice, Message: fmt.Sprintf("event %d", i) + strings.Repeat(".", l.long), Fields: map[string]string{"n": strconv.Itoa(i)}}); err != nil {
 					l.t.Error(err)
 				}

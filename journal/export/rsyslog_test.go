@@ -2,13 +2,13 @@ package export
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -16,6 +16,8 @@ import (
 	"shekara/netctl/probe"
 	"shekara/netctl/probe/probetest"
 )
+
+var drill = flag.Int("records", 2000, "records of the drill with rsyslog")
 
 // centre is a real rsyslog with the configuration of docs/monitoring.
 type centre struct {
@@ -118,11 +120,21 @@ func (c *centre) check(l *local) (again int) {
 
 // newest is the sequence of the last whole record in the file.
 func (c *centre) newest() (newest uint64) {
-	text, _ := os.ReadFile(c.file)
+	file, err := os.Open(c.file)
+	if err != nil {
+		return 0
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return 0
+	}
+	begin := max(0, info.Size()-2*journal.MaxEventBytes)
+	text, _ := io.ReadAll(io.NewSectionReader(file, begin, info.Size()-begin))
 	text = text[:bytes.LastIndexByte(text, '\n')+1]
-	if last := bytes.LastIndex(bytes.TrimSuffix(text, []byte("\n")), []byte("\n")); len(text) > 0 {
-		digits, _, _ := strings.Cut(strings.TrimPrefix(string(text[last+1:]), `{"sequence":`), ",")
-		newest, _ = strconv.ParseUint(digits, 10, 64)
+	last := text[bytes.LastIndexByte(bytes.TrimSuffix(text, []byte("\n")), '\n')+1:]
+	if e, err := journal.ParseLine(bytes.TrimSuffix(last, []byte("\n"))); err == nil {
+		newest = e.Sequence
 	}
 	return newest
 }
@@ -153,19 +165,19 @@ func TestRsyslogHasEveryRecord(t *testing.T) {
 	dir := t.TempDir()
 	end := runs(t, l, dir)
 	arrived := func(what string) { t.Helper(); await(t, what, func() bool { return c.newest() == l.Journal.Last() }) }
-	l.record(2000, journal.DriftFind)
+	l.record(*drill/5, journal.DriftFind)
 	arrived("the first records")
 	for _, by := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		reached := c.newest()
-		l.record(500, journal.DriftFind)
+		l.record(*drill/5, journal.DriftFind)
 		await(t, "some of what follows", func() bool { return c.newest() > reached })
 		c.stop(by)
-		l.record(500, journal.DriftFind)
+		l.record(*drill/5, journal.DriftFind)
 		c.start()
 		arrived(fmt.Sprintf("all after signal %d", by))
 	}
 	end()
-	l.record(500, journal.DriftFind)
+	l.record(*drill/5, journal.DriftFind)
 	runs(t, l, dir)
 	arrived("all after the exporter was ended")
 	if again := c.check(l); again == 0 {
