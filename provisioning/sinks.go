@@ -13,7 +13,7 @@ import (
 // Sink is a monitoring centre that gets this box's journal, as its document says. Files are named, never read here.
 type Sink struct {
 	Name        string   `json:"name"`
-	Protocol    string   `json:"protocol"`          // syslog-tls, syslog-tcp, syslog-udp or file
+	Protocol    string   `json:"protocol"`          // syslog-tls, syslog-tcp, syslog-udp, nats or file
 	Address     string   `json:"address,omitempty"` // host and port
 	ServerName  string   `json:"serverName,omitempty"`
 	CA          string   `json:"ca,omitempty"`
@@ -21,6 +21,7 @@ type Sink struct {
 	Key         string   `json:"key,omitempty"`
 	Format      string   `json:"format,omitempty"` // json or text
 	Path        string   `json:"path,omitempty"`
+	Subject     string   `json:"subject,omitempty"`
 	Types       []string `json:"types,omitempty"`
 	Severities  []string `json:"severities,omitempty"`
 	Object      string   `json:"object,omitempty"`
@@ -50,7 +51,11 @@ func (e *Engine) Sinks(context.Context) ([]Sink, error) {
 		d := e.documents.EventSink(h.Name)
 		s := Sink{Name: h.Name, Protocol: d.Protocol, Address: d.Address, Path: d.Path, Types: slices.Clone(d.Events.Types), Severities: slices.Clone(d.Events.Severities),
 			Object: d.Events.Object, Text: d.Events.Text, NewOnly: d.NewOnly}
-		if d.Protocol != "file" {
+		switch d.Protocol {
+		case "nats":
+			s.Subject = cmp.Or(d.Subject, "shekara.journal."+e.options.Site)
+		case "file":
+		default:
 			s.Format = cmp.Or(d.Format, "json")
 		}
 		if d.TLS != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"shekara/journal"
+	"shekara/journal/export/cursor"
 )
 
 const (
@@ -38,8 +39,11 @@ type link interface {
 }
 
 func open(ctx context.Context, s Sink) (link, error) {
-	if s.Protocol == File {
+	switch s.Protocol {
+	case File:
 		return openFile(s.Path)
+	case NATS:
+		return openStream(ctx, s)
 	}
 	return dial(ctx, s)
 }
@@ -51,9 +55,9 @@ type carrier struct {
 	dir    string
 	log    *slog.Logger
 
-	state    State
-	written  State // as the file has it
-	failures int   // in a row
+	state    cursor.State
+	written  cursor.State // as the file has it
+	failures int          // in a row
 }
 
 // run returns when ctx ends.
@@ -74,7 +78,7 @@ func (c *carrier) run(ctx context.Context) {
 		pause(ctx, pauseAfter(c.failures))
 	}
 	c.state.Connected = false
-	if c.written != (State{}) {
+	if c.written != (cursor.State{}) {
 		c.save(0)
 	}
 }
@@ -94,7 +98,7 @@ func pause(ctx context.Context, length time.Duration) {
 
 // begin reads the cursor, or makes one.
 func (c *carrier) begin(ctx context.Context) error {
-	state, err := ReadState(c.dir, c.sink.Name)
+	state, err := cursor.Read(c.dir, c.sink.Name)
 	if errors.Is(err, fs.ErrNotExist) {
 		if c.sink.NewOnly {
 			if state.Delivered, err = c.source.Last(ctx); err != nil {
@@ -102,7 +106,7 @@ func (c *carrier) begin(ctx context.Context) error {
 			}
 		}
 		state.Sent, state.Written = state.Delivered, time.Now().UTC()
-		err = state.write(c.dir, c.sink.Name)
+		err = state.Write(c.dir, c.sink.Name)
 	}
 	if err != nil {
 		return err
@@ -239,7 +243,7 @@ func (c *carrier) save(atMost time.Duration) {
 		return
 	}
 	c.state.Written = now
-	if err := c.state.write(c.dir, c.sink.Name); err != nil {
+	if err := c.state.Write(c.dir, c.sink.Name); err != nil {
 		c.log.Error("write the cursor", "sink", c.sink.Name, "error", err)
 	}
 	c.written = c.state // tried: not again at once

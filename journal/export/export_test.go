@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"shekara/journal"
+	"shekara/journal/export/cursor"
 )
 
 // patience bounds what must happen. Nothing waits so long when all is well.
@@ -258,8 +259,8 @@ func TestEveryRecordComesThoughTheCollectorBreaksOff(t *testing.T) {
 	l.record(600, journal.DriftFind)
 	await(t, "the first records", func() bool { n, _ := c.newest(); return n == l.Journal.Last() })
 	l.record(300, journal.DriftFind) // the last of these break the connection; all are sent again, for nothing was settled
-	await(t, "a break", func() bool { s, _ := ReadState(dir, "soc"); return s.Failures > 0 })
-	s, err := ReadState(dir, "soc")
+	await(t, "a break", func() bool { s, _ := cursor.Read(dir, "soc"); return s.Failures > 0 })
+	s, err := cursor.Read(dir, "soc")
 	if err != nil || s.Delivered != 0 || s.Error == "" {
 		t.Errorf("after the break: %+v, %v", s, err)
 	}
@@ -268,10 +269,10 @@ func TestEveryRecordComesThoughTheCollectorBreaksOff(t *testing.T) {
 	c.mu.Unlock()
 	await(t, "all records", func() bool { n, _ := c.newest(); return n == l.Journal.Last() })
 	await(t, "a cursor", func() bool {
-		s, err := ReadState(dir, "soc")
+		s, err := cursor.Read(dir, "soc")
 		return err == nil && s.Delivered > 0 && s.Error == "" && s.Connected
 	})
-	if s, err = ReadState(dir, "soc"); err != nil || s.Sent-s.Delivered < settleRecords {
+	if s, err = cursor.Read(dir, "soc"); err != nil || s.Sent-s.Delivered < settleRecords {
 		t.Errorf("%+v, %v: a hundred records must not be taken as delivered", s, err)
 	}
 }
@@ -288,10 +289,10 @@ func TestACollectorThatTakesNothingHindersNobody(t *testing.T) {
 	l.record(8_000, journal.DriftFind) // 20 MB: more than sockets hold
 	await(t, "all at the others", func() bool {
 		n, _ := well.newest()
-		s, _ := ReadState(dir, "file")
+		s, _ := cursor.Read(dir, "file")
 		return n == l.Journal.Last() && s.Sent == l.Journal.Last()
 	})
-	await(t, "a word on the one that is away", func() bool { s, _ := ReadState(dir, "away"); return s.Failures > 1 && s.Error != "" && !s.Connected })
+	await(t, "a word on the one that is away", func() bool { s, _ := cursor.Read(dir, "away"); return s.Failures > 1 && s.Error != "" && !s.Connected })
 	end() // also while a write waits
 	sameLines(t, l, file)
 }
@@ -323,7 +324,7 @@ func TestFileGoesOnWhereItStood(t *testing.T) {
 	l := newLocal(t)
 	dir, file := t.TempDir(), filepath.Join(t.TempDir(), "journal.jsonl")
 	l.set(Sink{Name: "file", Site: "owner", Protocol: File, Path: file})
-	all := func() bool { s, _ := ReadState(dir, "file"); return s.Delivered == l.Journal.Last() }
+	all := func() bool { s, _ := cursor.Read(dir, "file"); return s.Delivered == l.Journal.Last() }
 	end := runs(t, l, dir)
 	l.record(500, journal.DriftFind)
 	await(t, "the first", all)
@@ -376,8 +377,8 @@ func TestFilterAndBeginning(t *testing.T) {
 	l.set(Sink{Name: "some", Protocol: File, Path: path("some"), Filter: journal.Filter{Types: []journal.Type{journal.TunnelState}}}, Sink{Name: "new", Protocol: File, Path: path("new"), NewOnly: true})
 	runs(t, l, dir)
 	await(t, "both begin", func() bool {
-		a, errA := ReadState(dir, "some")
-		b, errB := ReadState(dir, "new")
+		a, errA := cursor.Read(dir, "some")
+		b, errB := cursor.Read(dir, "new")
 		return errA == nil && errB == nil && a.Sent == 10 && b.Sent == 10
 	})
 	l.record(3, journal.TunnelState)
@@ -512,8 +513,8 @@ func TestTLSChecksBothWays(t *testing.T) {
 		"stranger":   "remote error: tls",
 		"open":       "everybody may read",
 	} {
-		var s State
-		await(t, name+" is refused", func() bool { s, _ = ReadState(dir, name); return s.Failures > 0 })
+		var s cursor.State
+		await(t, name+" is refused", func() bool { s, _ = cursor.Read(dir, name); return s.Failures > 0 })
 		if !regexp.MustCompile(want).MatchString(s.Error) || s.Delivered != 0 || s.Sent != 0 || s.Connected {
 			t.Errorf("%s: %+v, want an error with %q", name, s, want)
 		}

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"shekara/journal"
+	"shekara/journal/export/cursor"
 	"shekara/netctl/probe"
 	"shekara/netctl/probe/probetest"
 )
@@ -187,8 +188,8 @@ func TestRsyslogHasEveryRecord(t *testing.T) {
 	}
 	// Whose name the centre does not permit is turned away, though its certificate is of the same authority.
 	l.set(stranger)
-	var s State
-	await(t, "the stranger is refused", func() bool { s, _ = ReadState(dir, "stranger"); return s.Failures > 0 })
+	var s cursor.State
+	await(t, "the stranger is refused", func() bool { s, _ = cursor.Read(dir, "stranger"); return s.Failures > 0 })
 	if s.Delivered != 0 || s.Error == "" {
 		t.Errorf("of the stranger: %+v", s)
 	}

@@ -12,6 +12,7 @@ const (
 	SyslogTCP = "syslog-tcp"
 	SyslogUDP = "syslog-udp"
 	File      = "file"
+	NATS      = "nats"
 )
 
 // Formats of syslog messages.
@@ -32,6 +33,7 @@ type Sink struct {
 	Key         string
 	Format      string // JSON or Text
 	Path        string // of a file
+	Subject     string // of NATS
 	Filter      journal.Filter
 	NewOnly     bool // begin with what is recorded after the sink is first seen
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"shekara/journal"
-	"shekara/journal/export"
+	"shekara/journal/export/cursor"
 	"shekara/provisioning"
 )
 
@@ -108,7 +108,7 @@ func (c Config) delivered(ctx context.Context) ([]provisioning.SinkStatus, error
 	}
 	all := make([]provisioning.SinkStatus, 0, len(sinks))
 	for _, sink := range sinks {
-		state, err := export.ReadState(c.ExportDir, sink.Name)
+		state, err := cursor.Read(c.ExportDir, sink.Name)
 		of := provisioning.SinkStatus{Name: sink.Name, Connected: state.Connected, Sequence: state.Sent, Sent: state.Records, Failures: state.Failures, Error: state.Error, Since: state.Since}
 		switch {
 		case errors.Is(err, fs.ErrNotExist):

@@ -3,11 +3,12 @@ package document
 // EventSink is a monitoring centre that is sent the journal (JRN-13), or a file that it is copied to.
 type EventSink struct {
 	Sites    []string   `yaml:"sites" doc:"names of the Sites whose journals it gets"`
-	Protocol string     `yaml:"protocol" doc:"syslog-tls (RFC 5425), syslog-tcp (RFC 6587, octet counting), syslog-udp (RFC 5426) or file"`
+	Protocol string     `yaml:"protocol" doc:"syslog-tls (RFC 5425), syslog-tcp (RFC 6587, octet counting), syslog-udp (RFC 5426), nats (JetStream) or file"`
 	Address  string     `yaml:"address,omitempty" doc:"of the centre's collector, with port: soc.example.org:6514, 192.0.2.7:6514 or [2001:db8::7]:6514; for all protocols but file"`
-	TLS      *SinkTLS   `yaml:"tls,omitempty" doc:"with syslog-tls: by what each end knows the other"`
+	TLS      *SinkTLS   `yaml:"tls,omitempty" doc:"with syslog-tls and nats: by what each end knows the other"`
 	Format   string     `yaml:"format,omitempty" doc:"of syslog messages: json (the record as it stands in the journal) or text (its sentence, and its fields as structured data)" default:"json"`
 	Path     string     `yaml:"path,omitempty" doc:"with file: the file on the appliance, which gets the records as they stand in the journal; shekarad export may write below /var/log/shekara"`
+	Subject  string     `yaml:"subject,omitempty" doc:"with nats: of the messages; a stream that is this Site's alone must take it" default:"shekara.journal.SITE"`
 	Events   SinkEvents `yaml:"events,omitempty" doc:"what it gets; signed checkpoints it gets always"`
 	NewOnly  bool       `yaml:"newOnly,omitempty" doc:"begin with what happens after the sink is first seen, not with the journal's first record"`
 }

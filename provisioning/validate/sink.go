@@ -18,10 +18,10 @@ const maxSinks = 16
 
 func (c *checker) sink(s *document.EventSink) {
 	c.sinkSites(s)
-	if !c.oneOf("spec.protocol", s.Protocol, "syslog-tls", "syslog-tcp", "syslog-udp", "file") {
+	if !c.oneOf("spec.protocol", s.Protocol, "syslog-tls", "syslog-tcp", "syslog-udp", "nats", "file") {
 		return
 	}
-	file, tls := s.Protocol == "file", s.Protocol == "syslog-tls"
+	file, tls := s.Protocol == "file", s.Protocol == "syslog-tls" || s.Protocol == "nats"
 	c.goesWith("spec.address", s.Address, !file, s.Protocol, "write the collector's address with its port, as soc.example.org:6514")
 	c.goesWith("spec.path", s.Path, file, s.Protocol, "write the file's path, as /var/log/shekara/journal.jsonl")
 	if s.Address != "" && !hostPort(s.Address) {
@@ -32,9 +32,9 @@ func (c *checker) sink(s *document.EventSink) {
 	}
 	switch {
 	case s.TLS == nil && tls:
-		c.add("spec.tls", "syslog-tls without tls", "", "write tls: with ca, certificate and key: files on the appliance", "")
+		c.add("spec.tls", s.Protocol+" without tls", "", "write tls: with ca, certificate and key: files on the appliance", "")
 	case s.TLS != nil && !tls:
-		c.add("spec.tls", "tls with protocol "+s.Protocol, "", "remove tls, or write protocol: syslog-tls", "")
+		c.add("spec.tls", "tls with protocol "+s.Protocol, "", "remove tls, or write protocol: syslog-tls or nats", "")
 	case tls:
 		c.file("spec.tls.ca", s.TLS.CA)
 		c.file("spec.tls.certificate", s.TLS.Certificate)
@@ -44,12 +44,28 @@ func (c *checker) sink(s *document.EventSink) {
 		}
 	}
 	switch {
-	case s.Format != "" && file:
-		c.add("spec.format", "format with protocol file", s.Format, "remove it: a file gets the records as they stand in the journal", "")
+	case s.Format != "" && !strings.HasPrefix(s.Protocol, "syslog-"):
+		c.add("spec.format", "format with protocol "+s.Protocol, s.Format, "remove it: records go as they stand in the journal", "")
 	case s.Format != "":
 		c.oneOf("spec.format", s.Format, "json", "text")
 	}
+	switch {
+	case s.Subject != "" && s.Protocol != "nats":
+		c.add("spec.subject", "subject with protocol "+s.Protocol, s.Subject, "remove it", "")
+	case s.Subject != "" && !subject(s.Subject):
+		c.add("spec.subject", "not a subject", s.Subject, "write words of letters, digits, _ and - with dots between, as shekara.journal.owner", "")
+	}
 	c.sinkEvents(s.Events)
+}
+
+// subject says whether messages may be published on it: NATS lets more stand in one, but not everywhere.
+func subject(s string) bool {
+	for word := range strings.SplitSeq(s, ".") {
+		if word == "" || strings.Trim(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") != "" {
+			return false
+		}
+	}
+	return len(s) <= 255
 }
 
 // goesWith reports a field that the protocol needs and that is not there, or the other way round.

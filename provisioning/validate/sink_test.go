@@ -33,6 +33,10 @@ func sinkCases() []broken {
 		{"sink server name", "", sink("protocol: syslog-tls, address: 192.0.2.7:6514, " + strings.Replace(files, "}", ", serverName: a_b}", 1)), "not a host name", "a_b", ""},
 		{"sink format", "", sink("protocol: syslog-tcp, address: 192.0.2.7:514, format: xml"), "unknown value", "xml", ""},
 		{"sink format of a file", "", sink("protocol: file, path: /a, format: json"), "format with protocol file", "json", ""},
+		{"sink nats without tls", "", sink("protocol: nats, address: 192.0.2.7:4222"), "nats without tls", "", ""},
+		{"sink nats format", "", sink("protocol: nats, address: 192.0.2.7:4222, format: text, " + files), "format with protocol nats", "text", ""},
+		{"sink subject", "", sink("protocol: nats, address: 192.0.2.7:4222, subject: \"a.*\", " + files), "not a subject", "a.*", ""},
+		{"sink subject of syslog", "", sink("protocol: syslog-tcp, address: 192.0.2.7:514, subject: a"), "subject with protocol syslog-tcp", "a", ""},
 		{"sink event type", "", sink("protocol: file, path: /a, events: {types: [drift.*, tunnel.stat]}"), "there is no event of this type", "tunnel.stat", ""},
 		{"sink severity", "", sink("protocol: file, path: /a, events: {severities: [alarm]}"), "unknown value", "alarm", ""},
 		{"sinks too many", "", manySinks(17), "site has too many sinks", "gateway", ""},
@@ -50,6 +54,7 @@ func TestSinksThatAreWell(t *testing.T) {
 	base := strings.Join([]string{example(t, "zones"), example(t, "registers"), example(t, "site")}, "---\n")
 	for _, spec := range []string{
 		"protocol: syslog-tls, address: \"[2001:db8::7]:6514\", tls: {ca: /a, certificate: /b, key: /c, serverName: 2001:db8::7}, format: text",
+		"protocol: nats, address: soc.example.org:4222, tls: {ca: /a, certificate: /b, key: /c}, subject: a.b_c-D.9",
 		"protocol: syslog-udp, address: 192.0.2.7:514, newOnly: true, events: {types: [drift.*, tunnel.state], severities: [alert], object: tunnel/, text: x}",
 	} {
 		if p := check(t, base+doc("EventSink", "s", "{sites: [gateway], "+spec+"}"), validate.Options{Day: dayOfCases}); len(p) > 0 {

@@ -1,4 +1,4 @@
-package export
+package cursor
 
 import (
 	"encoding/json"
@@ -24,28 +24,28 @@ type State struct {
 }
 
 const (
-	maxStateBytes = 8 << 10
+	maxBytes      = 8 << 10
 	maxErrorBytes = 500
-	stateMode     = 0o644 // the daemon reads it, and may be another user without a right to others' files
+	mode          = 0o644 // the daemon reads it, and may be another user without a right to others' files
 )
 
-func statePath(dir, sink string) string { return filepath.Join(dir, sink+".json") }
+func path(dir, sink string) string { return filepath.Join(dir, sink+".json") }
 
-// ReadState reads what the exporter says of a sink; fs.ErrNotExist: it has not seen it yet.
-func ReadState(dir, sink string) (State, error) {
-	path := statePath(dir, sink)
-	text, err := durable.ReadFile(path, maxStateBytes)
+// Read reads what the exporter says of a sink; fs.ErrNotExist: it has not seen it yet.
+func Read(dir, sink string) (State, error) {
+	name := path(dir, sink)
+	text, err := durable.ReadFile(name, maxBytes)
 	if err != nil {
 		return State{}, err
 	}
-	s, err := decodeState(text)
+	s, err := decode(text)
 	if err != nil {
-		return State{}, fmt.Errorf("%s: %w: remove it, and the sink gets the journal from its first record", path, err)
+		return State{}, fmt.Errorf("%s: %w: remove it, and the sink gets the journal from its first record", name, err)
 	}
 	return s, nil
 }
 
-func decodeState(text []byte) (State, error) {
+func decode(text []byte) (State, error) {
 	var s State
 	if err := json.Unmarshal(text, &s); err != nil {
 		return State{}, fmt.Errorf("no state of a sink: %w", err)
@@ -56,12 +56,12 @@ func decodeState(text []byte) (State, error) {
 	return s, nil
 }
 
-// write makes the state durable.
-func (s State) write(dir, sink string) error {
+// Write makes the state durable.
+func (s State) Write(dir, sink string) error {
 	s.Error = s.Error[:min(len(s.Error), maxErrorBytes)]
 	text, err := json.Marshal(s)
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(statePath(dir, sink), append(text, '\n'), stateMode)
+	return durable.WriteFile(path(dir, sink), append(text, '\n'), mode)
 }

@@ -1,0 +1,136 @@
+package export
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// ackedWithin is how long JetStream may take to acknowledge a batch.
+	ackedWithin = 30 * time.Second
+	messageID   = "Nats-Msg-Id" // by which JetStream knows a message that it has (its documentation, "Message deduplication")
+)
+
+// stream is a JetStream stream that is this journal's alone. What it has acknowledged it has, and what it has last says where to go on, so nothing comes twice.
+type stream struct {
+	sink     Sink
+	subject  string
+	conn     *nats.Conn
+	js       jetstream.JetStream
+	last     uint64 // of the stream, by its own count
+	have     uint64 // newest record that was in it when it was opened
+	haveLine []byte // that record
+	position uint64
+	over     chan error
+}
+
+func openStream(ctx context.Context, s Sink) (_ *stream, err error) {
+	ctx, cancel := context.WithTimeout(ctx, openWithin)
+	defer cancel()
+	config, err := s.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
+	n := &stream{sink: s, subject: s.Subject, over: make(chan error, 1)}
+	n.conn, err = nats.Connect("tls://"+s.Address, nats.Secure(config), nats.Timeout(openWithin), nats.NoReconnect(), nats.Name("shekara export of "+s.Site),
+		nats.ClosedHandler(func(c *nats.Conn) {
+			why := c.LastError()
+			if why == nil {
+				why = fmt.Errorf("%s closed the connection", s.Address)
+			}
+			n.over <- why // once: a closed connection is not opened again
+		}))
+	if err != nil {
+		return nil, fmt.Errorf("NATS at %s: %w", s.Address, err)
+	}
+	if err := n.look(ctx); err != nil {
+		n.conn.Close()
+		return nil, fmt.Errorf("stream with subject %s at %s: %w", n.subject, s.Address, err)
+	}
+	return n, nil
+}
+
+// look finds the stream, and what it has.
+func (n *stream) look(ctx context.Context) (err error) {
+	if n.js, err = jetstream.New(n.conn, jetstream.WithPublishAsyncMaxPending(2*batchRecords)); err != nil {
+		return err
+	}
+	name, err := n.js.StreamNameBySubject(ctx, n.subject)
+	if err != nil {
+		return err
+	}
+	found, err := n.js.Stream(ctx, name)
+	if err != nil {
+		return err
+	}
+	n.last = found.CachedInfo().State.LastSeq
+	last, err := found.GetLastMsgForSubject(ctx, n.subject)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	digits, ours := strings.CutPrefix(last.Header.Get(messageID), n.sink.Site+"/")
+	if n.have, err = strconv.ParseUint(digits, 10, 64); !ours || err != nil {
+		return fmt.Errorf("its last message has the id %.80q, which is no record of %s: give each edge a stream of its own", last.Header.Get(messageID), n.sink.Site)
+	}
+	n.haveLine = last.Data
+	return nil
+}
+
+// send publishes the records that the stream lacks. Each is to be taken only right behind the one before it, so that where one is not taken, none after it is.
+func (n *stream) send(ctx context.Context, position uint64, records []record) error {
+	ctx, cancel := context.WithTimeout(ctx, ackedWithin)
+	defer cancel()
+	var waiting []jetstream.PubAckFuture
+	for _, r := range records {
+		if r.event.Sequence <= n.have {
+			if r.event.Sequence == n.have && !bytes.Equal(r.line, n.haveLine) {
+				return fmt.Errorf("record %d in the stream is not the journal's: the stream holds another journal", n.have)
+			}
+			continue
+		}
+		m := &nats.Msg{Subject: n.subject, Data: r.line, Header: nats.Header{messageID: {n.sink.Site + "/" + strconv.FormatUint(r.event.Sequence, 10)}}}
+		future, err := n.js.PublishMsgAsync(m, jetstream.WithExpectLastSequence(n.last))
+		if err != nil {
+			return err
+		}
+		n.last++
+		waiting = append(waiting, future)
+	}
+	for _, future := range waiting {
+		select {
+		case <-future.Ok():
+		case err := <-future.Err():
+			return err
+		case <-ctx.Done():
+			return fmt.Errorf("JetStream at %s does not acknowledge: %w", n.sink.Address, ctx.Err())
+		}
+	}
+	n.position = position
+	return nil
+}
+
+// settled is nothing as long as it is not known that the stream holds this journal.
+func (n *stream) settled(time.Time) uint64 {
+	if n.position < n.have {
+		return 0
+	}
+	return n.position
+}
+
+func (n *stream) ended() <-chan error { return n.over }
+
+func (n *stream) close() error {
+	n.conn.Close()
+	return nil
+}

@@ -1,0 +1,228 @@
+package export
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"shekara/journal"
+	"shekara/journal/export/cursor"
+	"shekara/netctl/probe"
+	"shekara/netctl/probe/probetest"
+)
+
+// broker is a real nats-server with the configuration of docs/monitoring.
+type broker struct {
+	t       *testing.T
+	address string
+	config  string
+	command *exec.Cmd
+	log     lockedBuffer
+	options []nats.Option // of the centre's own client
+}
+
+func newBroker(t *testing.T, of *authority) *broker {
+	t.Helper()
+	probetest.Need(t, probe.Tool("nats-server"))
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &broker{t: t, address: listener.Addr().String(), config: filepath.Join(t.TempDir(), "nats.conf")}
+	listener.Close()
+	text, err := os.ReadFile("../../docs/monitoring/nats.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, key := of.leaf("soc.example.org")
+	for _, r := range [][2]string{{"/etc/shekara-centre/ca.pem", of.file()}, {"/etc/shekara-centre/centre.pem", certificate}, {"/etc/shekara-centre/centre.key", key},
+		{"/var/lib/shekara-centre/nats", t.TempDir()}, {`"0.0.0.0:4222"`, `"` + b.address + `"`}} {
+		if !bytes.Contains(text, []byte(r[0])) {
+			t.Fatalf("%s is not in the configuration", r[0])
+		}
+		text = bytes.ReplaceAll(text, []byte(r[0]), []byte(r[1]))
+	}
+	if err := os.WriteFile(b.config, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := Sink{CA: of.file(), ServerName: "soc.example.org"}
+	s.Certificate, s.Key = of.leaf("centre")
+	config, err := s.tlsConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.options = []nats.Option{nats.Secure(config)}
+	t.Cleanup(func() {
+		if b.command != nil {
+			b.kill()
+		}
+		if t.Failed() {
+			t.Logf("nats-server:\n%s", b.log.String())
+		}
+	})
+	return b
+}
+
+func (b *broker) start() {
+	b.t.Helper()
+	b.command = exec.Command("nats-server", "-c", b.config)
+	b.command.Stdout, b.command.Stderr = &b.log, &b.log
+	if err := b.command.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *broker) kill() {
+	_ = b.command.Process.Signal(syscall.SIGKILL)
+	_ = b.command.Wait()
+	b.command = nil
+}
+
+// stream is the stream of the subject, made if absent.
+func (b *broker) stream(name, subject string) jetstream.Stream {
+	b.t.Helper()
+	var conn *nats.Conn
+	await(b.t, "the server answers", func() (up bool) {
+		var err error
+		conn, err = nats.Connect("tls://"+b.address, b.options...)
+		return err == nil
+	})
+	b.t.Cleanup(conn.Close)
+	js, err := jetstream.New(conn)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	made, err := js.CreateOrUpdateStream(b.t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{subject}, Storage: jetstream.FileStorage, Discard: jetstream.DiscardNew})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return made
+}
+
+// TestNATSHasEveryRecordOnce: a real JetStream that is killed meanwhile, and an exporter that is ended, have every record once, in order.
+func TestNATSHasEveryRecordOnce(t *testing.T) {
+	of := newAuthority(t, "authority")
+	b := newBroker(t, of)
+	b.start()
+	b.stream("OWNER", "shekara.journal.owner")
+	l := newLocal(t)
+	sink := Sink{Name: "soc", Site: "owner", Protocol: NATS, Address: b.address, ServerName: "soc.example.org", CA: of.file(), Subject: "shekara.journal.owner"}
+	sink.Certificate, sink.Key = of.leaf("owner")
+	l.set(sink)
+	dir := t.TempDir()
+	end := runs(t, l, dir)
+	all := func(what string) {
+		t.Helper()
+		await(t, what, func() bool {
+			s, err := cursor.Read(dir, "soc")
+			return err == nil && s.Delivered == l.Journal.Last() && s.Error == ""
+		})
+	}
+	l.record(2500, journal.DriftFind)
+	all("the first records")
+	l.record(500, journal.DriftFind)
+	b.kill()
+	l.record(1500, journal.DriftFind)
+	await(t, "a word that it is away", func() bool { s, _ := cursor.Read(dir, "soc"); return s.Error != "" && !s.Connected })
+	b.start()
+	all("all after the kill")
+	end()
+	// A cursor that is behind, as a kill leaves it.
+	s, err := cursor.Read(dir, "soc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Delivered -= 1200
+	s.Sent = s.Delivered
+	if err := s.Write(dir, "soc"); err != nil {
+		t.Fatal(err)
+	}
+	l.record(500, journal.DriftFind)
+	end = runs(t, l, dir)
+	all("all after the exporter was ended")
+	end()
+	sameStream(t, l, b.stream("OWNER", "shekara.journal.owner"))
+
+	// Another journal of the same name is found out, and adds nothing.
+	other := newLocal(t)
+	other.record(5100, journal.TunnelState)
+	other.set(sink)
+	dir = t.TempDir()
+	runs(t, other, dir)
+	await(t, "another journal is refused", func() bool { s, _ := cursor.Read(dir, "soc"); return strings.Contains(s.Error, "another journal") })
+	if s, err := cursor.Read(dir, "soc"); err != nil || s.Delivered != 0 {
+		t.Errorf("of another journal: %+v, %v", s, err)
+	}
+	sameStream(t, l, b.stream("OWNER", "shekara.journal.owner"))
+}
+
+// sameStream: the stream holds exactly the journal.
+func sameStream(t *testing.T, l *local, of jetstream.Stream) {
+	t.Helper()
+	consumer, err := of.OrderedConsumer(t.Context(), jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for sequence := uint64(1); sequence <= l.Journal.Last(); {
+		lines, err := l.Journal.Lines(t.Context(), sequence-1, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		batch, err := consumer.Fetch(len(lines), jetstream.FetchMaxWait(patience))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for m := range batch.Messages() {
+			if id := m.Headers().Get(messageID); id != fmt.Sprintf("owner/%d", sequence) || !bytes.Equal(m.Data(), lines[0]) {
+				t.Fatalf("message %q is %s, want record %d: %s", id, m.Data(), sequence, lines[0])
+			}
+			lines, sequence = lines[1:], sequence+1
+		}
+		if len(lines) > 0 {
+			t.Fatalf("%d records are missing from %d on: %v", len(lines), sequence, batch.Error())
+		}
+	}
+	info, err := of.Info(t.Context())
+	if err != nil || info.State.Msgs != l.Journal.Last() {
+		t.Errorf("%d messages, %v; want %d", info.State.Msgs, err, l.Journal.Last())
+	}
+}
+
+func TestNATSIsRefused(t *testing.T) {
+	of, theirs := newAuthority(t, "ours"), newAuthority(t, "theirs")
+	b := newBroker(t, of)
+	b.start()
+	b.stream("OTHERS", "others")
+	sink := Sink{Name: "soc", Site: "owner", Protocol: NATS, Address: b.address, ServerName: "soc.example.org", CA: of.file(), Subject: "shekara.journal.owner"}
+	sink.Certificate, sink.Key = of.leaf("owner")
+	stranger, elsewhere := sink, sink
+	stranger.Certificate, stranger.Key = theirs.leaf("owner")
+	elsewhere.ServerName = "elsewhere.example.org"
+	for want, s := range map[string]Sink{"tls: ": stranger, "elsewhere.example.org": elsewhere, "shekara.journal.owner": sink} {
+		began := time.Now()
+		way, err := openStream(t.Context(), s)
+		if err == nil {
+			way.close()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) || time.Since(began) > patience {
+			t.Errorf("%v, want an error with %q", err, want)
+		}
+	}
+	// The control: with a stream for it, it is open.
+	b.stream("OWNER", "shekara.journal.owner")
+	way, err := openStream(t.Context(), sink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	way.close()
+}
