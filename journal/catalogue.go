@@ -41,6 +41,7 @@ func Catalogue() []Entry {
 		{HoldBegin, "Somebody works by hand: drift is reported but not repaired until the time in the fields."},
 		{HoldEnd, "The hold ended and drift is repaired again."},
 		{TunnelState, "A tunnel's state changed; fields name the state before and after."},
+		{TunnelRoam, "The far end of a tunnel is at another address or port than before, as its last authenticated packet shows; fields name both, and how often it moved since the event before. Told once a minute for each tunnel."},
 		{TunnelFail, "A tunnel has an error of its own and is tried again later; the others go on."},
 		{TunnelRecover, "A tunnel's own error is gone."},
 		{TunnelReset, "A tunnel that was stuck in its handshake was reset alone."},

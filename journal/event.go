@@ -81,6 +81,7 @@ const (
 	HoldBegin         Type = "hold.begin"
 	HoldEnd           Type = "hold.end"
 	TunnelState       Type = "tunnel.state"
+	TunnelRoam        Type = "tunnel.roam"
 	TunnelFail        Type = "tunnel.fail"
 	TunnelRecover     Type = "tunnel.recover"
 	TunnelReset       Type = "tunnel.reset"

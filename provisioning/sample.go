@@ -27,6 +27,7 @@ const (
 type vitals struct {
 	health tunnels.Health
 	probe  probes
+	roam   roaming
 }
 
 // probes are the last ones of one tunnel.
@@ -174,6 +175,9 @@ func (e *Engine) judgeTunnels(ctx context.Context) {
 		// Where a tunnel begins is no change; what it becomes is.
 		if before != after.State && before != "" {
 			events = append(events, stateEvent(name, before, after))
+		}
+		if event, roamed := v.roam.observe(now, name, t.Spec.Endpoint, e.world.devices[t.Spec.Device].Peers[t.Spec.PublicKey]); roamed {
+			events = append(events, event)
 		}
 		if v.health.Stuck() {
 			stuck = append(stuck, stuckPeer{name, t.Spec.Device, t.Spec.PublicKey})
