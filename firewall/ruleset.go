@@ -61,8 +61,8 @@ func (r Ruleset) text(table, flags string, generation int, beside map[string]boo
 func (r Ruleset) table(w *writer, table, flags string, generation int, shapes []shape, limits Elements, beside map[string]bool) error {
 	w.WriteString("table " + table + " {\n" + flags)
 	verify, pass := generationRules(generation)
-	w.chain("verify", verify)
-	w.chain("pass", pass...)
+	w.chain(generationChains[0], verify)
+	w.chain(generationChains[1], pass...)
 	for _, shape := range shapes {
 		w.set(shape.set(), shape.keyType(), nil)
 	}
@@ -85,6 +85,11 @@ func flowRules(shapes []shape, port string) []string {
 	}
 	return out
 }
+
+var generationChains = [...]string{"verify", "pass"}
+
+// GenerationChains are those whose first rule holds the generation, as a number that a mark is compared with or that is set in one.
+func GenerationChains() []string { return generationChains[:] }
 
 // generationRules are those of the two chains that a change of generation rewrites.
 func generationRules(n int) (verify string, pass []string) {
@@ -153,8 +158,8 @@ func Change(before, after, add, remove Elements, generation int) (string, error)
 	}
 	if remove.Narrows() {
 		verify, pass := generationRules(generation)
-		w.rewrite("verify", verify)
-		w.rewrite("pass", pass...)
+		w.rewrite(generationChains[0], verify)
+		w.rewrite(generationChains[1], pass...)
 	}
 	return w.String(), nil
 }

@@ -1,4 +1,4 @@
-// Package nft loads rulesets into the kernel with nft(8), each in one transaction, and says whether what is there is what was loaded.
+// Package nft loads rulesets into the kernel with nft(8), each in one transaction, changes elements of them, and says whether what is there is what was loaded.
 //
 // List lists what the kernel holds of all tables as of one generation: firewall/engine has it proved.
 //

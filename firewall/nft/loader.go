@@ -214,7 +214,7 @@ func (l *Loader) nextGeneration(ctx context.Context) (int, error) {
 	return now%firewall.Generations + 1, nil
 }
 
-// Change adds and removes elements in one transaction. Elements to add that are there already are passed over; one to remove
+// Change adds and removes elements in one transaction: by netlink where that will do, else by nft. Elements to add that are there already are passed over; one to remove
 // that is not there is an error (fs.ErrNotExist), and nothing is changed then. If anything is removed that lets packets pass, connections under
 // way are judged again.
 func (l *Loader) Change(ctx context.Context, add, remove firewall.Elements) error {
@@ -259,11 +259,19 @@ func (l *Loader) Change(ctx context.Context, add, remove firewall.Elements) erro
 	if remove.Narrows() {
 		generation = generation%firewall.Generations + 1
 	}
-	text, err := firewall.Change(before, after, fresh, remove, generation)
-	if err != nil {
-		return fmt.Errorf("change ruleset: %w", err)
+	var was, is uint32
+	var done bool
+	var err error
+	if maps.EqualFunc(before, after, slices.Equal) { // the same sets
+		was, is, done, err = l.quick(fresh, remove, generation)
 	}
-	was, is, err := l.commit(ctx, text)
+	if !done {
+		var text string
+		if text, err = firewall.Change(before, after, fresh, remove, generation); err != nil {
+			return fmt.Errorf("change ruleset: %w", err)
+		}
+		was, is, err = l.commit(ctx, text)
+	}
 	if err != nil {
 		l.seen = 0
 		return fmt.Errorf("change ruleset: %w", err)

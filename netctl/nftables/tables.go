@@ -30,7 +30,7 @@ type Table struct {
 
 // Tables are those of the calling thread's network namespace, in no order. It is for hosts without nft(8), which lists what is in them.
 func Tables() ([]Table, error) {
-	objects, err := dump(unix.NFT_MSG_GETTABLE)
+	objects, err := dump(unix.NFT_MSG_GETTABLE, unix.AF_UNSPEC)
 	if err != nil {
 		return nil, fmt.Errorf("list nftables' tables: %w", err)
 	}
@@ -42,7 +42,7 @@ func Tables() ([]Table, error) {
 		}
 		tables = append(tables, t)
 	}
-	chains, err := dump(unix.NFT_MSG_GETCHAIN)
+	chains, err := dump(unix.NFT_MSG_GETCHAIN, unix.AF_UNSPEC)
 	if err != nil {
 		return nil, fmt.Errorf("list nftables' chains: %w", err)
 	}
@@ -65,9 +65,12 @@ type object struct {
 	values map[uint16][]byte
 }
 
-func dump(message int) (out []object, err error) {
+func dump(message int, family byte, which ...nl.NetlinkRequestData) (out []object, err error) {
 	request := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|message, unix.NLM_F_DUMP)
-	request.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC, Version: nl.NFNETLINK_V0})
+	request.AddData(&nl.Nfgenmsg{NfgenFamily: family, Version: nl.NFNETLINK_V0})
+	for _, attribute := range which {
+		request.AddData(attribute)
+	}
 	answers, err := request.Execute(unix.NETLINK_NETFILTER, 0)
 	if err != nil {
 		return nil, err
