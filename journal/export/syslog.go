@@ -38,26 +38,25 @@ func severity(s journal.Severity) int {
 	return 6
 }
 
-// message appends a record as an RFC 5424 message: of the site as host, with its type as MSGID and its sequence as structured data. In JSON
-// the rest is the record's line, byte for byte, so that a centre that gets all of them can verify the journal from what it has. As text it is
+// message appends a record as an RFC 5424 message: of the site as host, with its type as MSGID, and as structured data its sequence and how far its
+// time can be believed (timeQuality, section 7.1). In JSON the rest is the record's line, byte for byte, so that a centre that gets all of them can verify the journal from what it has. As text it is
 // the sentence, and the facts are structured data; control characters in it are written as #ooo.
 func message(to []byte, s Sink, r record) []byte {
 	e := r.event
 	to = fmt.Appendf(to, `<%d>1 %s %s shekara - %s [shekara@%s sequence="%d"`, facility*8+severity(e.Severity), e.Time.UTC().Format(stamp), name(s.Site, 255),
 		name(string(e.Type), maxName), enterprise, e.Sequence)
+	if s.Format == Text {
+		to = facts(to, e)
+	}
+	to = append(to, `][timeQuality tzKnown="1" isSynced="`...)
+	if e.ClockErrorMicroseconds > 0 {
+		to = fmt.Appendf(to, `1" syncAccuracy="%d"]`, e.ClockErrorMicroseconds)
+	} else {
+		to = append(to, `0"]`...)
+	}
 	if s.Format != Text {
-		to = append(to, "] "...)
-		return append(to, r.line...)
+		return append(append(to, ' '), r.line...)
 	}
-	to = parameter(to, "severity", string(e.Severity))
-	if e.Object != "" {
-		to = parameter(to, "object", e.Object)
-	}
-	if e.Actor != (journal.Actor{}) {
-		to = parameter(to, "user", e.Actor.User)
-		to = parameter(to, "uid", strconv.FormatUint(uint64(e.Actor.UID), 10))
-	}
-	to = append(to, ']')
 	if len(e.Fields) > 0 {
 		to = append(to, "[fields@"+enterprise...)
 		for _, key := range slices.Sorted(maps.Keys(e.Fields)) {
@@ -67,6 +66,25 @@ func message(to []byte, s Sink, r record) []byte {
 	}
 	to = append(to, ' ')
 	return plain(to, e.Message, "")
+}
+
+// facts are what of an event is neither in the header, nor its fields, nor its sentence.
+func facts(to []byte, e journal.Event) []byte {
+	to = parameter(to, "severity", string(e.Severity))
+	if e.Object != "" {
+		to = parameter(to, "object", e.Object)
+	}
+	if e.Organisation != "" {
+		to = parameter(to, "organisation", e.Organisation)
+	}
+	if e.Actor != (journal.Actor{}) {
+		to = parameter(to, "user", e.Actor.User)
+		to = parameter(to, "uid", strconv.FormatUint(uint64(e.Actor.UID), 10))
+	}
+	for _, l := range e.Links {
+		to = parameter(to, "link", strings.TrimSuffix(fmt.Sprintf("%s %d %s", l.Of, l.Number, l.Before), " "))
+	}
+	return to
 }
 
 func parameter(to []byte, key, value string) []byte {
