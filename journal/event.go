@@ -101,6 +101,7 @@ const (
 	SecretImport      Type = "secret.import"
 	SecretExport      Type = "secret.export"
 	AccessRefuse      Type = "access.refuse"
+	JournalLook       Type = "journal.look"
 	JournalCut        Type = "journal.cut"
 	JournalDamage     Type = "journal.damage"
 	JournalFull       Type = "journal.full"

@@ -12,7 +12,6 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"shekara/journal"
-	"shekara/provisioning"
 )
 
 // Role is what a caller may do.
@@ -97,7 +96,7 @@ func (s *Server) refusal(ctx context.Context, needs Role, what string) *Problem 
 		p.Detail = fmt.Sprintf("user %s is neither in group shekara nor in group shekara-view: %s", name(c.actor), what)
 		p.Hint = "ask the administrator to add you to group shekara (acts) or shekara-view (looks), then log in anew"
 	}
-	s.refusals.record(s.config.Recorder, c.actor, what)
+	s.recordRefusal(c.actor, what)
 	return p
 }
 
@@ -135,55 +134,66 @@ func (s *Server) queueLarge(ctx huma.Context, next func(huma.Context)) {
 	}
 }
 
-// Refusals are journaled, but each costs a synced write: one user may cause refusalsPerMinute of them, and those
+// Refusals, and looks at the journal, are journaled, but each costs a synced write: one user may cause so many of them in a minute, and those
 // beyond are counted in the next record, so that nothing is lost and nobody can wear out the disk.
 const (
 	refusalsPerMinute = 10
-	refusalUsers      = 1024
+	looksPerMinute    = 1
+	budgetUsers       = 1024
 )
 
-type refusals struct {
+// budget is what each user may cause in a minute.
+type budget struct {
 	mu     sync.Mutex
-	byUser map[uint32]*refusalWindow // guarded by mu
+	byUser map[uint32]*budgetWindow // guarded by mu
 }
 
-type refusalWindow struct {
+type budgetWindow struct {
 	began             time.Time
 	written, withheld int
 }
 
-func (r *refusals) record(to provisioning.Recorder, actor journal.Actor, what string) {
-	withheld, write := r.admit(actor.UID, time.Now())
-	if !write || to == nil {
-		return
+// recordRefusal puts a refusal on record. It stands whether or not it can be recorded; a journal that cannot write raises its own alarm.
+func (s *Server) recordRefusal(actor journal.Actor, what string) {
+	if withheld, write := s.refusals.admit(actor.UID, refusalsPerMinute, time.Now()); write && s.config.Recorder != nil {
+		s.config.Recorder.Post(journal.Event{Type: journal.AccessRefuse, Severity: journal.Warning, Actor: actor,
+			Message: fmt.Sprintf("user %s was refused %s", name(actor), what), Fields: asked(what, withheld)})
 	}
+}
+
+// recordLook puts on record that somebody looked at the journal.
+func (s *Server) recordLook(ctx context.Context, what string) {
+	actor := callerOf(ctx).actor
+	if withheld, write := s.looks.admit(actor.UID, looksPerMinute, time.Now()); write && s.config.Recorder != nil {
+		s.config.Recorder.Post(journal.Event{Type: journal.JournalLook, Severity: journal.Info, Actor: actor, Object: "journal",
+			Message: fmt.Sprintf("user %s looked at the journal: %s", name(actor), what), Fields: asked(what, withheld)})
+	}
+}
+
+func asked(what string, withheld int) map[string]string {
 	fields := map[string]string{"operation": what}
 	if withheld > 0 {
 		fields["withheld"] = fmt.Sprint(withheld)
 	}
-	// The refusal stands whether or not it can be recorded; a journal that cannot write raises its own alarm.
-	to.Post(journal.Event{
-		Type: journal.AccessRefuse, Severity: journal.Warning, Actor: actor,
-		Message: fmt.Sprintf("user %s was refused %s", name(actor), what), Fields: fields,
-	})
+	return fields
 }
 
-// admit says whether this refusal is to be written, and how many before it were not.
-func (r *refusals) admit(user uint32, now time.Time) (withheld int, write bool) {
+// admit says whether this one is to be written, and how many before it were not.
+func (r *budget) admit(user uint32, most int, now time.Time) (withheld int, write bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.byUser == nil || len(r.byUser) >= refusalUsers {
-		r.byUser = map[uint32]*refusalWindow{}
+	if r.byUser == nil || len(r.byUser) >= budgetUsers {
+		r.byUser = map[uint32]*budgetWindow{}
 	}
 	w := r.byUser[user]
 	if w == nil {
-		w = &refusalWindow{began: now}
+		w = &budgetWindow{began: now}
 		r.byUser[user] = w
 	}
 	if now.Sub(w.began) >= time.Minute {
 		w.began, w.written = now, 0
 	}
-	if w.written >= refusalsPerMinute {
+	if w.written >= most {
 		w.withheld++
 		return 0, false
 	}

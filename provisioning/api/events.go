@@ -65,6 +65,7 @@ func (s *Server) listEvents(ctx context.Context, in *eventsInput) (*eventsOutput
 		return nil, err
 	}
 	events, looked, err := s.config.Journal.Query(ctx, in.After, in.Limit, filter)
+	s.recordLook(ctx, "list-events")
 	return &eventsOutput{Body: Events{Events: listed(events), Next: looked}}, err
 }
 
@@ -107,10 +108,11 @@ func (s *Server) journalHead(context.Context, *struct{}) (*headOutput, error) {
 
 func (s *Server) proveEvent(ctx context.Context, in *recordInput) (*proofOutput, error) {
 	p, err := s.config.Journal.Prove(ctx, in.Sequence)
+	s.recordLook(ctx, "prove-event")
 	return &proofOutput{p}, err
 }
 
-func (s *Server) followEvents(_ context.Context, in *followInput) (*huma.StreamResponse, error) {
+func (s *Server) followEvents(ctx context.Context, in *followInput) (*huma.StreamResponse, error) {
 	filter, err := in.filter()
 	if err != nil {
 		return nil, err
@@ -120,6 +122,7 @@ func (s *Server) followEvents(_ context.Context, in *followInput) (*huma.StreamR
 		newest, back := s.config.Journal.Last(), uint64(-(in.After + 1))
 		after = newest - min(newest, back)
 	}
+	s.recordLook(ctx, "follow-events")
 	return s.stream(func(ctx context.Context, send func(any) error) error {
 		return s.eachBatch(ctx, after, filter, send, func(events []journal.Event) error {
 			for _, e := range events {

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
+	"shekara/journal"
 	"shekara/provisioning"
 	"shekara/provisioning/api"
 	"shekara/provisioning/api/apitest"
@@ -185,5 +187,27 @@ func TestExplain(t *testing.T) {
 	_, err = c.Explain(t.Context(), question)
 	if p := expectProblem(t, err, http.StatusUnprocessableEntity, "urn:shekara:problem:bad-request"); p.Hint == "" || !strings.Contains(p.Detail, "10.20.0") {
 		t.Errorf("problem is %+v", p)
+	}
+}
+
+// TestLooksAtTheJournalAreOnRecord: once a minute for each user, however often he looks.
+func TestLooksAtTheJournalAreOnRecord(t *testing.T) {
+	b := start(t, as("view"))
+	for range 5 {
+		if answer, text := b.send(t, client.ViewSocket, "GET", "/api/v1/events", ""); answer.StatusCode != http.StatusOK {
+			t.Fatalf("%d %s", answer.StatusCode, text)
+		}
+	}
+	limited, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := b.journal.Wait(limited, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.journal.Append(t.Context(), journal.Event{Type: journal.DriftFind, Severity: journal.Warning}); err != nil {
+		t.Fatal(err)
+	}
+	events, err := b.journal.Read(t.Context(), 0, 100)
+	if err != nil || len(events) != 2 || events[0].Type != journal.JournalLook || events[0].Actor.User != "viktor" || events[0].Fields["operation"] != "list-events" {
+		t.Errorf("%+v, %v", events, err)
 	}
 }

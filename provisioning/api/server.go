@@ -61,7 +61,8 @@ type Server struct {
 	config   Config
 	api      huma.API
 	handler  http.Handler
-	refusals refusals
+	refusals budget
+	looks    budget
 	large    chan struct{} // holds a token for each large request of one who only looks
 	closing  chan struct{} // closed when shutdown begins: streams end, new work is refused
 	close    sync.Once
