@@ -44,7 +44,9 @@ scenarios: build
 	@set -e; for s in $(SCENARIOS_WITHOUT_NFT); do \
 	  bin/shekara testbed run $$s --without nft --html build/$$s-iptables.html --json build/$$s-iptables.json; done
 
+# The area journal is measured beside NATS, whose server Debian has too old to sync always, and beside rsyslog.
 bench: setup-test build
+	$(if $(filter journal,$(AREA)),GOBIN=$(CURDIR)/build $(GO) install github.com/nats-io/nats-server/v2@v2.15.2)
 	$(GO) run ./bench $(if $(AREA),-area $(AREA))
 
 FOR ?= 1m

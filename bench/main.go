@@ -69,17 +69,18 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 
 // bench is one run.
 type bench struct {
-	area    string
-	bin     string // folder of shekarad and shekara, absolute
-	out     string
-	self    string // this program
-	sizes   []int  // numbers of tunnels, or of flows
-	pairs   int
-	runs    int
-	seconds int
-	only    []string
-	stderr  io.Writer
-	started time.Time
+	area       string
+	bin        string // folder of shekarad and shekara, absolute
+	out        string
+	self       string // this program
+	sizes      []int  // numbers of tunnels, or of flows
+	pairs      int
+	runs       int
+	seconds    int
+	only       []string
+	natsServer string
+	stderr     io.Writer
+	started    time.Time
 }
 
 // item is a part of an area, which -only can name.
@@ -107,6 +108,11 @@ func areas() map[string]area {
 			{"load", (*bench).load}, // and the change of one
 			{"proof", (*bench).proof},
 		}},
+		"journal": {"1", []item{
+			{"append", (*bench).append},
+			{"latency", (*bench).latency},
+			{"whole", (*bench).whole}, // verify, open, query
+		}},
 	}
 }
 
@@ -115,14 +121,15 @@ func parse(args []string, stderr io.Writer) (*bench, error) {
 	var sizes, only string
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&b.area, "area", "tunnels", "what to measure: tunnels or firewall")
+	flags.StringVar(&b.area, "area", "tunnels", "what to measure: tunnels, firewall or journal")
 	flags.StringVar(&b.bin, "bin", "bin", "folder of shekarad and shekara")
 	flags.StringVar(&b.out, "out", "bench", "folder for AREA.json and AREA.machine.json")
 	flags.StringVar(&sizes, "n", "", "numbers of tunnels, or of flows; empty: those of docs/benchmarks.md")
 	flags.IntVar(&b.pairs, "pairs", 40, "interleaved one-second rounds of throughput; the targets ask for 40")
 	flags.IntVar(&b.runs, "runs", 5, "repetitions of what takes long; small things are done at least 15 times")
 	flags.IntVar(&b.seconds, "seconds", 10, "length of each phase that looks for lost packets")
-	flags.StringVar(&only, "only", "", "parts to run: throughput, apply, loss, revert; of the firewall forward, load, proof; empty: all")
+	flags.StringVar(&only, "only", "", "parts to run: throughput, apply, loss, revert; of the firewall forward, load, proof; of the journal append, latency, whole; empty: all")
+	flags.StringVar(&b.natsServer, "nats-server", "build/nats-server", "the program, which the area journal is measured beside")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
