@@ -34,7 +34,7 @@ var mayImport = map[string][]string{
 	"drawing":      {},
 	"provisioning": {"provisioning", "tunnels", "firewall", "netctl", "journal", "systemd"},
 	"testbed":      {"testbed", "netctl", "tunnels", "drawing"},
-	"bench":        {"bench", "testbed", "netctl", "tunnels", "firewall", "provisioning"},
+	"bench":        {"bench", "testbed", "netctl", "tunnels", "firewall", "provisioning", "journal"},
 	"cmd":          {"provisioning", "tunnels", "firewall", "netctl", "journal", "systemd", "testbed", "drawing"},
 }
 

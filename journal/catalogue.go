@@ -3,6 +3,7 @@ package journal
 import (
 	"fmt"
 	"strings"
+	"sync"
 )
 
 // Entry is one line of the catalogue.
@@ -81,14 +82,15 @@ func (t Type) bulk() bool {
 	return false
 }
 
-func known(t Type) bool {
+var types = sync.OnceValue(func() map[Type]bool {
+	all := map[Type]bool{}
 	for _, e := range Catalogue() {
-		if e.Type == t {
-			return true
-		}
+		all[e.Type] = true
 	}
-	return false
-}
+	return all
+})
+
+func known(t Type) bool { return types()[t] }
 
 // Reference is docs/events.md.
 func Reference() string {

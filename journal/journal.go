@@ -157,23 +157,21 @@ func (j *Journal) openFile() error {
 	return nil
 }
 
-// check refuses what cannot be a record, and says how many bytes its line has, but for digits.
-func check(e Event) (size int, err error) {
+// check refuses what cannot be a record, and gives what stands in its line behind its sequence.
+func check(e Event) (rest []byte, err error) {
 	if !known(e.Type) {
-		return 0, fmt.Errorf("event type %q is not in the catalogue", e.Type)
+		return nil, fmt.Errorf("event type %q is not in the catalogue", e.Type)
 	}
 	if !slices.Contains([]Severity{Alert, Error, Warning, Notice, Info}, e.Severity) {
-		return 0, fmt.Errorf("event %s: severity %q is unknown", e.Type, e.Severity)
+		return nil, fmt.Errorf("event %s: severity %q is unknown", e.Type, e.Severity)
 	}
-	e.Sequence, e.Time, e.ClockErrorMicroseconds, e.Links = 1<<63, time.Now().UTC(), 1<<62, e.longestLinks()
-	line, err := encode(e)
-	if err != nil {
-		return 0, fmt.Errorf("event %s: %w", e.Type, err)
+	if rest, err = encodeRest(e); err != nil {
+		return nil, fmt.Errorf("event %s: %w", e.Type, err)
 	}
-	if len(line) >= MaxEventBytes {
-		return 0, fmt.Errorf("event %s has %d bytes, at most %d", e.Type, len(line), MaxEventBytes-1)
+	if size := len(appendLine(nil, 1<<63, rest, e.longestLinks())); size >= MaxEventBytes {
+		return nil, fmt.Errorf("event %s has %d bytes, at most %d", e.Type, size, MaxEventBytes-1)
 	}
-	return len(line), nil
+	return rest, nil
 }
 
 // write puts records on disk in one write and one fdatasync, and after them, if it is due or asked for, a signed checkpoint.
@@ -208,7 +206,7 @@ func (j *Journal) write(batch []*record, settle bool) error {
 			err = p.settle()
 			loose = 0
 		} else {
-			err = p.add(&r.event)
+			err = p.add(&r.event, r.rest)
 		}
 		if err != nil {
 			return err
@@ -251,21 +249,23 @@ type page struct {
 	head     string // the last checkpoint that was signed
 }
 
-// add numbers an event and writes its line.
-func (p *page) add(e *Event) error {
+// add numbers an event and writes its line. Rest is what encodeRest made of it; nil: nothing yet.
+func (p *page) add(e *Event, rest []byte) (err error) {
 	e.Sequence = p.sequence + 1
-	if e.Time.IsZero() {
-		e.stamp(p.now)
+	if rest == nil {
+		if e.Time.IsZero() {
+			e.stamp(p.now)
+		}
+		if rest, err = encodeRest(*e); err != nil {
+			return err
+		}
 	}
 	e.Links = p.links.of(e)
-	line, err := encode(*e)
-	if err != nil {
-		return err
-	}
-	p.lines.Write(line)
+	begins := p.lines.Len()
+	p.lines.Write(appendLine(p.lines.AvailableBuffer(), e.Sequence, rest, e.Links))
+	hash := leaf(p.lines.Bytes()[begins:])
 	p.lines.WriteByte('\n')
 	p.sequence++
-	hash := leaf(line)
 	p.tree.grow(hash)
 	p.links.add(e.Links, hash)
 	return nil
@@ -280,7 +280,7 @@ func (p *page) settle() error {
 	if signed := e.Fields[fieldNote]; signed != "" {
 		p.head = signed
 	}
-	return p.add(&e)
+	return p.add(&e, nil)
 }
 
 // nextSegment closes the file for good: nobody has a reason to write to it any more, and its mode says so.

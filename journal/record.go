@@ -24,14 +24,65 @@ func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.
 
 // encode is the line of an event, without the end of line.
 func encode(e Event) ([]byte, error) {
-	var line bytes.Buffer
-	encoder := json.NewEncoder(&line)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(e); err != nil {
+	rest, err := encodeRest(e)
+	if err != nil {
 		return nil, err
 	}
-	body := line.Bytes()[:line.Len()-len("}\n")]
-	return fmt.Appendf(body, "%s%08x%s", crcBegins, checksum(body), crcEnds), nil
+	return appendLine(nil, e.Sequence, rest, e.Links), nil
+}
+
+const (
+	sequenceBegins = `{"sequence":`
+	linksBegin     = `,"links":[`
+)
+
+// encodeJSON writes as all lines are written: no letter of HTML is escaped.
+func encodeJSON(v any) ([]byte, error) {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		return nil, err
+	}
+	return text.Bytes()[:text.Len()-1], nil
+}
+
+// encodeRest is what stands in an event's line between its sequence and its links: many can make theirs at once, before they have either.
+func encodeRest(e Event) ([]byte, error) {
+	e.Sequence, e.Links = 0, nil
+	line, err := encodeJSON(e)
+	if err != nil {
+		return nil, err
+	}
+	return line[len(sequenceBegins+"0") : len(line)-len("}")], nil
+}
+
+// appendLine writes a line, without its end, behind others: byte for byte as encodeJSON would the event.
+func appendLine(to []byte, sequence uint64, rest []byte, links []Link) []byte {
+	begins := len(to)
+	to = strconv.AppendUint(append(to, sequenceBegins...), sequence, 10)
+	to = append(to, rest...)
+	for i, link := range links {
+		if i == 0 {
+			to = append(to, linksBegin...)
+		} else {
+			to = append(to, ',')
+		}
+		of, err := encodeJSON(link.Of)
+		if err != nil {
+			of = []byte(`""`) // no string of Go's is refused
+		}
+		to = append(append(append(to, `{"of":`...), of...), `,"number":`...)
+		to = strconv.AppendUint(to, link.Number, 10)
+		if link.Before != "" { // base64
+			to = append(append(append(to, `,"before":"`...), link.Before...), '"')
+		}
+		to = append(to, '}')
+	}
+	if len(links) > 0 {
+		to = append(to, ']')
+	}
+	return fmt.Appendf(to, "%s%08x%s", crcBegins, checksum(to[begins:]), crcEnds)
 }
 
 // decode reads a line without its end. Summed says whether it bears a checksum; one that does not fit is errDamaged.

@@ -100,6 +100,7 @@ func (j *Journal) keepWriting() {
 		case <-retry.C:
 		}
 		tried = time.Now()
+		j.queue.gather()
 		j.turn(settle, false)
 	}
 }

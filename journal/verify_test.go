@@ -341,10 +341,10 @@ func TestSilenceIsFound(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		step(func() error { return p.add(&Event{Type: DaemonStart, Severity: Notice, Message: "start"}) })
+		step(func() error { return p.add(&Event{Type: DaemonStart, Severity: Notice, Message: "start"}, nil) })
 		step(p.settle)
 		p.now = p.now.Add(c.passed)
-		step(func() error { return p.add(&Event{Type: c.kind, Severity: Warning, Message: "later"}) })
+		step(func() error { return p.add(&Event{Type: c.kind, Severity: Warning, Message: "later"}, nil) })
 		step(p.settle)
 		if err := os.WriteFile(filepath.Join(dir, segmentName(1)), p.lines.Bytes(), 0o640); err != nil {
 			t.Fatal(err)
