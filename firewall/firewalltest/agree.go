@@ -22,7 +22,7 @@ const packetsEach = 60
 var neverHit = map[string]string{
 	`input: iifname … accept `:                                                                                     "2026-11-25: the box does not speak to itself here",
 	`output: oifname … accept `:                                                                                    "2026-11-25: the same",
-	`output: meta mark vmap {…} "outer packets"`:                                                                   "2026-11-25: nothing seals packets on the rig; outerSource marks them",
+	`output: meta mark vmap @outer "outer packets"`:                                                                "2026-11-25: nothing seals packets on the rig; outerSource marks them",
 	`outer_…: goto output.wrong_source `:                                                                           "2026-11-25: the same",
 	`outer_…: ip saddr {…} accept `:                                                                                "2026-11-25: the same",
 	`outer_…: ip6 saddr {…} accept `:                                                                               "2026-11-25: the same",
@@ -257,6 +257,7 @@ func note(t *testing.T, r firewall.Ruleset, into map[string]bool) {
 var (
 	quotedText = regexp.MustCompile(`"[^"]*"`)
 	braceList  = regexp.MustCompile(`\{[^}]*\}`)
+	lookupName = regexp.MustCompile(`(map @[a-z_]+)\.[0-9a-f]{12}`)
 	setOfFlows = regexp.MustCompile(`@(flow|limit_[a-z]+)[0-9_]+`)
 	anyNumber  = regexp.MustCompile(`\b(0x)?[0-9a-f]*[0-9][0-9a-f]*\b|[0-9a-f]*::?[0-9a-f:]*(/[0-9]+)?`)
 	placeName  = regexp.MustCompile(`^(to_zone|to_device|source_zone|source_device|outer|zone|shown|known|hide|leave)_.*`)
@@ -271,7 +272,7 @@ func ruleShape(chain, rule string) string {
 	if strings.HasPrefix(comment, `"place `) {
 		comment = "place"
 	}
-	rule = braceList.ReplaceAllString(rule, "{…}")
+	rule = lookupName.ReplaceAllString(braceList.ReplaceAllString(rule, "{…}"), "$1")
 	rule = setOfFlows.ReplaceAllString(quotedText.ReplaceAllString(rule, "…"), "@$1")
 	if strings.Contains(chain, "flows_") {
 		rule = "… @flow goto pass"
