@@ -62,7 +62,7 @@ func Catalogue() []Entry {
 		{SecretImport, "A secret was brought to the box."},
 		{SecretExport, "A secret was sealed to a recipient and handed out."},
 		{AccessRefuse, "Somebody asked for what they may not do."},
-		{JournalLook, "Somebody looked at the journal through the daemon; told once a minute for each user, with how many looks before were not told (withheld). Who may read its files, as root, is not seen by the daemon."},
+		{JournalLook, "Somebody looked at the journal through the daemon; told once a minute for each user, with how many looks before were not told (withheld), and who reads on from where he ended when he begins. Who may read its files, as root, is not seen by the daemon."},
 		{JournalCut, "The journal ended in a record that was never acknowledged, as a power cut leaves it; it was set aside in the file that the fields name."},
 		{JournalDamage, "A line of the journal that had been acknowledged cannot be read; the file is left as it is."},
 		{JournalFull, "The disk of the journal has no room: this record lies in what was held in reserve for it. Until there is room changes are refused, but for reverts and revocations, and what comes in bulk (connections, dropped packets, limits, refusals, plans, looks) is only counted."},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -209,5 +210,31 @@ func TestLooksAtTheJournalAreOnRecord(t *testing.T) {
 	events, err := b.journal.Read(t.Context(), 0, 100)
 	if err != nil || len(events) != 2 || events[0].Type != journal.JournalLook || events[0].Actor.User != "viktor" || events[0].Fields["operation"] != "list-events" {
 		t.Errorf("%+v, %v", events, err)
+	}
+}
+
+// TestWhoFollowsTheJournalLooksOnce: who reads the lines on from where he ended is on record when he begins, not for each page.
+func TestWhoFollowsTheJournalLooksOnce(t *testing.T) {
+	b := start(t, as("view"))
+	for range 3 {
+		if _, err := b.journal.Append(t.Context(), journal.Event{Type: journal.DriftFind, Severity: journal.Warning}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(after int) {
+		t.Helper()
+		if answer, text := b.send(t, client.ViewSocket, "GET", fmt.Sprintf("/api/v1/journal/lines?limit=1&after=%d", after), ""); answer.StatusCode != http.StatusOK {
+			t.Fatalf("%d %s", answer.StatusCode, text)
+		}
+	}
+	for after := range 3 {
+		read(after)
+	}
+	if _, err := b.journal.Append(t.Context(), journal.Event{Type: journal.DriftFind, Severity: journal.Warning}); err != nil {
+		t.Fatal(err)
+	}
+	events, err := b.journal.Read(t.Context(), 3, 100)
+	if err != nil || len(events) != 2 || events[0].Type != journal.JournalLook || events[0].Fields["operation"] != "read-journal" {
+		t.Fatalf("%+v, %v", events, err)
 	}
 }

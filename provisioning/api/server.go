@@ -58,14 +58,15 @@ type Config struct {
 
 // Server answers on the doors it is given.
 type Server struct {
-	config   Config
-	api      huma.API
-	handler  http.Handler
-	refusals budget
-	looks    budget
-	large    chan struct{} // holds a token for each large request of one who only looks
-	closing  chan struct{} // closed when shutdown begins: streams end, new work is refused
-	close    sync.Once
+	config    Config
+	api       huma.API
+	handler   http.Handler
+	refusals  budget
+	looks     budget
+	followers followers
+	large     chan struct{} // holds a token for each large request of one who only looks
+	closing   chan struct{} // closed when shutdown begins: streams end, new work is refused
+	close     sync.Once
 }
 
 // New makes a server. It does not listen.

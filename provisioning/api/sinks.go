@@ -3,10 +3,13 @@ package api
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -67,7 +70,43 @@ func (s *Server) readLines(ctx context.Context, in *linesInput) (*textOutput, er
 	if err != nil {
 		return nil, err
 	}
+	end := in.After
+	if len(found) > 0 {
+		var last struct{ Sequence uint64 }
+		if err := json.Unmarshal(found[len(found)-1], &last); err != nil {
+			return nil, fmt.Errorf("read the journal's lines: %w", err)
+		}
+		end = last.Sequence
+	}
+	if !s.followers.goesOn(callerOf(ctx).actor.UID, in.After, end) {
+		s.recordLook(ctx, "read-journal")
+	}
 	return &textOutput{ContentType: lines, Body: append(bytes.Join(found, []byte("\n")), "\n"[:min(len(found), 1)]...)}, nil
+}
+
+// followers remembers where those ended who read the journal's lines: who goes on from there has looked once, as one who follows the events has.
+type followers struct {
+	mu   sync.Mutex
+	ends map[uint32][]uint64 // by user; guarded by mu
+}
+
+// followed is how many reads of one user can go on at once.
+const followed = 64
+
+// goesOn notes that a user has read from one sequence to another, and says whether that goes on from where one of its reads ended.
+func (f *followers) goesOn(user uint32, after, end uint64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	ends, known := f.ends[user]
+	if at := slices.Index(ends, after); at >= 0 {
+		ends[at] = end
+		return true
+	}
+	if !known && len(f.ends) >= budgetUsers || f.ends == nil {
+		f.ends = map[uint32][]uint64{}
+	}
+	f.ends[user] = append(ends[max(0, len(ends)-followed+1):], end)
+	return false
 }
 
 // glance is the engine's status, with what shekarad export says of each sink.

@@ -29,6 +29,11 @@ func TestJournalLines(t *testing.T) {
 	if lines, err := c.JournalLines(t.Context(), 0, 10, 0); err != nil || len(lines) != 0 {
 		t.Errorf("of an empty journal: %q, %v", lines, err)
 	}
+	recorded, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := b.journal.Wait(recorded, 0); err != nil { // record 1 is that somebody reads
+		t.Fatal(err)
+	}
 	add("one")
 	add("two <&>")
 	add("three")
@@ -40,13 +45,13 @@ func TestJournalLines(t *testing.T) {
 	if err != nil || !bytes.Equal(append(bytes.Join(lines, []byte("\n")), '\n'), file) {
 		t.Errorf("lines are %q, %v; the file holds %q", lines, err, file)
 	}
-	if lines, err := c.JournalLines(t.Context(), 1, 1, 0); err != nil || len(lines) != 1 || !strings.Contains(string(lines[0]), "two <&>") {
+	if lines, err := c.JournalLines(t.Context(), 2, 1, 0); err != nil || len(lines) != 1 || !strings.Contains(string(lines[0]), "two <&>") {
 		t.Errorf("one after the first: %q, %v", lines, err)
 	}
 	// Who waits has the record as soon as it is there.
 	got := make(chan [][]byte, 1)
 	go func() {
-		lines, err := c.JournalLines(context.Background(), 3, 10, 30*time.Second)
+		lines, err := c.JournalLines(context.Background(), 4, 10, 30*time.Second)
 		if err != nil {
 			t.Error(err)
 		}
@@ -57,12 +62,12 @@ func TestJournalLines(t *testing.T) {
 		t.Errorf("who waited got %q", lines)
 	}
 	var refused *client.Error
-	if _, err := c.JournalLines(t.Context(), 5, 10, 0); !errors.As(err, &refused) || refused.Problem == nil || refused.Problem.Status != http.StatusConflict {
+	if _, err := c.JournalLines(t.Context(), 6, 10, 0); !errors.As(err, &refused) || refused.Problem == nil || refused.Problem.Status != http.StatusConflict {
 		t.Errorf("after more than there are: %v", err)
 	}
 	// A stop ends the wait.
 	go func() {
-		_, _ = c.JournalLines(context.Background(), 4, 10, 30*time.Second)
+		_, _ = c.JournalLines(context.Background(), 5, 10, 30*time.Second)
 		close(got)
 	}()
 	time.Sleep(50 * time.Millisecond)
