@@ -184,7 +184,7 @@ type chains struct {
 }
 
 // follow says what is wrong with a record's links.
-func (c *chains) follow(e Event, line []byte) (wrong []string) {
+func (c *chains) follow(e Event, hash tlog.Hash) (wrong []string) {
 	names := e.partitions()
 	if len(e.Links) == 0 && (len(names) == 0 || !c.linking) {
 		return nil
@@ -201,7 +201,7 @@ func (c *chains) follow(e Event, line []byte) (wrong []string) {
 		if says := c.step(link); says != "" {
 			wrong = append(wrong, says)
 		}
-		c.ends[link.Of] = chain{link.Number, leaf(line)}
+		c.ends[link.Of] = chain{link.Number, hash}
 	}
 	return wrong
 }

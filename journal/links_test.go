@@ -257,7 +257,7 @@ func TestTamperedLinks(t *testing.T) {
 		return e, text
 	}
 	first, text := line(1, "")
-	if wrong := c.follow(first, text); wrong != nil {
+	if wrong := c.follow(first, leaf(text)); wrong != nil {
 		t.Error(wrong)
 	}
 	fits := leaf(text).String()
@@ -271,12 +271,12 @@ func TestTamperedLinks(t *testing.T) {
 		e, text := line(2, fits)
 		change(&e)
 		copied := chains{ends: map[string]chain{"tunnel/a": c.ends["tunnel/a"]}, from: true, linking: true}
-		if wrong := copied.follow(e, text); len(wrong) != 1 || !strings.Contains(wrong[0], says) {
+		if wrong := copied.follow(e, leaf(text)); len(wrong) != 1 || !strings.Contains(wrong[0], says) {
 			t.Errorf("%v, want %q", wrong, says)
 		}
 	}
 	second, text := line(2, fits)
-	if wrong := c.follow(second, text); wrong != nil {
+	if wrong := c.follow(second, leaf(text)); wrong != nil {
 		t.Errorf("the control: %v", wrong)
 	}
 }

@@ -94,8 +94,11 @@ func decode(line []byte) (e Event, summed bool, err error) {
 		}
 		summed = true
 	}
-	if err := json.Unmarshal(line, &e); err != nil {
-		return Event{}, summed, fmt.Errorf("no record: %w", err)
+	e, plain := scan(line)
+	if !plain {
+		if err := json.Unmarshal(line, &e); err != nil {
+			return Event{}, summed, fmt.Errorf("no record: %w", err)
+		}
 	}
 	if e.Sequence == 0 || e.Type == "" {
 		return Event{}, summed, errors.New("no record: without sequence or type")

@@ -1,9 +1,13 @@
 package journal
 
 import (
+	"bytes"
+	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
 
@@ -33,6 +37,39 @@ func TestLinesAreWhatTheEncoderWrites(t *testing.T) {
 		}
 		if _, summed, err := decode(line); err != nil || !summed {
 			t.Errorf("%s: %v", line, err)
+		}
+	})
+}
+
+// FuzzScan: what is read in the quick way is what encoding/json reads.
+func FuzzScan(f *testing.F) {
+	e := Event{Sequence: 7, Time: time.Date(2026, 11, 26, 4, 22, 5, 123456789, time.UTC), ClockErrorMicroseconds: 250, Type: ConnectionEnd, Severity: Info, Actor: Actor{UID: 1000, User: "айгүл", PID: 77},
+		Object: "tunnel/agency-a", Organisation: "agency-a", Message: "ended", Fields: map[string]string{"a": "1", "b": "<&>"},
+		Links: []Link{{Of: "tunnel/agency-a", Number: 3, Before: "AAAA"}, {Of: "organisation/agency-a", Number: 1}}}
+	for _, change := range []func(){func() {}, func() { e.Message = "with \"quotes\"" }, func() { e.Message, e.Actor, e.Links = "", Actor{}, nil }, func() { e.Fields, e.Object = nil, "" }} {
+		change()
+		line, err := encode(e)
+		if err != nil {
+			f.Fatal(err)
+		}
+		if _, quick := scan(line); quick == bytes.Contains(line, []byte(`\`)) {
+			f.Fatalf("%s is read in the quick way: %t", line, quick)
+		}
+		f.Add(line)
+		f.Add(line[:len(line)-crcBytes])
+		f.Add(append(line[:len(line)-crcBytes:len(line)-crcBytes], '}'))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		quick, ok := scan(line)
+		if !ok {
+			return
+		}
+		var slow Event
+		if err := json.Unmarshal(line, &slow); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		if diff := cmp.Diff(slow, quick); diff != "" {
+			t.Errorf("%q: %s", line, diff)
 		}
 	})
 }

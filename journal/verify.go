@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"time"
 
@@ -126,28 +127,76 @@ func (v *verifier) file(ctx context.Context, dir string, first uint64, newest bo
 	if v.last == 0 && first != 1 {
 		v.last, v.blind = first-1, true
 	}
-	reader := bufio.NewReaderSize(file, 256<<10)
-	for n := 1; ; n++ {
-		if n%1024 == 0 && ctx.Err() != nil {
-			return ctx.Err()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	n := 0
+	for chunk := range decodeAll(ctx, file) {
+		for _, read := range <-chunk {
+			n++
+			v.place.Line, v.place.Sequence = n, 0
+			switch {
+			case read.end == nil:
+				v.line(read)
+			case errors.Is(read.end, io.EOF) && len(read.line) == 0:
+			case errors.Is(read.end, io.EOF) && newest:
+				v.find("the file ends in %d bytes without an end of line: the rest of a record, or one that was never acknowledged, as a power cut leaves it", len(read.line))
+			case errors.Is(read.end, io.EOF):
+				v.line(read)
+			default:
+				return read.end
+			}
 		}
-		line, err := reader.ReadBytes('\n')
-		v.place.Line, v.place.Sequence = n, 0
-		switch {
-		case errors.Is(err, io.EOF) && len(line) == 0:
-			return nil
-		case errors.Is(err, io.EOF) && newest:
-			v.find("the file ends in %d bytes without an end of line: the rest of a record, or one that was never acknowledged, as a power cut leaves it", len(line))
-			return nil
-		case err != nil && !errors.Is(err, io.EOF):
-			return err
-		}
-		v.line(bytes.TrimSuffix(line, []byte("\n")))
 	}
+	return ctx.Err()
 }
 
-func (v *verifier) line(line []byte) {
-	e, summed, err := decode(line)
+// read is a line of a file, and what was made of it.
+type read struct {
+	line   []byte // without its end
+	event  Event
+	summed bool
+	err    error // why it is no record
+	leaf   tlog.Hash
+	end    error // why no line comes after it: io.EOF, where the line may be the rest of one
+}
+
+// chunkLines are decoded at once, by one of as many as there are processors.
+const chunkLines = 256
+
+// decodeAll gives a file's lines in their order, of which many are decoded at a time: that takes most of the time of a verification. The last has an end.
+func decodeAll(ctx context.Context, file io.Reader) <-chan chan []read {
+	chunks := make(chan chan []read, runtime.GOMAXPROCS(0))
+	go func() {
+		defer close(chunks)
+		reader := bufio.NewReaderSize(file, 256<<10)
+		for ended := false; !ended; {
+			var lines []read
+			for len(lines) < chunkLines && !ended {
+				line, err := reader.ReadBytes('\n')
+				ended = err != nil
+				lines = append(lines, read{line: bytes.TrimSuffix(line, []byte("\n")), end: err})
+			}
+			chunk := make(chan []read, 1)
+			go func() {
+				for i := range lines {
+					r := &lines[i]
+					r.event, r.summed, r.err = decode(r.line)
+					r.leaf = leaf(r.line)
+				}
+				chunk <- lines
+			}()
+			select {
+			case chunks <- chunk:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return chunks
+}
+
+func (v *verifier) line(r read) {
+	e, summed, err := r.event, r.summed, r.err
 	if err == nil {
 		v.place.Sequence = e.Sequence
 	}
@@ -156,14 +205,14 @@ func (v *verifier) line(line []byte) {
 	case err != nil:
 		v.place.Sequence = expected
 		v.find("record %d cannot be read: %v", expected, err)
-		v.unread = append(v.unread, leaf(line))
+		v.unread = append(v.unread, r.leaf)
 		return
 	case e.Sequence <= v.last:
 		if v.astray == 0 || e.Sequence != v.astray+1 { // of a whole run of such, the first is told
 			v.find("record %d stands where %d is due: it is out of order, twice there, or was put in", e.Sequence, expected)
 		}
 		v.astray = e.Sequence
-		v.unread = append(v.unread, leaf(line))
+		v.unread = append(v.unread, r.leaf)
 		return
 	case e.Sequence > expected:
 		v.find("records %d to %d are missing", expected, e.Sequence-1)
@@ -179,10 +228,10 @@ func (v *verifier) line(line []byte) {
 	}
 	v.unread, v.astray = v.unread[:0], 0
 	v.record(e, summed)
-	for _, wrong := range v.chains.follow(e, line) {
+	for _, wrong := range v.chains.follow(e, r.leaf) {
 		v.find("record %d: %s", e.Sequence, wrong)
 	}
-	v.tree.grow(leaf(line))
+	v.tree.grow(r.leaf)
 	v.last, v.fresh, v.summed = e.Sequence, false, v.summed || summed
 	v.holds()
 }
