@@ -58,6 +58,19 @@ func openJournal(dir string) (*journal.Journal, note.Verifier, error) {
 	return j, verifier, err
 }
 
+// newJournal is one in a folder that is new too, with room beside it for what it is compared with.
+func (b *bench) newJournal() (j *journal.Journal, dir string, end func(), err error) {
+	dir, remove, err := b.journalFolder()
+	if err != nil {
+		return nil, "", nil, err
+	}
+	if j, _, err = openJournal(filepath.Join(dir, "ours")); err != nil {
+		remove()
+		return nil, "", nil, err
+	}
+	return j, dir, func() { _ = j.Close(); remove() }, nil
+}
+
 // burst has so many do something over and over for a while, and says how often a second it was done.
 func burst(ctx context.Context, many int, during time.Duration, do func(worker int) error) (float64, error) {
 	var all sync.WaitGroup
@@ -113,16 +126,11 @@ func percentile(values []float64, p float64) float64 {
 
 // append measures how many events a second are on disk and acknowledged, beside NATS JetStream that syncs always, in turns, and what the disk allows.
 func (b *bench) append(ctx context.Context) ([]row, error) {
-	dir, remove, err := b.journalFolder()
+	j, dir, end, err := b.newJournal()
 	if err != nil {
 		return nil, err
 	}
-	defer remove()
-	j, _, err := openJournal(filepath.Join(dir, "ours"))
-	if err != nil {
-		return nil, err
-	}
-	defer j.Close()
+	defer end()
 	e := record()
 	peer, err := b.jetStream(ctx, dir)
 	if err != nil {
@@ -169,16 +177,11 @@ func (b *bench) append(ctx context.Context) ([]row, error) {
 
 // latency measures how long an event takes to disk while 10,000 a second come, beside the disk's own time for as many bytes.
 func (b *bench) latency(ctx context.Context) ([]row, error) {
-	dir, remove, err := b.journalFolder()
+	j, dir, end, err := b.newJournal()
 	if err != nil {
 		return nil, err
 	}
-	defer remove()
-	j, _, err := openJournal(filepath.Join(dir, "ours"))
-	if err != nil {
-		return nil, err
-	}
-	defer j.Close()
+	defer end()
 	const rate, tick = 10_000, 5 * time.Millisecond
 	e := record()
 	var ours, disk []float64

@@ -2,7 +2,8 @@
 // one transaction; its folder iptables makes the same Policy real on older kernels, and engine chooses.
 //
 // A Ruleset has two parts. The base depends on zones, interfaces, devices, management and resolvers alone. All that belongs to one tunnel or
-// one flow is elements of sets, so that a change of one tunnel is a few elements in one transaction, never a reload.
+// one flow is elements of sets, so that a change of one tunnel is a few elements in one transaction, never a reload. The maps of a base have names that
+// say what they hold (lookup), so that those of two bases stand side by side while one takes the place of the other.
 //
 // How a packet is judged that passes through this box, and one that the box itself sends into a tunnel or gets as an answer from there:
 //

@@ -47,9 +47,9 @@ type clearing struct {
 	sweep  string // when the text is loaded, and packets have left the old rules
 }
 
-// clear looks at what our table holds. Chains to stay are left as they are. Refill: what the maps hold is not to be trusted. ok is false if the
+// clearFor looks at what our table holds. Chains to stay are left as they are. Refill: what the maps hold is not to be trusted. ok is false if the
 // table is not there, or is not such that clearing would do.
-func clear(ctx context.Context, text string, stay map[string]bool, refill bool) (c clearing, ok bool, err error) {
+func clearFor(ctx context.Context, text string, stay map[string]bool, refill bool) (c clearing, ok bool, err error) {
 	type item struct {
 		Chain *struct {
 			Family, Table, Name string

@@ -107,7 +107,7 @@ func (l *Loader) replace(ctx context.Context, r firewall.Ruleset, generation int
 	if !drifted {
 		stay = l.limitsOf(r)
 	}
-	clearing, ok, err := clear(ctx, text, stay, drifted)
+	clearing, ok, err := clearFor(ctx, text, stay, drifted)
 	if err != nil {
 		return 0, err
 	}
