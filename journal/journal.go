@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -376,23 +375,4 @@ func (j *Journal) Close() error {
 	close(j.state.grown)
 	j.state.grown = make(chan struct{})
 	return err
-}
-
-func segmentName(first uint64) string { return fmt.Sprintf("%020d.jsonl", first) }
-
-// segments lists the first sequence numbers of the files in dir, ascending.
-func segments(dir string) ([]uint64, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	var firsts []uint64
-	for _, entry := range entries {
-		var first uint64
-		if _, err := fmt.Sscanf(entry.Name(), "%020d.jsonl", &first); err == nil && segmentName(first) == entry.Name() && entry.Type() == fs.FileMode(0) {
-			firsts = append(firsts, first)
-		}
-	}
-	slices.Sort(firsts)
-	return firsts, nil
 }

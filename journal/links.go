@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -163,7 +162,7 @@ func linksBefore(dir string, firsts []uint64) (ends map[string]chain, saved bool
 
 func scanLinksOf(dir string, firsts []uint64, ends map[string]chain) error {
 	for _, first := range firsts {
-		file, err := os.Open(filepath.Join(dir, segmentName(first)))
+		file, err := openLines(dir, first)
 		if err != nil {
 			return err
 		}

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math/bits"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"golang.org/x/mod/sumdb/note"
@@ -104,7 +102,7 @@ func eachLine(ctx context.Context, dir string, from uint64, each func(e Event, l
 		if i+1 < len(firsts) && firsts[i+1] <= from {
 			continue
 		}
-		more, err := eachLineOf(ctx, filepath.Join(dir, segmentName(first)), first, from, each)
+		more, err := eachLineOf(ctx, dir, first, from, each)
 		if err != nil || !more {
 			return err
 		}
@@ -112,8 +110,8 @@ func eachLine(ctx context.Context, dir string, from uint64, each func(e Event, l
 	return nil
 }
 
-func eachLineOf(ctx context.Context, path string, first, from uint64, each func(e Event, line []byte) bool) (more bool, err error) {
-	file, err := os.Open(path)
+func eachLineOf(ctx context.Context, dir string, first, from uint64, each func(e Event, line []byte) bool) (more bool, err error) {
+	file, err := openLines(dir, first)
 	if err != nil {
 		return false, err
 	}
@@ -136,7 +134,7 @@ func eachLineOf(ctx context.Context, path string, first, from uint64, each func(
 			err = fmt.Errorf("record %d stands there", e.Sequence)
 		}
 		if err != nil {
-			return false, fmt.Errorf("%s, where record %d is due: %w (hint: shekara journal verify says all that is wrong)", filepath.Base(path), due, err)
+			return false, fmt.Errorf("%s, where record %d is due: %w (hint: shekara journal verify says all that is wrong)", segmentName(first), due, err)
 		}
 		if due >= from && !each(e, line) {
 			return false, nil

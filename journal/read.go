@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"sort"
 	"strconv"
 )
@@ -72,7 +70,7 @@ func (j *Journal) Tail(ctx context.Context, limit int) ([]Event, error) {
 
 // scanSegment hands the events above after to each until it answers false. Lines that cannot be read are passed over: the gap shows.
 func (j *Journal) scanSegment(ctx context.Context, first, after uint64, each func(Event, []byte) bool) error {
-	file, err := os.Open(filepath.Join(j.dir, segmentName(first)))
+	file, err := openLines(j.dir, first)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -111,12 +109,8 @@ func (j *Journal) scanSegment(ctx context.Context, first, after uint64, each fun
 }
 
 // seek finds, by halving, an offset at the beginning of a line before the first record above after and not far from it.
-func seek(file *os.File, after uint64) (int64, error) {
-	info, err := file.Stat()
-	if err != nil {
-		return 0, err
-	}
-	low, high := int64(0), info.Size()
+func seek(file *lines, after uint64) (int64, error) {
+	low, high := int64(0), file.Size()
 	for high-low > 4*MaxEventBytes {
 		middle := low + (high-low)/2
 		begin, sequence, err := lineAfter(file, middle)
@@ -133,7 +127,7 @@ func seek(file *os.File, after uint64) (int64, error) {
 }
 
 // lineAfter is where the first line behind offset begins, and its sequence; 0 where it cannot be read.
-func lineAfter(file *os.File, offset int64) (int64, uint64, error) {
+func lineAfter(file io.ReaderAt, offset int64) (int64, uint64, error) {
 	buffer := make([]byte, MaxEventBytes+64)
 	n, err := file.ReadAt(buffer, offset)
 	if err != nil && !errors.Is(err, io.EOF) {

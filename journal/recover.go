@@ -47,8 +47,7 @@ func findTail(dir string) (tail, error) {
 		return tail{first: 1, ends: map[string]chain{}}, nil
 	}
 	first := firsts[len(firsts)-1]
-	path := filepath.Join(dir, segmentName(first))
-	found := tail{first: first, last: first - 1, file: filepath.Base(path)}
+	found := tail{first: first, last: first - 1, file: segmentName(first)}
 	if found.tree, err = treeBefore(dir, firsts); err != nil {
 		return tail{}, err
 	}
@@ -59,7 +58,7 @@ func findTail(dir string) (tail, error) {
 	if !saved {
 		_ = saveLinks(dir, found.tree, found.ends)
 	}
-	file, err := os.Open(path)
+	file, err := openLines(dir, first)
 	if err != nil {
 		return tail{}, err
 	}
@@ -67,11 +66,7 @@ func findTail(dir string) (tail, error) {
 	if err := found.scan(file); err != nil {
 		return tail{}, err
 	}
-	info, err := file.Stat()
-	if err != nil {
-		return tail{}, err
-	}
-	found.cut = info.Size() - found.size
+	found.cut = file.Size() - found.size
 	return found, nil
 }
 
@@ -87,7 +82,7 @@ func treeBefore(dir string, firsts []uint64) (tree, error) {
 	}
 	before := tail{}
 	for _, first := range firsts[:len(firsts)-1] {
-		file, err := os.Open(filepath.Join(dir, segmentName(first)))
+		file, err := openLines(dir, first)
 		if err != nil {
 			return tree{}, err
 		}
@@ -104,7 +99,7 @@ func treeBefore(dir string, firsts []uint64) (tree, error) {
 
 // firstSettles is the tree that the first record of a file settles.
 func firstSettles(dir string, first uint64) (tree, error) {
-	file, err := os.Open(filepath.Join(dir, segmentName(first)))
+	file, err := openLines(dir, first)
 	if err != nil {
 		return tree{}, err
 	}

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"time"
@@ -118,7 +116,7 @@ func (v *verifier) find(format string, args ...any) {
 }
 
 func (v *verifier) file(ctx context.Context, dir string, first uint64, newest bool) error {
-	file, err := os.Open(filepath.Join(dir, segmentName(first)))
+	file, err := openLines(dir, first)
 	if err != nil {
 		return err
 	}
