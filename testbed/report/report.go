@@ -112,7 +112,8 @@ func (r *Report) WriteJSON(w io.Writer) error {
 	return encoder.Encode(r)
 }
 
-// WriteText writes the report for people. Its last line is "N passed, N failed".
+// WriteText writes the report for people. Its last line is "N passed, N failed"; what failed stands once more before it, as who reads
+// the end of a long log wants to know what it was.
 func (r *Report) WriteText(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s (%v)\n\n", r.Scenario, r.Title, r.Took.Round(100*time.Millisecond))
@@ -120,7 +121,9 @@ func (r *Report) WriteText(w io.Writer) error {
 	for _, m := range r.Matrices {
 		writeMatrix(&b, m)
 	}
-	fmt.Fprintf(&b, "\n%d passed, %d failed\n", r.Passed, r.Failed)
+	b.WriteByte('\n')
+	writeFailed(&b, r.Steps)
+	fmt.Fprintf(&b, "%d passed, %d failed\n", r.Passed, r.Failed)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -131,17 +134,36 @@ func writeSteps(b *strings.Builder, steps []*Step, indent string) {
 		for _, f := range s.Facts {
 			fmt.Fprintf(b, "%s          %s: %s\n", indent, f.Name, f.Value)
 		}
-		if s.Problem != "" {
-			at := ""
-			if s.Line > 0 {
-				at = fmt.Sprintf(" (line %d)", s.Line)
-			}
-			fmt.Fprintf(b, "%s        ! %s%s\n", indent, s.Problem, at)
+		if problem := problemOf(s, ""); problem != "" {
+			fmt.Fprintf(b, "%s        ! %s\n", indent, problem)
 		}
 		for line := range strings.Lines(s.Output) {
 			fmt.Fprintf(b, "%s        | %s\n", indent, strings.TrimRight(line, "\n"))
 		}
 		writeSteps(b, s.Steps, indent+"  ")
+	}
+}
+
+// writeFailed names the steps that count as failed, and why.
+func writeFailed(b *strings.Builder, steps []*Step) {
+	for _, s := range steps {
+		if len(s.Steps) > 0 {
+			writeFailed(b, s.Steps)
+		} else if s.Outcome != Passed {
+			fmt.Fprintf(b, "%s: %s%s\n", s.Outcome, s.Name, problemOf(s, ": "))
+		}
+	}
+}
+
+// problemOf is what is wrong with a step, and where that is written; "" where nothing is.
+func problemOf(s *Step, before string) string {
+	switch {
+	case s.Problem == "":
+		return ""
+	case s.Line > 0:
+		return fmt.Sprintf("%s%s (line %d)", before, s.Problem, s.Line)
+	default:
+		return before + s.Problem
 	}
 }
 

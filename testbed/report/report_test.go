@@ -63,6 +63,8 @@ a  +  .  L  M
    4 = b ::2 tcp/4
 Of 2 packets that were stopped, 1 arrived when nothing filtered.
 
+failed: bad: it did not (line 7)
+skipped: right
 2 passed, 2 failed
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
