@@ -15,6 +15,7 @@ import (
 	"shekara/firewall"
 	"shekara/journal"
 	"shekara/netctl"
+	"shekara/netctl/clock"
 	"shekara/netctl/secret"
 	"shekara/provisioning/accounting"
 	"shekara/provisioning/document"
@@ -83,7 +84,9 @@ type Options struct {
 	Hints       <-chan struct{} // something changed on the host: look soon. nil: only the ticks look
 	Witness     Witness         // nil: nobody is named when something changed
 	Boot        Boot            // nil: KernelBoot
-	Log         *slog.Logger    // nil: none
+	// Clock reads the host's clock: clock.Read. nil: nothing is said of it.
+	Clock func() (clock.Reading, error)
+	Log   *slog.Logger // nil: none
 }
 
 // Engine makes documents real and keeps them so. Its methods may be called from many goroutines; Run must be running for what
@@ -138,6 +141,7 @@ type Engine struct {
 	reached    map[string]reached // limits of tunnels that were, by tunnel
 	others     []string           // what of others stood in the way when it was told last
 	turned     time.Time          // when the loop last turned
+	clock      *ClockStatus       // nil: it was not looked at yet
 }
 
 // New opens the state and changes nothing on the host.
@@ -181,7 +185,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	close(e.ready)
 	group, ctx := errgroup.WithContext(ctx)
-	for _, f := range []func(context.Context){e.keepLooking, e.keepRetrying, e.keepWindow, e.keepSampling, e.keepProbing, e.keepResolving, e.keepTidy, e.keepRevoking, e.keepDropped, e.keepVerifying, e.keepCounting, e.keepEvidence} {
+	for _, f := range []func(context.Context){e.keepLooking, e.keepRetrying, e.keepWindow, e.keepSampling, e.keepProbing, e.keepResolving, e.keepTidy, e.keepRevoking, e.keepDropped, e.keepVerifying, e.keepCounting, e.keepEvidence, e.keepClock} {
 		group.Go(func() error {
 			f(ctx)
 			return nil

@@ -153,6 +153,7 @@ type Status struct {
 	Proof        *ProofStatus   `json:"proof,omitempty"` // what the last verification came to
 	LastObserved time.Time      `json:"lastObserved"`
 	Journal      JournalStatus  `json:"journal"`
+	Clock        *ClockStatus   `json:"clock,omitempty"`
 }
 
 // JournalStatus is whether events are recorded.

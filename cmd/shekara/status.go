@@ -75,6 +75,9 @@ func (p *program) status(s provisioning.Status, now time.Time) {
 	if s.Proof != nil {
 		p.line("Proof     %s", p.proof(*s.Proof, now))
 	}
+	if s.Clock != nil {
+		p.line("Clock     %s", p.clock(*s.Clock))
+	}
 	if s.HoldUntil != nil {
 		p.line("Hold      drift is only reported until %s", s.HoldUntil.Local().Format(time.DateTime))
 	}
@@ -90,6 +93,18 @@ func (p *program) status(s provisioning.Status, now time.Time) {
 	p.list("Drift", len(s.Drift), func(i int) string { return s.Drift[i] })
 	p.list("Changed by", len(s.DriftBy), func(i int) string { return s.DriftBy[i] })
 	p.list("Documents that are not in force because they are invalid", len(s.Problems), func(i int) string { return s.Problems[i] })
+}
+
+// clock says how far the box's time can be believed.
+func (p *program) clock(c provisioning.ClockStatus) string {
+	text := p.paint(yellow, "nobody keeps it", p.width > 0)
+	if c.Synchronised {
+		text = fmt.Sprintf("kept, wrong by at most %s", c.MaxError.Round(time.Microsecond))
+	}
+	if c.Steps > 0 {
+		text += fmt.Sprintf("; set by more than a second %d times since the daemon started", c.Steps)
+	}
+	return text
 }
 
 // sinkLine says how far the journal got on its way to one centre.

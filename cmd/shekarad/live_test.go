@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"shekara/journal"
+	"shekara/netctl/clock"
 	"shekara/netctl/nstest"
 	"shekara/netctl/probe"
 	"shekara/netctl/probe/probetest"
@@ -413,6 +414,9 @@ func (n *network) hangup(t *testing.T) {
 	before, err := n.owner.client.Status(t.Context())
 	if err != nil {
 		t.Fatal(err)
+	}
+	if says, err := clock.Now(); err != nil || before.Clock == nil || before.Clock.Synchronised != says.Synchronised {
+		t.Errorf("the status says %+v of the clock, and the kernel %+v, %v", before.Clock, says, err)
 	}
 	n.owner.write("etc/extra.yaml", "apiVersion: shekara/v1\nkind: Zone\nmetadata: {name: extra}\nspec: {contour: external, kind: partners, prefixes: [192.168.77.0/24], frob: 1}\n")
 	n.hup(t)

@@ -19,6 +19,7 @@ import (
 	"shekara/firewall/engine"
 	"shekara/journal"
 	"shekara/netctl"
+	"shekara/netctl/clock"
 	"shekara/netctl/conntrack"
 	"shekara/netctl/echo"
 	"shekara/netctl/filters"
@@ -323,7 +324,7 @@ func (s *settings) options(h *host, recorder provisioning.Recorder, log *slog.Lo
 	options := provisioning.Options{
 		Site: site, StateDir: s.stateDir, RunDir: s.runDir, Version: version,
 		Network: h.network, Tunnels: h.tunnels, Filter: h.filter, Secrets: secrets, Journal: recorder,
-		Prover: &engine.Prover{}, Beside: filters.Look, Resolver: net.DefaultResolver, Counts: h.filter, Log: log,
+		Prover: &engine.Prover{}, Beside: filters.Look, Resolver: net.DefaultResolver, Counts: h.filter, Clock: clock.Read, Log: log,
 	}
 	if h.drops != nil {
 		options.Drops = h.drops

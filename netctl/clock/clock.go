@@ -15,12 +15,51 @@ type State struct {
 
 // Now asks the kernel. It needs no privilege.
 func Now() (State, error) {
+	s, _, err := ask()
+	return s, err
+}
+
+// Reading is the clock beside one that nobody can set.
+type Reading struct {
+	State
+	Wall time.Time     // by the clock
+	Boot time.Duration // since the box booted, time asleep included (CLOCK_BOOTTIME); whoever corrects the clock's speed corrects this one's too
+	Gap  time.Duration // the two were read within this time
+}
+
+// Read asks for both. What Wall gains over Boot from one reading to the next, but for the gaps, somebody set the clock by.
+func Read() (Reading, error) {
+	before, err := sinceBoot()
+	if err != nil {
+		return Reading{}, err
+	}
+	s, wall, err := ask()
+	if err != nil {
+		return Reading{}, err
+	}
+	after, err := sinceBoot()
+	return Reading{State: s, Wall: wall, Boot: before, Gap: after - before}, err
+}
+
+func sinceBoot() (time.Duration, error) {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		return 0, fmt.Errorf("ask for the time since boot: %w", err)
+	}
+	return time.Duration(t.Nano()), nil
+}
+
+func ask() (State, time.Time, error) {
 	var t unix.Timex // no modes: nothing is set
 	kept, err := unix.Adjtimex(&t)
 	if err != nil {
-		return State{}, fmt.Errorf("ask for the clock's state: %w", err)
+		return State{}, time.Time{}, fmt.Errorf("ask for the clock's state: %w", err)
 	}
-	return stateOf(kept, &t), nil
+	fraction := time.Duration(t.Time.Usec) * time.Microsecond
+	if t.Status&unix.STA_NANO != 0 {
+		fraction = time.Duration(t.Time.Usec) // then it is in nanoseconds (adjtimex(2))
+	}
+	return stateOf(kept, &t), time.Unix(t.Time.Sec, int64(fraction)).UTC(), nil
 }
 
 // stateOf reads an answer. The kernel says TIME_ERROR, and sets STA_UNSYNC, when nobody has kept the clock for so long that its error may be above 16 s

@@ -30,3 +30,23 @@ func TestStateOf(t *testing.T) {
 		}
 	}
 }
+
+// TestRead holds a reading against Go's clocks, which come from the kernel another way.
+func TestRead(t *testing.T) {
+	began := time.Now()
+	first, err := Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := time.Now()
+	if first.Wall.Before(began.Add(-time.Second)) || second.Wall.After(ended.Add(time.Second)) {
+		t.Errorf("%s and %s do not lie between %s and %s", first.Wall, second.Wall, began, ended)
+	}
+	if passed := second.Boot - first.Boot; first.Boot <= 0 || passed < 0 || passed > ended.Sub(began) || first.Gap < 0 {
+		t.Errorf("%s passed from %+v to %+v, and %s by Go's clock", passed, first, second, ended.Sub(began))
+	}
+}

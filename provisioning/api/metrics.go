@@ -128,6 +128,7 @@ type descriptions struct {
 	revision, observed, held, pending, alarms, drifting, failed    *prometheus.Desc
 	verdict, statements, findings, read, took                      *prometheus.Desc
 	written, signed, waiting, missed                               *prometheus.Desc
+	kept, wrong, steps                                             *prometheus.Desc
 }
 
 func describe() descriptions {
@@ -159,13 +160,17 @@ func describe() descriptions {
 		signed:  description("shekara_journal_signed", "1 while the journal is signed; 0 while its key cannot be had, and changes are refused."),
 		waiting: description("shekara_journal_waiting_events", "Events that wait in memory for the journal's disk."),
 		missed:  description("shekara_journal_missed_events_total", "Events that are not on record and will not be, since the daemon started."),
+
+		kept:  description("shekara_clock_synchronised", "1 while somebody keeps the clock, by the kernel's word."),
+		wrong: description("shekara_clock_max_error_seconds", "How wrong the clock may be, as who keeps it told the kernel; means nothing where nobody does."),
+		steps: description("shekara_clock_steps_total", "How often the clock was seen to be set by more than a second, since the daemon started."),
 	}
 }
 
 func (c tunnelCollector) Describe(to chan<- *prometheus.Desc) {
 	d := describe()
 	for _, each := range []*prometheus.Desc{d.sent, d.received, d.handshake, d.state, d.since, d.latency, d.probes, d.lost,
-		d.revision, d.observed, d.held, d.pending, d.alarms, d.drifting, d.failed, d.verdict, d.statements, d.findings, d.read, d.took, d.written, d.signed, d.waiting, d.missed} {
+		d.revision, d.observed, d.held, d.pending, d.alarms, d.drifting, d.failed, d.verdict, d.statements, d.findings, d.read, d.took, d.written, d.signed, d.waiting, d.missed, d.kept, d.wrong, d.steps} {
 		to <- each
 	}
 }
@@ -196,6 +201,11 @@ func (c tunnelCollector) Collect(to chan<- prometheus.Metric) {
 	gauge(d.signed, boolean(!status.Journal.Unsigned))
 	gauge(d.waiting, float64(status.Journal.Waiting))
 	to <- prometheus.MustNewConstMetric(d.missed, prometheus.CounterValue, float64(status.Journal.Missed))
+	if c := status.Clock; c != nil {
+		gauge(d.kept, boolean(c.Synchronised))
+		gauge(d.wrong, c.MaxError.Seconds())
+		to <- prometheus.MustNewConstMetric(d.steps, prometheus.CounterValue, float64(c.Steps))
+	}
 	if p := status.Proof; p != nil {
 		for _, v := range []proof.Verdict{proof.Proved, proof.Violated, proof.Indeterminate} {
 			gauge(d.verdict, boolean(v == p.Verdict), string(v))
