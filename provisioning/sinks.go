@@ -13,8 +13,9 @@ import (
 // Sink is a monitoring centre that gets this box's journal, as its document says. Files are named, never read here.
 type Sink struct {
 	Name        string   `json:"name"`
-	Protocol    string   `json:"protocol"`          // syslog-tls, syslog-tcp, syslog-udp, nats or file
+	Protocol    string   `json:"protocol"`          // syslog-tls, syslog-tcp, syslog-udp, nats, https or file
 	Address     string   `json:"address,omitempty"` // host and port
+	URL         string   `json:"url,omitempty"`
 	ServerName  string   `json:"serverName,omitempty"`
 	CA          string   `json:"ca,omitempty"`
 	Certificate string   `json:"certificate,omitempty"`
@@ -49,12 +50,12 @@ func (e *Engine) Sinks(context.Context) ([]Sink, error) {
 	sinks := []Sink{}
 	for h := range e.documents.References(document.Ref{Kind: document.KindSite, Name: e.options.Site}, document.KindEventSink) {
 		d := e.documents.EventSink(h.Name)
-		s := Sink{Name: h.Name, Protocol: d.Protocol, Address: d.Address, Path: d.Path, Types: slices.Clone(d.Events.Types), Severities: slices.Clone(d.Events.Severities),
+		s := Sink{Name: h.Name, Protocol: d.Protocol, Address: d.Address, URL: d.URL, Path: d.Path, Types: slices.Clone(d.Events.Types), Severities: slices.Clone(d.Events.Severities),
 			Object: d.Events.Object, Text: d.Events.Text, NewOnly: d.NewOnly}
 		switch d.Protocol {
 		case "nats":
 			s.Subject = cmp.Or(d.Subject, "shekara.journal."+e.options.Site)
-		case "file":
+		case "https", "file":
 		default:
 			s.Format = cmp.Or(d.Format, "json")
 		}

@@ -38,12 +38,15 @@ type link interface {
 	close() error
 }
 
-func open(ctx context.Context, s Sink) (link, error) {
+// open opens a way to a sink that has all up to a sequence.
+func open(ctx context.Context, s Sink, after uint64) (link, error) {
 	switch s.Protocol {
 	case File:
 		return openFile(s.Path)
 	case NATS:
 		return openStream(ctx, s)
+	case HTTPS:
+		return openBatches(ctx, s, after)
 	}
 	return dial(ctx, s)
 }
@@ -75,7 +78,12 @@ func (c *carrier) run(ctx context.Context) {
 			break
 		}
 		c.failed(err, known)
-		pause(ctx, pauseAfter(c.failures))
+		wait := pauseAfter(c.failures)
+		var said later
+		if errors.As(err, &said) {
+			wait = max(wait, said.after+rand.N(firstPause))
+		}
+		pause(ctx, wait)
 	}
 	c.state.Connected = false
 	if c.written != (cursor.State{}) {
@@ -142,7 +150,7 @@ func (c *carrier) well() {
 
 // carry opens a connection and hands over what comes, until one end fails or ctx ends.
 func (c *carrier) carry(ctx context.Context) error {
-	way, err := open(ctx, c.sink)
+	way, err := open(ctx, c.sink, c.state.Delivered)
 	if err != nil {
 		return err
 	}
@@ -184,15 +192,15 @@ func (c *carrier) deliver(ctx context.Context, way link) error {
 			if err != nil {
 				return err
 			}
-			if err := way.send(ctx, position, records); err != nil {
+			err = way.send(ctx, position, records)
+			c.state.Delivered = max(c.state.Delivered, way.settled(time.Now())) // also where only some were taken
+			if err != nil {
 				return err
 			}
 			c.state.Sent, c.state.Records = position, c.state.Records+uint64(len(records))
 		}
 		now := time.Now()
-		if settled := way.settled(now); settled > c.state.Delivered {
-			c.state.Delivered = settled
-		}
+		c.state.Delivered = max(c.state.Delivered, way.settled(now))
 		if err == nil && (c.state.Delivered == c.state.Sent || now.Sub(opened) >= settleAfter) {
 			c.well()
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"os"
 	"strconv"
 	"sync"
@@ -187,7 +188,7 @@ func (s Sink) tlsConfig() (*tls.Config, error) {
 		return nil, fmt.Errorf("ca: %s holds no certificate in PEM", s.CA)
 	}
 	if config.ServerName == "" {
-		if config.ServerName, _, err = net.SplitHostPort(s.Address); err != nil {
+		if config.ServerName, err = s.host(); err != nil {
 			return nil, err
 		}
 	}
@@ -212,4 +213,16 @@ func (s Sink) tlsConfig() (*tls.Config, error) {
 	}
 	config.Certificates = []tls.Certificate{pair}
 	return config, nil
+}
+
+func (s Sink) host() (string, error) {
+	if s.URL != "" {
+		to, err := url.Parse(s.URL)
+		if err != nil {
+			return "", err
+		}
+		return to.Hostname(), nil
+	}
+	host, _, err := net.SplitHostPort(s.Address)
+	return host, err
 }

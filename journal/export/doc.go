@@ -6,10 +6,10 @@
 // at hand: who is slow or away falls behind in the journal, and touches neither it nor other sinks.
 //
 // Syslog acknowledges nothing. So its cursor follows ten seconds behind what the collector's kernel acknowledged, and a hundred records; each new connection
-// begins at the cursor. JetStream and a file tell what they have.
+// begins at the cursor. JetStream, who takes batches by HTTPS, and a file tell what they have.
 //
 // Owns: when a cursor moves, the formats of messages, the connections to sinks.
 // Never: reads the journal's files (only their writer knows what of them is acknowledged); passes a record over that the filter chose; prints a key.
 // Imports: journal, its folder cursor, netctl/durable, netctl/socket; nats.go.
-// Test: go test ./journal/export (unprivileged; live against rsyslog and nats-server where they are installed).
+// Test: go test ./journal/export (unprivileged; live against rsyslog, nats-server and nginx where they are installed).
 package export

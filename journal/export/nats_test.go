@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,23 +36,11 @@ func newBroker(t *testing.T, of *authority) *broker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &broker{t: t, address: listener.Addr().String(), config: filepath.Join(t.TempDir(), "nats.conf")}
+	b := &broker{t: t, address: listener.Addr().String()}
 	listener.Close()
-	text, err := os.ReadFile("../../docs/monitoring/nats.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
 	certificate, key := of.leaf("soc.example.org")
-	for _, r := range [][2]string{{"/etc/shekara-centre/ca.pem", of.file()}, {"/etc/shekara-centre/centre.pem", certificate}, {"/etc/shekara-centre/centre.key", key},
-		{"/var/lib/shekara-centre/nats", t.TempDir()}, {`"0.0.0.0:4222"`, `"` + b.address + `"`}} {
-		if !bytes.Contains(text, []byte(r[0])) {
-			t.Fatalf("%s is not in the configuration", r[0])
-		}
-		text = bytes.ReplaceAll(text, []byte(r[0]), []byte(r[1]))
-	}
-	if err := os.WriteFile(b.config, text, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	b.config = fromDocs(t, "nats.conf", [][2]string{{"/etc/shekara-centre/ca.pem", of.file()}, {"/etc/shekara-centre/centre.pem", certificate},
+		{"/etc/shekara-centre/centre.key", key}, {"/var/lib/shekara-centre/nats", t.TempDir()}, {`"0.0.0.0:4222"`, `"` + b.address + `"`}})
 	s := Sink{CA: of.file(), ServerName: "soc.example.org"}
 	s.Certificate, s.Key = of.leaf("centre")
 	config, err := s.tlsConfig()

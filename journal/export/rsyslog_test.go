@@ -24,6 +24,7 @@ var drill = flag.Int("records", 2000, "records of the drill with rsyslog")
 type centre struct {
 	t       *testing.T
 	dir     string
+	config  string
 	file    string // of the records that came
 	command *exec.Cmd
 	log     lockedBuffer
@@ -37,21 +38,10 @@ func newCentre(t *testing.T, of *authority, address string) *centre {
 	}
 	c := &centre{t: t, dir: t.TempDir()}
 	c.file = filepath.Join(c.dir, "log", "owner.jsonl")
-	text, err := os.ReadFile("../../docs/monitoring/rsyslog.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
 	certificate, key := of.leaf("soc.example.org")
-	for _, r := range [][2]string{{"/etc/shekara-centre/ca.pem", of.file()}, {"/etc/shekara-centre/centre.pem", certificate}, {"/etc/shekara-centre/centre.key", key},
-		{"/var/lib/shekara-centre", filepath.Join(c.dir, "log")}, {`address="0.0.0.0"`, `address="` + host + `"`}, {`port="6514"`, `port="` + port + `"`}} {
-		if !bytes.Contains(text, []byte(r[0])) {
-			t.Fatalf("%s is not in the configuration", r[0])
-		}
-		text = bytes.ReplaceAll(text, []byte(r[0]), []byte(r[1]))
-	}
-	if err := os.WriteFile(filepath.Join(c.dir, "rsyslog.conf"), text, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	c.config = fromDocs(t, "rsyslog.conf", [][2]string{{"/etc/shekara-centre/ca.pem", of.file()}, {"/etc/shekara-centre/centre.pem", certificate},
+		{"/etc/shekara-centre/centre.key", key}, {"/var/lib/shekara-centre", filepath.Join(c.dir, "log")}, {`address="0.0.0.0"`, `address="` + host + `"`},
+		{`port="6514"`, `port="` + port + `"`}})
 	t.Cleanup(func() {
 		if c.command != nil {
 			c.stop(syscall.SIGKILL)
@@ -65,7 +55,7 @@ func newCentre(t *testing.T, of *authority, address string) *centre {
 
 func (c *centre) start() {
 	c.t.Helper()
-	c.command = exec.Command("rsyslogd", "-n", "-f", filepath.Join(c.dir, "rsyslog.conf"), "-i", filepath.Join(c.dir, "pid"))
+	c.command = exec.Command("rsyslogd", "-n", "-f", c.config, "-i", filepath.Join(c.dir, "pid"))
 	c.command.Stdout, c.command.Stderr = &c.log, &c.log
 	if err := c.command.Start(); err != nil {
 		c.t.Fatal(err)

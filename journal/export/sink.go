@@ -13,6 +13,7 @@ const (
 	SyslogUDP = "syslog-udp"
 	File      = "file"
 	NATS      = "nats"
+	HTTPS     = "https"
 )
 
 // Formats of syslog messages.
@@ -27,7 +28,8 @@ type Sink struct {
 	Site        string // whose journal it is
 	Protocol    string
 	Address     string // host and port
-	ServerName  string // in the collector's certificate; "": the host of Address
+	URL         string // of HTTPS
+	ServerName  string // in the collector's certificate; "": the host of Address or URL
 	CA          string // files in PEM
 	Certificate string
 	Key         string

@@ -1,8 +1,10 @@
 package validate
 
 import (
+	"cmp"
 	"fmt"
 	"net"
+	"net/url"
 	"path"
 	"slices"
 	"strconv"
@@ -18,14 +20,19 @@ const maxSinks = 16
 
 func (c *checker) sink(s *document.EventSink) {
 	c.sinkSites(s)
-	if !c.oneOf("spec.protocol", s.Protocol, "syslog-tls", "syslog-tcp", "syslog-udp", "nats", "file") {
+	if !c.oneOf("spec.protocol", s.Protocol, "syslog-tls", "syslog-tcp", "syslog-udp", "nats", "https", "file") {
 		return
 	}
-	file, tls := s.Protocol == "file", s.Protocol == "syslog-tls" || s.Protocol == "nats"
-	c.goesWith("spec.address", s.Address, !file, s.Protocol, "write the collector's address with its port, as soc.example.org:6514")
+	file, https := s.Protocol == "file", s.Protocol == "https"
+	tls := s.Protocol == "syslog-tls" || s.Protocol == "nats" || https
+	c.goesWith("spec.address", s.Address, !file && !https, s.Protocol, "write the collector's address with its port, as soc.example.org:6514")
 	c.goesWith("spec.path", s.Path, file, s.Protocol, "write the file's path, as /var/log/shekara/journal.jsonl")
 	if s.Address != "" && !hostPort(s.Address) {
 		c.add("spec.address", "not a host with a port", s.Address, "write soc.example.org:6514, 192.0.2.7:6514 or [2001:db8::7]:6514", "")
+	}
+	c.goesWith("spec.url", s.URL, https, s.Protocol, "write where to send to, as https://soc.example.org/journal")
+	if s.URL != "" && !secureURL(s.URL) {
+		c.add("spec.url", "not an address of https", s.URL, "write it as https://soc.example.org/journal, without a user and without #", "")
 	}
 	if s.Path != "" {
 		c.file("spec.path", s.Path)
@@ -34,7 +41,7 @@ func (c *checker) sink(s *document.EventSink) {
 	case s.TLS == nil && tls:
 		c.add("spec.tls", s.Protocol+" without tls", "", "write tls: with ca, certificate and key: files on the appliance", "")
 	case s.TLS != nil && !tls:
-		c.add("spec.tls", "tls with protocol "+s.Protocol, "", "remove tls, or write protocol: syslog-tls or nats", "")
+		c.add("spec.tls", "tls with protocol "+s.Protocol, "", "remove tls, or write protocol: syslog-tls, nats or https", "")
 	case tls:
 		c.file("spec.tls.ca", s.TLS.CA)
 		c.file("spec.tls.certificate", s.TLS.Certificate)
@@ -83,6 +90,16 @@ func (c *checker) file(field, value string) {
 	if !path.IsAbs(value) || path.Clean(value) != value || value == "/" || len(value) > 1024 || strings.ContainsFunc(value, unicode.IsControl) {
 		c.add(field, "not the path of a file", value, "write it whole, as /etc/shekara/export/soc-ca.pem", "")
 	}
+}
+
+// secureURL says whether requests can be sent to it as it stands. A password has no place in a document.
+func secureURL(s string) bool {
+	to, err := url.Parse(s)
+	if err != nil || to.Scheme != "https" || to.Host == "" || to.User != nil || strings.Contains(s, "#") || len(s) > 1024 {
+		return false
+	}
+	port := cmp.Or(to.Port(), "443")
+	return hostPort(net.JoinHostPort(to.Hostname(), port)) && !strings.HasSuffix(to.Host, ":")
 }
 
 func hostPort(s string) bool {

@@ -37,6 +37,14 @@ func sinkCases() []broken {
 		{"sink nats format", "", sink("protocol: nats, address: 192.0.2.7:4222, format: text, " + files), "format with protocol nats", "text", ""},
 		{"sink subject", "", sink("protocol: nats, address: 192.0.2.7:4222, subject: \"a.*\", " + files), "not a subject", "a.*", ""},
 		{"sink subject of syslog", "", sink("protocol: syslog-tcp, address: 192.0.2.7:514, subject: a"), "subject with protocol syslog-tcp", "a", ""},
+		{"sink https without url", "", sink("protocol: https, " + files), "https without url", "", ""},
+		{"sink https with address", "", sink("protocol: https, url: https://soc.example.org/j, address: 192.0.2.7:443, " + files), "address with protocol https", "192.0.2.7:443", ""},
+		{"sink https without tls", "", sink("protocol: https, url: https://soc.example.org/j"), "https without tls", "", ""},
+		{"sink url in the clear", "", sink("protocol: https, url: http://soc.example.org/j, " + files), "not an address of https", "http://soc.example.org/j", ""},
+		{"sink url with a password", "", sink("protocol: https, url: \"https://a:b@soc.example.org/j\", " + files), "not an address of https", "https://a:b@soc.example.org/j", ""},
+		{"sink url with a fragment", "", sink("protocol: https, url: \"https://soc.example.org/j#x\", " + files), "not an address of https", "https://soc.example.org/j#x", ""},
+		{"sink url without a port", "", sink("protocol: https, url: \"https://soc.example.org:/j\", " + files), "not an address of https", "https://soc.example.org:/j", ""},
+		{"sink url of a file", "", sink("protocol: file, path: /a, url: https://soc.example.org/j"), "url with protocol file", "https://soc.example.org/j", ""},
 		{"sink event type", "", sink("protocol: file, path: /a, events: {types: [drift.*, tunnel.stat]}"), "there is no event of this type", "tunnel.stat", ""},
 		{"sink severity", "", sink("protocol: file, path: /a, events: {severities: [alarm]}"), "unknown value", "alarm", ""},
 		{"sinks too many", "", manySinks(17), "site has too many sinks", "gateway", ""},
@@ -55,6 +63,7 @@ func TestSinksThatAreWell(t *testing.T) {
 	for _, spec := range []string{
 		"protocol: syslog-tls, address: \"[2001:db8::7]:6514\", tls: {ca: /a, certificate: /b, key: /c, serverName: 2001:db8::7}, format: text",
 		"protocol: nats, address: soc.example.org:4222, tls: {ca: /a, certificate: /b, key: /c}, subject: a.b_c-D.9",
+		"protocol: https, url: \"https://[2001:db8::7]:8443/journal?of=owner\", tls: {ca: /a, certificate: /b, key: /c}",
 		"protocol: syslog-udp, address: 192.0.2.7:514, newOnly: true, events: {types: [drift.*, tunnel.state], severities: [alert], object: tunnel/, text: x}",
 	} {
 		if p := check(t, base+doc("EventSink", "s", "{sites: [gateway], "+spec+"}"), validate.Options{Day: dayOfCases}); len(p) > 0 {
