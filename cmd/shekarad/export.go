@@ -60,7 +60,7 @@ func (s ownJournal) Sinks(ctx context.Context) ([]export.Sink, error) {
 	sinks := make([]export.Sink, len(found.Sinks))
 	for i, d := range found.Sinks {
 		sinks[i] = export.Sink{Name: d.Name, Site: found.Site, Protocol: d.Protocol, Address: d.Address, URL: d.URL, ServerName: d.ServerName, CA: d.CA, Certificate: d.Certificate,
-			Key: d.Key, Format: d.Format, Path: d.Path, Subject: d.Subject, NewOnly: d.NewOnly, Filter: journal.Filter{Object: d.Object, Text: d.Text}}
+			Key: d.Key, Format: d.Format, Path: d.Path, Subject: d.Subject, Version: version, NewOnly: d.NewOnly, Filter: journal.Filter{Object: d.Object, Text: d.Text}}
 		for _, t := range d.Types {
 			sinks[i].Filter.Types = append(sinks[i].Filter.Types, journal.Type(t))
 		}

@@ -20,6 +20,7 @@ const (
 const (
 	JSON = "json"
 	Text = "text"
+	CEF  = "cef"
 )
 
 // Sink is a monitoring centre, or a file.
@@ -33,7 +34,8 @@ type Sink struct {
 	CA          string // files in PEM
 	Certificate string
 	Key         string
-	Format      string // JSON or Text
+	Format      string // JSON, Text or CEF
+	Version     string // of Shekara, which CEF names
 	Path        string // of a file
 	Subject     string // of NATS
 	Filter      journal.Filter

@@ -66,7 +66,7 @@ func FuzzMessage(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, format := range []string{JSON, Text} {
+		for _, format := range []string{JSON, Text, CEF} {
 			one := message(nil, Sink{Site: site, Format: format}, record{e, line})
 			check := func(m syslog.Message, err error) {
 				t.Helper()

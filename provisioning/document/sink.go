@@ -7,7 +7,7 @@ type EventSink struct {
 	Address  string     `yaml:"address,omitempty" doc:"of the centre's collector, with port: soc.example.org:6514, 192.0.2.7:6514 or [2001:db8::7]:6514; for syslog and nats"`
 	URL      string     `yaml:"url,omitempty" doc:"with https: where batches are sent to (POST), as https://soc.example.org/journal"`
 	TLS      *SinkTLS   `yaml:"tls,omitempty" doc:"with syslog-tls, nats and https: by what each end knows the other; with https its key signs the batches"`
-	Format   string     `yaml:"format,omitempty" doc:"of syslog messages: json (the record as it stands in the journal) or text (its sentence, and its fields as structured data)" default:"json"`
+	Format   string     `yaml:"format,omitempty" doc:"of syslog messages: json (the record as it stands in the journal) text (its sentence, and its fields as structured data) or cef (ArcSight Common Event Format)" default:"json"`
 	Path     string     `yaml:"path,omitempty" doc:"with file: the file on the appliance, which gets the records as they stand in the journal; shekarad export may write below /var/log/shekara"`
 	Subject  string     `yaml:"subject,omitempty" doc:"with nats: of the messages; a stream that is this Site's alone must take it" default:"shekara.journal.SITE"`
 	Events   SinkEvents `yaml:"events,omitempty" doc:"what it gets; signed checkpoints it gets always"`

@@ -62,6 +62,7 @@ func TestSinksThatAreWell(t *testing.T) {
 	base := strings.Join([]string{example(t, "zones"), example(t, "registers"), example(t, "site")}, "---\n")
 	for _, spec := range []string{
 		"protocol: syslog-tls, address: \"[2001:db8::7]:6514\", tls: {ca: /a, certificate: /b, key: /c, serverName: 2001:db8::7}, format: text",
+		"protocol: syslog-tcp, address: 192.0.2.7:514, format: cef",
 		"protocol: nats, address: soc.example.org:4222, tls: {ca: /a, certificate: /b, key: /c}, subject: a.b_c-D.9",
 		"protocol: https, url: \"https://[2001:db8::7]:8443/journal?of=owner\", tls: {ca: /a, certificate: /b, key: /c}",
 		"protocol: syslog-udp, address: 192.0.2.7:514, newOnly: true, events: {types: [drift.*, tunnel.state], severities: [alert], object: tunnel/, text: x}",
