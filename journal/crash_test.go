@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -84,7 +85,7 @@ func failAt(t *testing.T, point int, persisted bool, answer error, appends int) 
 			return answer
 		}
 	}
-	j, err := open(dir, signer(t), 300, disk{reserve: around(real.reserve), release: around(real.release), create: func(path string) (segment, error) { // 300: rotation is among the points
+	j, err := open(dir, signer(t), 300, disk{reserve: around(real.reserve), remove: around(real.remove), create: func(path string) (segment, error) { // 300: rotation is among the points
 		done, answer := at("create")
 		if answer != nil {
 			if done {
@@ -243,6 +244,9 @@ func TestKilledWriterLosesNothing(t *testing.T) {
 	if got := audited(t, dir); got < uint64(len(acknowledged)) {
 		t.Errorf("the second verifier comes to %d records", got)
 	}
+	if cold, err := filepath.Glob(filepath.Join(dir, "*"+coldSuffix)); err != nil || len(cold) == 0 {
+		t.Errorf("no file became cold meanwhile: %v", err)
+	}
 }
 
 func writeUntilKilled(t *testing.T, dir string) {
@@ -253,6 +257,13 @@ func writeUntilKilled(t *testing.T, dir string) {
 	}
 	var print sync.Mutex
 	var group sync.WaitGroup
+	go func() {
+		for {
+			if _, err := j.cool(context.Background(), later(), 1); err != nil {
+				fmt.Println(err)
+			}
+		}
+	}()
 	for w := range 4 {
 		group.Go(func() {
 			for n := 0; ; n++ {

@@ -111,6 +111,7 @@ func open(dir string, signer note.Signer, rotate int64, d disk) (*Journal, error
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
+	_ = durable.RemoveTemporary(dir) // of who was killed; a disk that refuses it may refuse
 	j := &Journal{dir: dir, lock: lock, signer: signer, zone: zone, disk: d, rotate: rotate, ending: make(chan struct{}), ended: make(chan struct{})}
 	j.queue.wake = make(chan struct{}, 1)
 	j.state.grown = make(chan struct{})

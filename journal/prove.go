@@ -134,7 +134,7 @@ func eachLineOf(ctx context.Context, dir string, first, from uint64, each func(e
 			err = fmt.Errorf("record %d stands there", e.Sequence)
 		}
 		if err != nil {
-			return false, fmt.Errorf("%s, where record %d is due: %w (hint: shekara journal verify says all that is wrong)", segmentName(first), due, err)
+			return false, fmt.Errorf("%s, where record %d is due: %w (hint: shekara journal verify says all that is wrong)", file.name, due, err)
 		}
 		if due >= from && !each(e, line) {
 			return false, nil

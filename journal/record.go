@@ -62,6 +62,11 @@ func appendLine(to []byte, sequence uint64, rest []byte, links []Link) []byte {
 	begins := len(to)
 	to = strconv.AppendUint(append(to, sequenceBegins...), sequence, 10)
 	to = append(to, rest...)
+	return appendSum(appendLinks(to, links), begins)
+}
+
+// appendLinks writes the member that links a record; nothing where it has none.
+func appendLinks(to []byte, links []Link) []byte {
 	for i, link := range links {
 		if i == 0 {
 			to = append(to, linksBegin...)
@@ -82,6 +87,11 @@ func appendLine(to []byte, sequence uint64, rest []byte, links []Link) []byte {
 	if len(links) > 0 {
 		to = append(to, ']')
 	}
+	return to
+}
+
+// appendSum ends the line that begins there with its checksum.
+func appendSum(to []byte, begins int) []byte {
 	return fmt.Appendf(to, "%s%08x%s", crcBegins, checksum(to[begins:]), crcEnds)
 }
 
@@ -94,16 +104,22 @@ func decode(line []byte) (e Event, summed bool, err error) {
 		}
 		summed = true
 	}
+	e, err = parse(line)
+	return e, summed, err
+}
+
+// parse is decode without a look at the checksum.
+func parse(line []byte) (Event, error) {
 	e, plain := scan(line)
 	if !plain {
 		if err := json.Unmarshal(line, &e); err != nil {
-			return Event{}, summed, fmt.Errorf("no record: %w", err)
+			return Event{}, fmt.Errorf("no record: %w", err)
 		}
 	}
 	if e.Sequence == 0 || e.Type == "" {
-		return Event{}, summed, errors.New("no record: without sequence or type")
+		return Event{}, errors.New("no record: without sequence or type")
 	}
-	return e, summed, nil
+	return e, nil
 }
 
 // leaf is what stands for a line in the tree.

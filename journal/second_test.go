@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,7 +27,7 @@ func audit(dir, publicKey string) (records uint64, err error) {
 	if err != nil || len(key) != 33 || key[0] != 1 {
 		return 0, fmt.Errorf("key %q: %v", publicKey, err)
 	}
-	names, err := filepath.Glob(filepath.Join(dir, "*.jsonl"))
+	names, err := filepath.Glob(filepath.Join(dir, "*.jsonl*"))
 	if err != nil {
 		return 0, err
 	}
@@ -37,10 +36,7 @@ func audit(dir, publicKey string) (records uint64, err error) {
 	settled := uint64(0)
 	chains, linking := map[string]secondChain{}, false
 	for _, name := range names {
-		if want := fmt.Sprintf("%020d.jsonl", records+1); filepath.Base(name) != want {
-			return 0, fmt.Errorf("%s where %s is due", name, want)
-		}
-		data, err := os.ReadFile(name)
+		data, err := secondFile(name, records+1)
 		if err != nil {
 			return 0, err
 		}

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -21,12 +22,13 @@ const (
 // disk is where the journal lies, or what stands in for it in a fault test.
 type disk struct {
 	create  func(path string) (segment, error)
-	reserve func(path string) error // takes the reserve, or fails
-	release func(path string) error // gives it back
+	reserve func(path string) error                                // takes the reserve, or fails
+	remove  func(path string) error                                // gives it back, or removes a file that is cold or expired
+	write   func(path string, data []byte, mode fs.FileMode) error // makes a file that is whole, or none
 }
 
 func realDisk() disk {
-	return disk{create: openSegment, reserve: func(path string) error { return durable.Reserve(path, reserveBytes, besideReserve) }, release: durable.Remove}
+	return disk{create: openSegment, reserve: func(path string) error { return durable.Reserve(path, reserveBytes, besideReserve) }, remove: durable.Remove, write: durable.WriteFile}
 }
 
 // Health is whether events can be put on disk.
@@ -161,7 +163,7 @@ func (j *Journal) giveBack(now time.Time) {
 	j.full, j.sayFull = now, true
 	j.trouble.began(now, ErrFull)
 	j.queue.setFull(true)
-	if err := j.disk.release(filepath.Join(j.dir, reserveName)); err != nil {
+	if err := j.disk.remove(filepath.Join(j.dir, reserveName)); err != nil {
 		j.reserved = false
 	}
 }

@@ -19,7 +19,7 @@ import (
 
 // on is a disk with room for a reserve.
 func on(create func(string) (segment, error)) disk {
-	return disk{create: create, reserve: func(string) error { return nil }, release: func(string) error { return nil }}
+	return disk{create: create, reserve: func(string) error { return nil }, remove: func(string) error { return nil }}
 }
 
 // noRoom is what the kernel answers when a disk is full.
@@ -250,7 +250,7 @@ func (s *small) disk() disk {
 			}
 			return err
 		},
-		release: func(string) error {
+		remove: func(string) error {
 			s.give(s.reserved)
 			s.reserved = 0
 			return nil
@@ -370,7 +370,7 @@ func TestTheReserveIsReal(t *testing.T) {
 	if err != nil || info.Size() != reserveBytes {
 		t.Fatalf("%v, %v", info, err)
 	}
-	if err := realDisk().release(path); err != nil {
+	if err := realDisk().remove(path); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {

@@ -116,15 +116,20 @@ func (v *verifier) find(format string, args ...any) {
 }
 
 func (v *verifier) file(ctx context.Context, dir string, first uint64, newest bool) error {
+	if v.last == 0 && first != 1 {
+		v.last, v.blind = first-1, true
+	}
 	file, err := openLines(dir, first)
+	if damaged := (*coldError)(nil); errors.As(err, &damaged) {
+		v.place = Finding{File: damaged.name}
+		v.find("no record of it can be read: %v", damaged.err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	defer func() { _ = file.Close() }()
-	v.place, v.fresh = Finding{File: segmentName(first)}, true
-	if v.last == 0 && first != 1 {
-		v.last, v.blind = first-1, true
-	}
+	v.place, v.fresh = Finding{File: file.name}, true
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	n := 0

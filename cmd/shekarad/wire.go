@@ -226,6 +226,7 @@ func (s *settings) runDaemon(ctx context.Context, log *slog.Logger) (err error) 
 		return err
 	}
 	opened = append(opened, events)
+	go events.Tend(ctx, func(err error) { log.Error("tend the journal's files", "error", err) })
 	host, err := s.openHost(ctx, log)
 	if err != nil {
 		return err
