@@ -13,7 +13,7 @@ import (
 // Sink is a monitoring centre that gets this box's journal, as its document says. Files are named, never read here.
 type Sink struct {
 	Name        string   `json:"name"`
-	Protocol    string   `json:"protocol"`          // syslog-tls, syslog-tcp, syslog-udp, nats, https or file
+	Protocol    string   `json:"protocol"`          // syslog-tls, syslog-tcp, syslog-udp, nats, https, otlp or file
 	Address     string   `json:"address,omitempty"` // host and port
 	URL         string   `json:"url,omitempty"`
 	ServerName  string   `json:"serverName,omitempty"`
@@ -34,13 +34,14 @@ type Sink struct {
 type SinkStatus struct {
 	Name      string    `json:"name"`
 	Connected bool      `json:"connected"`
-	Sequence  uint64    `json:"sequence"`        // newest record that it was sent, or that its filter passed over
-	Behind    uint64    `json:"behind"`          // records in the journal after it
-	Oldest    time.Time `json:"oldest,omitzero"` // when the first of these was recorded
-	Sent      uint64    `json:"sent"`            // records sent so far, those sent again included
-	Failures  uint64    `json:"failures"`        // connections that failed so far
-	Error     string    `json:"error,omitempty"` // why nothing is sent
-	Since     time.Time `json:"since,omitzero"`  // of Error
+	Sequence  uint64    `json:"sequence"`          // newest record that it was sent, or that its filter passed over
+	Behind    uint64    `json:"behind"`            // records in the journal after it
+	Oldest    time.Time `json:"oldest,omitzero"`   // when the first of these was recorded
+	Sent      uint64    `json:"sent"`              // records sent so far, those sent again included
+	Refused   uint64    `json:"refused,omitempty"` // of these, by the word of the sink, which threw them away
+	Failures  uint64    `json:"failures"`          // connections that failed so far
+	Error     string    `json:"error,omitempty"`   // why nothing is sent
+	Since     time.Time `json:"since,omitzero"`    // of Error
 }
 
 // Sinks are the sinks of this box by the documents in force, by name.
@@ -55,7 +56,7 @@ func (e *Engine) Sinks(context.Context) ([]Sink, error) {
 		switch d.Protocol {
 		case "nats":
 			s.Subject = cmp.Or(d.Subject, "shekara.journal."+e.options.Site)
-		case "https", "file":
+		case "https", "otlp", "file":
 		default:
 			s.Format = cmp.Or(d.Format, "json")
 		}

@@ -113,6 +113,9 @@ func sinkLine(s provisioning.SinkStatus, now time.Time) string {
 	if s.Behind > 0 {
 		text = fmt.Sprintf("%s: %d records behind, the oldest of %s ago", s.Name, s.Behind, span(now.Sub(s.Oldest)))
 	}
+	if s.Refused > 0 {
+		text += fmt.Sprintf(", %d of them refused for good", s.Refused)
+	}
 	if s.Error != "" {
 		text += ": " + s.Error
 	}

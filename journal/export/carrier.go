@@ -47,6 +47,8 @@ func open(ctx context.Context, s Sink, after uint64) (link, error) {
 		return openStream(ctx, s)
 	case HTTPS:
 		return openBatches(ctx, s, after)
+	case OTLP:
+		return openTelemetry(ctx, s)
 	}
 	return dial(ctx, s)
 }
@@ -192,7 +194,9 @@ func (c *carrier) deliver(ctx context.Context, way link) error {
 			if err != nil {
 				return err
 			}
-			err = way.send(ctx, position, records)
+			var refused refusal
+			refused, err = asRefusal(way.send(ctx, position, records))
+			c.refused(refused)
 			c.state.Delivered = max(c.state.Delivered, way.settled(time.Now())) // also where only some were taken
 			if err != nil {
 				return err
@@ -211,6 +215,14 @@ func (c *carrier) deliver(ctx context.Context, way link) error {
 		case len(lines) == 0 && now.Sub(asked) < emptyPause:
 			pause(ctx, emptyPause)
 		}
+	}
+}
+
+// refused notes what the sink took and threw away.
+func (c *carrier) refused(r refusal) {
+	if r.records > 0 {
+		c.state.Refused += r.records
+		c.log.Warn("sink", "name", c.sink.Name, "refused", r)
 	}
 }
 

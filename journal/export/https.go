@@ -41,7 +41,7 @@ func openBatches(ctx context.Context, s Sink, after uint64) (*batches, error) {
 }
 
 func (b *batches) send(ctx context.Context, position uint64, records []record) error {
-	for part, rest := range parts(records) {
+	for part, rest := range parts(records, bodyBytes) {
 		last := position
 		if len(rest) > 0 {
 			last = part[len(part)-1].event.Sequence
@@ -69,12 +69,12 @@ func (b *batches) send(ctx context.Context, position uint64, records []record) e
 // settled is the end of the last batch. What the filter passed over since then belongs to the next one.
 func (b *batches) settled(time.Time) uint64 { return b.done }
 
-// parts yields records in pieces that fit into a request, each with those after it.
-func parts(records []record) func(yield func(part, rest []record) bool) {
+// parts yields records in pieces of so many bytes at most, or one record, each with those after it.
+func parts(records []record, most int) func(yield func(part, rest []record) bool) {
 	return func(yield func(part, rest []record) bool) {
 		for len(records) > 0 {
 			n, size := 1, len(records[0].line)
-			for n < len(records) && size+len(records[n].line) < bodyBytes {
+			for n < len(records) && size+len(records[n].line) < most {
 				size += len(records[n].line)
 				n++
 			}

@@ -72,31 +72,37 @@ func openPoster(ctx context.Context, s Sink) (*poster, error) {
 	}}, nil
 }
 
-// post gives the answer's body if the answer is yes. Both ends can be told that it is the same request again, so a connection that the other end
+// answer is what there is beside a yes.
+type answer struct {
+	contentType string
+	body        []byte
+}
+
+// post gives the answer if it is yes. Both ends can be told that it is the same request again, so a connection that the other end
 // has closed meanwhile is replaced without a word (net/http, Transport).
-func (p *poster) post(ctx context.Context, header http.Header, body []byte) ([]byte, error) {
+func (p *poster) post(ctx context.Context, header http.Header, body []byte) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, answeredWithin)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.sink.URL, bytes.NewReader(body))
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
 	request.Header = header
 	request.Header.Set("User-Agent", userAgent)
-	answer, err := p.client.Do(request)
+	response, err := p.client.Do(request)
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
-	defer func() { _ = answer.Body.Close() }()
-	text, err := io.ReadAll(io.LimitReader(answer.Body, answerBytes))
-	if answer.StatusCode/100 == 2 {
-		return text, err
+	defer func() { _ = response.Body.Close() }()
+	text, err := io.ReadAll(io.LimitReader(response.Body, answerBytes))
+	if response.StatusCode/100 == 2 {
+		return answer{response.Header.Get("Content-Type"), text}, err
 	}
-	err = fmt.Errorf("POST to %s: %s: %.200q", p.sink.URL, answer.Status, bytes.TrimSpace(text))
-	if after := retryAfter(answer.Header.Get("Retry-After"), time.Now()); after > 0 {
+	err = fmt.Errorf("POST to %s: %s: %.200q", p.sink.URL, response.Status, bytes.TrimSpace(text))
+	if after := retryAfter(response.Header.Get("Retry-After"), time.Now()); after > 0 {
 		err = later{err, after}
 	}
-	return nil, err
+	return answer{}, err
 }
 
 // retryAfter reads the field of this name (RFC 9110, section 10.2.3); 0: it says nothing.

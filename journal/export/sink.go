@@ -14,6 +14,7 @@ const (
 	File      = "file"
 	NATS      = "nats"
 	HTTPS     = "https"
+	OTLP      = "otlp"
 )
 
 // Formats of syslog messages.
@@ -29,13 +30,13 @@ type Sink struct {
 	Site        string // whose journal it is
 	Protocol    string
 	Address     string // host and port
-	URL         string // of HTTPS
+	URL         string // of HTTPS and OTLP
 	ServerName  string // in the collector's certificate; "": the host of Address or URL
 	CA          string // files in PEM
 	Certificate string
 	Key         string
 	Format      string // JSON, Text or CEF
-	Version     string // of Shekara, which CEF names
+	Version     string // of Shekara, which CEF and OTLP name
 	Path        string // of a file
 	Subject     string // of NATS
 	Filter      journal.Filter

@@ -148,7 +148,7 @@ func (c Config) delivered(ctx context.Context) ([]provisioning.SinkStatus, error
 	all := make([]provisioning.SinkStatus, 0, len(sinks))
 	for _, sink := range sinks {
 		state, err := cursor.Read(c.ExportDir, sink.Name)
-		of := provisioning.SinkStatus{Name: sink.Name, Connected: state.Connected, Sequence: state.Sent, Sent: state.Records, Failures: state.Failures, Error: state.Error, Since: state.Since}
+		of := provisioning.SinkStatus{Name: sink.Name, Connected: state.Connected, Sequence: state.Sent, Sent: state.Records, Refused: state.Refused, Failures: state.Failures, Error: state.Error, Since: state.Since}
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			of.Error = "shekarad export has not begun: systemctl status shekara-export"
@@ -171,13 +171,14 @@ func (c Config) delivered(ctx context.Context) ([]provisioning.SinkStatus, error
 // sinkCollector asks at each scrape, as tunnelCollector does.
 type sinkCollector struct{ config Config }
 
-type sinkDescriptions struct{ behind, age, sent, failures, connected *prometheus.Desc }
+type sinkDescriptions struct{ behind, age, sent, refused, failures, connected *prometheus.Desc }
 
 func describeSinks() sinkDescriptions {
 	return sinkDescriptions{
 		behind:    description("shekara_sink_lag_records", "Records of the journal that the sink has not been sent, nor its filter passed over.", "sink"),
 		age:       description("shekara_sink_lag_seconds", "How long ago the first of these was recorded; 0: there is none.", "sink"),
 		sent:      description("shekara_sink_sent_records_total", "Records that the sink was sent, those sent again included.", "sink"),
+		refused:   description("shekara_sink_refused_records_total", "Records that the sink took and threw away, by its own word.", "sink"),
 		failures:  description("shekara_sink_failures_total", "Connections to the sink that failed.", "sink"),
 		connected: description("shekara_sink_connected", "1 while the sink can be sent to.", "sink"),
 	}
@@ -185,7 +186,7 @@ func describeSinks() sinkDescriptions {
 
 func (sinkCollector) Describe(to chan<- *prometheus.Desc) {
 	d := describeSinks()
-	for _, each := range []*prometheus.Desc{d.behind, d.age, d.sent, d.failures, d.connected} {
+	for _, each := range []*prometheus.Desc{d.behind, d.age, d.sent, d.refused, d.failures, d.connected} {
 		to <- each
 	}
 }
@@ -210,6 +211,7 @@ func (c sinkCollector) Collect(to chan<- prometheus.Metric) {
 		send(d.behind, prometheus.GaugeValue, float64(s.Behind), s.Name)
 		send(d.age, prometheus.GaugeValue, age, s.Name)
 		send(d.sent, prometheus.CounterValue, float64(s.Sent), s.Name)
+		send(d.refused, prometheus.CounterValue, float64(s.Refused), s.Name)
 		send(d.failures, prometheus.CounterValue, float64(s.Failures), s.Name)
 		send(d.connected, prometheus.GaugeValue, boolean(s.Connected), s.Name)
 	}

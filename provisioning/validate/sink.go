@@ -20,10 +20,10 @@ const maxSinks = 16
 
 func (c *checker) sink(s *document.EventSink) {
 	c.sinkSites(s)
-	if !c.oneOf("spec.protocol", s.Protocol, "syslog-tls", "syslog-tcp", "syslog-udp", "nats", "https", "file") {
+	if !c.oneOf("spec.protocol", s.Protocol, "syslog-tls", "syslog-tcp", "syslog-udp", "nats", "https", "otlp", "file") {
 		return
 	}
-	file, https := s.Protocol == "file", s.Protocol == "https"
+	file, https := s.Protocol == "file", s.Protocol == "https" || s.Protocol == "otlp"
 	tls := s.Protocol == "syslog-tls" || s.Protocol == "nats" || https
 	c.goesWith("spec.address", s.Address, !file && !https, s.Protocol, "write the collector's address with its port, as soc.example.org:6514")
 	c.goesWith("spec.path", s.Path, file, s.Protocol, "write the file's path, as /var/log/shekara/journal.jsonl")
@@ -41,7 +41,7 @@ func (c *checker) sink(s *document.EventSink) {
 	case s.TLS == nil && tls:
 		c.add("spec.tls", s.Protocol+" without tls", "", "write tls: with ca, certificate and key: files on the appliance", "")
 	case s.TLS != nil && !tls:
-		c.add("spec.tls", "tls with protocol "+s.Protocol, "", "remove tls, or write protocol: syslog-tls, nats or https", "")
+		c.add("spec.tls", "tls with protocol "+s.Protocol, "", "remove tls, or write protocol: syslog-tls, nats, https or otlp", "")
 	case tls:
 		c.file("spec.tls.ca", s.TLS.CA)
 		c.file("spec.tls.certificate", s.TLS.Certificate)

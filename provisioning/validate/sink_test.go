@@ -44,6 +44,7 @@ func sinkCases() []broken {
 		{"sink url with a password", "", sink("protocol: https, url: \"https://a:b@soc.example.org/j\", " + files), "not an address of https", "https://a:b@soc.example.org/j", ""},
 		{"sink url with a fragment", "", sink("protocol: https, url: \"https://soc.example.org/j#x\", " + files), "not an address of https", "https://soc.example.org/j#x", ""},
 		{"sink url without a port", "", sink("protocol: https, url: \"https://soc.example.org:/j\", " + files), "not an address of https", "https://soc.example.org:/j", ""},
+		{"sink otlp without url", "", sink("protocol: otlp, " + files), "otlp without url", "", ""},
 		{"sink url of a file", "", sink("protocol: file, path: /a, url: https://soc.example.org/j"), "url with protocol file", "https://soc.example.org/j", ""},
 		{"sink event type", "", sink("protocol: file, path: /a, events: {types: [drift.*, tunnel.stat]}"), "there is no event of this type", "tunnel.stat", ""},
 		{"sink severity", "", sink("protocol: file, path: /a, events: {severities: [alarm]}"), "unknown value", "alarm", ""},
@@ -63,6 +64,7 @@ func TestSinksThatAreWell(t *testing.T) {
 	for _, spec := range []string{
 		"protocol: syslog-tls, address: \"[2001:db8::7]:6514\", tls: {ca: /a, certificate: /b, key: /c, serverName: 2001:db8::7}, format: text",
 		"protocol: syslog-tcp, address: 192.0.2.7:514, format: cef",
+		"protocol: otlp, url: \"https://soc.example.org:4318/v1/logs\", tls: {ca: /a, certificate: /b, key: /c}",
 		"protocol: nats, address: soc.example.org:4222, tls: {ca: /a, certificate: /b, key: /c}, subject: a.b_c-D.9",
 		"protocol: https, url: \"https://[2001:db8::7]:8443/journal?of=owner\", tls: {ca: /a, certificate: /b, key: /c}",
 		"protocol: syslog-udp, address: 192.0.2.7:514, newOnly: true, events: {types: [drift.*, tunnel.state], severities: [alert], object: tunnel/, text: x}",

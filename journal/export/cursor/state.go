@@ -15,8 +15,9 @@ type State struct {
 	Delivered uint64 `json:"delivered"`
 	// Sent is the newest sequence that was handed over on the connection that stands, or that the filter passed over.
 	Sent      uint64    `json:"sent"`
-	Records   uint64    `json:"records"`  // handed over so far, those sent again included
-	Failures  uint64    `json:"failures"` // connections that failed so far
+	Records   uint64    `json:"records"`           // handed over so far, those sent again included
+	Refused   uint64    `json:"refused,omitempty"` // of Records; the sink said that it threw them away
+	Failures  uint64    `json:"failures"`          // connections that failed so far
 	Connected bool      `json:"connected"`
 	Error     string    `json:"error,omitempty"` // why nothing is sent
 	Since     time.Time `json:"since,omitzero"`  // of Error
