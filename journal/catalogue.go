@@ -61,6 +61,8 @@ func Catalogue() []Entry {
 		{FlowMiss, "What flows carried is not counted whole: connections ended while no daemon ran, or the kernel dropped news of them, between the times in the fields: then some that began or ended are on record neither. What they carried since they were looked at last is missing."},
 		{PacketDrop, "The filter dropped a packet: fields name the rule, as `shekara explain` does, and say what the packet was; or, of the rule's last minute, how many more it dropped (suppressed)."},
 		{PacketMiss, "Records of dropped packets were lost, because they came faster than they were read, or cannot be read any more; the packets are counted all the same."},
+		{SinkFail, "Nothing has reached a monitoring centre, or another sink of the journal, for a minute; fields say up to which record it was sent to, how many are behind, and since when. It gets them when it is back. After a restart of the daemon it is told anew."},
+		{SinkRecover, "A sink that failed has been sent to again for a minute."},
 		{SecretMake, "A secret was made on the box; fields name it, never its value."},
 		{SecretImport, "A secret was brought to the box."},
 		{SecretExport, "A secret was sealed to a recipient and handed out."},

@@ -100,6 +100,8 @@ const (
 	FlowMiss          Type = "flow.miss"
 	PacketDrop        Type = "packet.drop"
 	PacketMiss        Type = "packet.miss"
+	SinkFail          Type = "sink.fail"
+	SinkRecover       Type = "sink.recover"
 	SecretMake        Type = "secret.make"
 	SecretImport      Type = "secret.import"
 	SecretExport      Type = "secret.export"

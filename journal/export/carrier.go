@@ -11,14 +11,19 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"shekara/journal"
 	"shekara/journal/export/cursor"
+	"shekara/netctl/socket"
 )
 
 const (
 	batchRecords = 1000
 	// The first pause after a failure, and the longest. Each is drawn from its upper half, so that many edges do not come back to a centre at once.
 	firstPause, longestPause = time.Second, 30 * time.Second
+	// longestRefused is the longest pause where nobody listens: the other end says so at once, with one packet each way, and will be back.
+	longestRefused = 4 * time.Second
 	// The state is written once a second at most, and twice a minute at least.
 	writeEvery, reportEvery = time.Second, 30 * time.Second
 	// causeWithin is how long to wait, after a write failed, for the other end's word about it.
@@ -80,7 +85,10 @@ func (c *carrier) run(ctx context.Context) {
 			break
 		}
 		c.failed(err, known)
-		wait := pauseAfter(c.failures)
+		wait := pauseAfter(c.failures, longestPause)
+		if socket.Refused(err) || errors.Is(err, nats.ErrNoServers) { // the latter is what nats.go makes of the former
+			wait = pauseAfter(c.failures, longestRefused)
+		}
 		var said later
 		if errors.As(err, &said) {
 			wait = max(wait, said.after+rand.N(firstPause))
@@ -94,8 +102,8 @@ func (c *carrier) run(ctx context.Context) {
 }
 
 // pauseAfter is how long to wait after so many failures in a row.
-func pauseAfter(failures int) time.Duration {
-	longest := min(firstPause<<min(max(failures-1, 0), 10), longestPause)
+func pauseAfter(failures int, most time.Duration) time.Duration {
+	longest := min(firstPause<<min(max(failures-1, 0), 10), most)
 	return longest/2 + rand.N(longest/2)
 }
 
@@ -211,7 +219,7 @@ func (c *carrier) deliver(ctx context.Context, way link) error {
 		c.save(writeEvery)
 		switch {
 		case err != nil:
-			pause(ctx, pauseAfter(1))
+			pause(ctx, pauseAfter(1, longestPause))
 		case len(lines) == 0 && now.Sub(asked) < emptyPause:
 			pause(ctx, emptyPause)
 		}

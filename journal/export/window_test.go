@@ -80,3 +80,17 @@ func TestWindowIsPatient(t *testing.T) {
 		}
 	})
 }
+
+// TestPauses: each is drawn from the upper half, and is no longer than is said, so that a centre that is back is noticed within it.
+func TestPauses(t *testing.T) {
+	for failures, want := range []time.Duration{firstPause, firstPause, 2 * firstPause, longestRefused, longestRefused} {
+		for range 100 {
+			if got := pauseAfter(failures, longestRefused); got < want/2 || got >= want {
+				t.Fatalf("after %d failures %s, want up to %s", failures, got, want)
+			}
+		}
+	}
+	if got := pauseAfter(1000, longestPause); got < longestPause/2 || got >= longestPause {
+		t.Errorf("after many %s", got)
+	}
+}

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"errors"
 	"syscall"
 	"time"
 
@@ -23,6 +24,9 @@ func GiveUpAfter(conn syscall.Conn, silence time.Duration) error {
 		return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(silence.Milliseconds()))
 	})
 }
+
+// Refused says whether nobody listened where a connection was opened to: its host said so (ECONNREFUSED).
+func Refused(err error) bool { return errors.Is(err, unix.ECONNREFUSED) }
 
 func control(conn syscall.Conn, do func(fd int) error) error {
 	raw, err := conn.SyscallConn()

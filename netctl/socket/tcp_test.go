@@ -8,6 +8,26 @@ import (
 	"shekara/netctl/socket"
 )
 
+func TestRefused(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	conn, err := net.Dial("tcp", address)
+	if err != nil || socket.Refused(err) {
+		t.Fatal(err)
+	}
+	conn.Close()
+	listener.Close()
+	if _, err := net.Dial("tcp", address); !socket.Refused(err) {
+		t.Errorf("where nobody listens: %v", err)
+	}
+	if socket.Refused(net.ErrClosed) {
+		t.Error("a closed connection is no refusal")
+	}
+}
+
 // What the other end's kernel has is acknowledged, though nobody there has read it; what it has no room for is not.
 func TestUnacknowledged(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

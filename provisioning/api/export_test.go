@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"shekara/journal"
 	"shekara/provisioning"
 )
 
@@ -24,4 +25,9 @@ func (s *Server) HandleAsRoot(method, path, body, match string) *httptest.Respon
 	answer := httptest.NewRecorder()
 	s.handler.ServeHTTP(answer, request.WithContext(context.WithValue(request.Context(), callerKey{}, caller{role: Acts})))
 	return answer
+}
+
+// NewSinkWatch is a sinkWatch's look.
+func NewSinkWatch() func([]provisioning.SinkStatus, time.Time) []journal.Event {
+	return sinkWatch{}.look
 }

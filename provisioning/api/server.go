@@ -156,6 +156,12 @@ func (s *Server) Run(ctx context.Context, doors ...Door) error {
 			return nil
 		})
 	}
+	if s.config.Recorder != nil {
+		group.Go(func() error {
+			s.watchSinks(groupCtx)
+			return nil
+		})
+	}
 	return group.Wait()
 }
 

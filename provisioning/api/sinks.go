@@ -147,18 +147,8 @@ func (c Config) delivered(ctx context.Context) ([]provisioning.SinkStatus, error
 	}
 	all := make([]provisioning.SinkStatus, 0, len(sinks))
 	for _, sink := range sinks {
-		state, err := cursor.Read(c.ExportDir, sink.Name)
-		of := provisioning.SinkStatus{Name: sink.Name, Connected: state.Connected, Sequence: state.Sent, Sent: state.Records, Refused: state.Refused, Failures: state.Failures, Error: state.Error, Since: state.Since}
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			of.Error = "shekarad export has not begun: systemctl status shekara-export"
-		case err != nil:
-			of.Error = err.Error()
-		case time.Since(state.Written) > silentAfter:
-			of.Connected, of.Error, of.Since = false, "shekarad export does not run: systemctl status shekara-export", state.Written
-		}
-		if last := c.Journal.Last(); last > of.Sequence {
-			of.Behind = last - of.Sequence
+		of := c.told(sink.Name)
+		if of.Behind > 0 {
 			if next, _, err := c.Journal.Query(ctx, of.Sequence, 1, journal.Filter{}); err == nil && len(next) > 0 {
 				of.Oldest = next[0].Time
 			}
@@ -166,6 +156,24 @@ func (c Config) delivered(ctx context.Context) ([]provisioning.SinkStatus, error
 		all = append(all, of)
 	}
 	return all, nil
+}
+
+// told is what shekarad export says of a sink, and how many records the journal has beyond.
+func (c Config) told(sink string) provisioning.SinkStatus {
+	state, err := cursor.Read(c.ExportDir, sink)
+	of := provisioning.SinkStatus{Name: sink, Connected: state.Connected, Sequence: state.Sent, Sent: state.Records, Refused: state.Refused, Failures: state.Failures, Error: state.Error, Since: state.Since}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		of.Error = "shekarad export has not begun: systemctl status shekara-export"
+	case err != nil:
+		of.Error = err.Error()
+	case time.Since(state.Written) > silentAfter:
+		of.Connected, of.Error, of.Since = false, "shekarad export does not run: systemctl status shekara-export", state.Written
+	}
+	if last := c.Journal.Last(); last > of.Sequence {
+		of.Behind = last - of.Sequence
+	}
+	return of
 }
 
 // sinkCollector asks at each scrape, as tunnelCollector does.

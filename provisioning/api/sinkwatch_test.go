@@ -1,0 +1,102 @@
+package api_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"shekara/journal"
+	"shekara/provisioning"
+	"shekara/provisioning/api"
+	"shekara/provisioning/api/apitest"
+)
+
+// TestSinkEvents: a failure and its end are recorded once each, when they have lasted a minute; what comes and goes within one is not.
+func TestSinkEvents(t *testing.T) {
+	look := api.NewSinkWatch()
+	began := time.Date(2026, 11, 26, 4, 0, 0, 0, time.UTC)
+	var got []string
+	at := func(from, to int, sinks ...provisioning.SinkStatus) {
+		for second := from; second < to; second += 10 {
+			for _, e := range look(sinks, began.Add(time.Duration(second)*time.Second)) {
+				got = append(got, fmt.Sprintf("%d %s %s: %s %v", second, e.Type, e.Object, e.Message, e.Fields))
+			}
+		}
+	}
+	well, away := provisioning.SinkStatus{Name: "soc", Sequence: 7}, provisioning.SinkStatus{Name: "soc", Error: "refused", Sequence: 7, Behind: 3}
+	at(0, 100, well)
+	at(100, 150, away) // a restart of the centre
+	at(150, 200, well)
+	at(200, 500, away)
+	at(500, 550, well) // it takes a connection, and ends it again
+	at(550, 600, away)
+	at(600, 800, well)
+	at(800, 900, away)
+	at(900, 910) // its document is removed
+	at(910, 1100, well)
+	want := []string{
+		"260 sink.fail sink/soc: nothing reaches it: refused map[behind:3 sequence:7 since:2026-11-26T04:03:20Z]",
+		"660 sink.recover sink/soc: it is sent to again, after 6m40s map[behind:0 seconds:400 sequence:7]",
+		"860 sink.fail sink/soc: nothing reaches it: refused map[behind:3 sequence:7 since:2026-11-26T04:13:20Z]",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestSinkEventsAreRecorded by the server, from what the exporter writes.
+func TestSinkEventsAreRecorded(t *testing.T) {
+	directory := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		events, err := journal.Open(filepath.Join(directory, "journal"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		engine := apitest.NewMemory()
+		engine.Centres = []provisioning.Sink{{Name: "soc", Protocol: "file"}}
+		metrics := api.NewMetrics("test")
+		server := api.New(api.Config{Site: "owner", Engine: engine, Journal: events, Recorder: metrics.Recorder(events), Metrics: metrics, ExportDir: directory,
+			Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Version: "test"})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- server.Run(ctx) }()
+		say := func(text string) {
+			t.Helper()
+			written := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+			if err := os.WriteFile(filepath.Join(directory, "soc.json"), []byte(`{"delivered":0,"sent":0,"error":"`+text+`","written":"`+written+`"}`), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		say("no route")
+		time.Sleep(3*time.Minute + 5*time.Second) // between two looks
+		say("")
+		time.Sleep(3 * time.Minute)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		var got []string
+		all, _, err := events.Query(t.Context(), 0, 10_000, journal.Filter{Object: "sink/soc"})
+		if err != nil {
+			t.Error(err)
+		}
+		for _, e := range all {
+			got = append(got, string(e.Type)+" "+e.Message)
+		}
+		if err := events.Close(); err != nil {
+			t.Error(err)
+		}
+		if want := "sink.fail nothing reaches it: no route; sink.recover it is sent to again, after 3m0s"; strings.Join(got, "; ") != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	})
+}
