@@ -75,6 +75,7 @@ func Catalogue() []Entry {
 		{JournalResume, "The journal can be written again; fields say since when and until when it could not. Events that waited stand behind this, with the time at which they happened."},
 		{JournalCheckpoint, "All records before this one are settled: fields hold their number, the root of their tree and, in `note`, both under the journal's signature. One is made every minute, so that silence shows, every thousand records, when somebody asks for one, where a file begins, and by a daemon that stops in order."},
 		{JournalUnsigned, "The journal's key cannot be had: what happens is recorded all the same, and nobody can prove later that it was not changed. The message says what to do."},
+		{JournalExpire, "The oldest day's records are so old that they go, as the Site says, never before three years: this is on disk and signed before they are removed. Fields say which (first, last, began, files, bytes) and, as in a checkpoint, what the tree was when they ended: verification of what is left goes on from there. Only with a clock that is kept, and when a centre has what goes and a record of the last hour; one day's records a day."},
 	}
 }
 

@@ -208,6 +208,24 @@ func thaw(first uint64, cold []byte) ([]byte, error) {
 	return hot, nil
 }
 
+// firstCold is the first line of a cold file.
+func firstCold(first uint64, cold io.Reader) ([]byte, error) {
+	decoder, err := zstd.NewReader(cold, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(coldWindow), zstd.WithDecoderMaxMemory(maxColdBytes))
+	if err != nil {
+		return nil, err
+	}
+	defer decoder.Close()
+	text := bufio.NewReader(io.LimitReader(decoder, int64(len(coldBegins)+MaxEventBytes+1)))
+	if head, err := text.ReadString('\n'); err != nil || head != coldBegins {
+		return nil, errors.Join(fmt.Errorf("it does not begin with %q", coldBegins), err)
+	}
+	frozen, err := text.ReadBytes('\n')
+	if err != nil {
+		return nil, err
+	}
+	return newThread(first).thaw(nil, frozen[:len(frozen)-1])
+}
+
 // cool makes cold files of those whose legal day ended long enough before now, and says how many were due. After each it
 // rests so many times as long as it took. It ends early with the context.
 func (j *Journal) cool(ctx context.Context, now time.Time, rests int) (files int, err error) {
@@ -246,27 +264,18 @@ func rest(ctx context.Context, d time.Duration) {
 
 // coolDue says whether a file is hot and its day is long over.
 func (j *Journal) coolDue(first uint64, now time.Time) (bool, error) {
-	file, err := os.Open(filepath.Join(j.dir, segmentName(first)))
+	info, err := os.Stat(filepath.Join(j.dir, segmentName(first)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = file.Close() }()
-	info, err := file.Stat()
 	if err != nil || info.Size() > maxFileBytes {
 		return false, err
 	}
-	line, err := bufio.NewReader(io.LimitReader(file, MaxEventBytes)).ReadBytes('\n')
-	if err != nil {
-		return false, nil
-	}
-	e, _, err := decode(bytes.TrimSuffix(line, []byte("\n")))
+	began, err := j.began(first)
 	if err != nil {
 		return false, nil // it is damaged: it stays as it is, for who repairs it
 	}
-	_, ends, err := Day(j.legalDay(e.Time))
+	_, ends, err := Day(j.legalDay(began))
 	return err == nil && !now.Before(ends.Add(coldAfter)), err
 }
 

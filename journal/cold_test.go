@@ -119,13 +119,6 @@ func TestOnlyOldFilesBecomeCold(t *testing.T) {
 	dir, _ := written(t, 120)
 	j := mustOpen(t, dir)
 	before := len(files(t, dir))
-	_, ends, err := Day(j.legalDay(time.Now()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n, err := j.cool(t.Context(), ends.Add(coldAfter-time.Second), 0); err != nil || n != 0 {
-		t.Errorf("%d files became cold a second early: %v", n, err)
-	}
 	second := filepath.Join(dir, segmentName(mustSegments(t, dir)[1]))
 	text, err := os.ReadFile(second)
 	if err != nil {
@@ -136,6 +129,13 @@ func TestOnlyOldFilesBecomeCold(t *testing.T) {
 	}
 	if err := os.WriteFile(second, append([]byte("damaged"), text...), closedMode); err != nil {
 		t.Fatal(err)
+	}
+	_, ends, err := Day(j.legalDay(time.Now()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := j.cool(t.Context(), ends.Add(coldAfter-time.Second), 0); err != nil || n != 0 {
+		t.Errorf("%d files became cold a second early: %v", n, err)
 	}
 	if n, err := j.cool(t.Context(), ends.Add(coldAfter), 0); err != nil || n != before-2 {
 		t.Errorf("%d files of %d became cold: %v", n, before, err)
@@ -421,14 +421,10 @@ func TestColdBombs(t *testing.T) {
 
 // TestTendEnds: it looks at once, tells what it cannot do, and ends with its context.
 func TestTendEnds(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "away"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	j := &Journal{dir: filepath.Join(dir, "nowhere"), zone: time.UTC, disk: realDisk()}
+	j := &Journal{dir: filepath.Join(t.TempDir(), "nowhere"), zone: time.UTC, disk: realDisk()}
 	ctx, cancel := context.WithCancel(t.Context())
 	told := make(chan error, 1)
-	j.Tend(ctx, func(err error) { told <- err; cancel() })
+	j.Tend(ctx, Tending{Months: func() int { return 0 }, Anchored: func(context.Context) (uint64, error) { return 0, nil }, Complain: func(err error) { told <- err; cancel() }})
 	if err := <-told; !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}

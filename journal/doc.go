@@ -7,7 +7,8 @@
 //
 // Owns: the Event type and its catalogue, the files under /var/lib/shekara/journal, their verification.
 // Never: decides what happens; drops an event silently (Append returns after the record is on disk, or an error; what Post has no room for is counted, and the
-// count recorded); removes a file, but the reserve that it holds for a full disk, and one whose compressed form was read back as the same byte for byte.
+// count recorded); removes a file, but the reserve that it holds for a full disk, and one whose compressed form was read back as the same byte for byte;
+// and the oldest, when they are older than the Site and the law ask, and a signed record of it is on disk (docs/decisions/0012-retention.md).
 // Imports: netctl and its folders, golang.org/x/mod/sumdb, github.com/klauspost/compress/zstd. Beside export, provisioning and cmd alone import it.
 // Test: go test ./journal (unprivileged; fails every commit point, and kills a writing and compressing child). SHEKARA_KILLS=10000 for the long one.
 package journal

@@ -114,4 +114,5 @@ const (
 	JournalResume     Type = "journal.resume"
 	JournalCheckpoint Type = "journal.checkpoint"
 	JournalUnsigned   Type = "journal.unsigned"
+	JournalExpire     Type = "journal.expire"
 )

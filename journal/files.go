@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"shekara/netctl/durable"
 )
@@ -87,6 +89,61 @@ func openLines(dir string, first uint64) (*lines, error) {
 		return nil, err
 	}
 	return &lines{io.NewSectionReader(file, 0, info.Size()), segmentName(first), file}, nil
+}
+
+// firstLine is the first line of a file, without its end: of a cold one no more is decompressed than it takes.
+func firstLine(dir string, first uint64) ([]byte, error) {
+	file, err := os.Open(filepath.Join(dir, segmentName(first)))
+	cold := errors.Is(err, fs.ErrNotExist)
+	if cold {
+		file, err = os.Open(filepath.Join(dir, coldName(first)))
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	if cold {
+		line, err := firstCold(first, file)
+		if err != nil {
+			return nil, &coldError{coldName(first), err}
+		}
+		return line, nil
+	}
+	line, err := bufio.NewReader(io.LimitReader(file, MaxEventBytes)).ReadBytes('\n')
+	return bytes.TrimSuffix(line, []byte("\n")), err
+}
+
+// began is when the first record of a file that can be read happened. It is remembered: of the files of three years nobody reads all more than once.
+func (j *Journal) began(first uint64) (time.Time, error) {
+	j.begun.Lock()
+	defer j.begun.Unlock()
+	if at, known := j.begun.of[first]; known {
+		return at, nil
+	}
+	line, err := firstLine(j.dir, first)
+	if err != nil {
+		return time.Time{}, err
+	}
+	e, _, err := decode(line)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if j.begun.of == nil {
+		j.begun.of = map[uint64]time.Time{}
+	}
+	j.begun.of[first] = e.Time
+	return e.Time, nil
+}
+
+// fileBytes is what a file takes on the disk in either form.
+func (j *Journal) fileBytes(first uint64) (hot, cold int64) {
+	if info, err := os.Stat(filepath.Join(j.dir, segmentName(first))); err == nil {
+		hot = info.Size()
+	}
+	if info, err := os.Stat(filepath.Join(j.dir, coldName(first))); err == nil {
+		cold = info.Size()
+	}
+	return hot, cold
 }
 
 func openCold(dir string, first uint64) (*lines, error) {

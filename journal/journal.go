@@ -71,6 +71,11 @@ type Journal struct {
 	sayFull  bool             // that it is full is not on record yet
 	reserved bool             // the reserve is held
 
+	begun struct { // when files began, as far as somebody asked
+		sync.Mutex
+		of map[uint64]time.Time
+	}
+
 	state struct {
 		sync.Mutex
 		last    uint64        // newest acknowledged sequence

@@ -53,6 +53,9 @@ func prove(ctx context.Context, dir string, sequence uint64) (p Proof, err error
 		return Proof{}, ErrUnsettled
 	}
 	siblings := auditPath(sequence-1, 0, size)
+	if err := fillExpired(dir, siblings); err != nil {
+		return Proof{}, err
+	}
 	byPlace := slices.Clone(siblings)
 	slices.SortFunc(byPlace, func(a, b *span) int { return int(a.from) - int(b.from) })
 	err = eachLine(ctx, dir, 1, func(e Event, line []byte) bool {
@@ -78,6 +81,31 @@ func prove(ctx context.Context, dir string, sequence uint64) (p Proof, err error
 type span struct {
 	from, to uint64
 	tree     tree
+}
+
+// fillExpired gives subtrees what they have of records that are removed: the file that is now the first begins with the edge of the tree over these, and a subtree that stands beside the
+// way from a later record is made of parts of that edge.
+func fillExpired(dir string, siblings []*span) error {
+	firsts, err := segments(dir)
+	if err != nil || len(firsts) == 0 || firsts[0] == 1 {
+		return err
+	}
+	before, err := firstSettles(dir, firsts[0])
+	if err != nil {
+		return err
+	}
+	for _, s := range siblings {
+		from := uint64(0)
+		for i, rest := 0, before.size; rest > 0; i++ {
+			part := uint64(1) << (bits.Len64(rest) - 1)
+			if s.from <= from && from < s.to {
+				s.tree.edge = append(s.tree.edge, before.edge[i])
+				s.tree.size += part
+			}
+			from, rest = from+part, rest-part
+		}
+	}
+	return nil
 }
 
 // auditPath is which subtrees stand beside the way from a leaf to the root of a tree (RFC 6962, section 2.1.1).

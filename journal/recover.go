@@ -99,16 +99,11 @@ func treeBefore(dir string, firsts []uint64) (tree, error) {
 
 // firstSettles is the tree that the first record of a file settles.
 func firstSettles(dir string, first uint64) (tree, error) {
-	file, err := openLines(dir, first)
+	line, err := firstLine(dir, first)
 	if err != nil {
 		return tree{}, err
 	}
-	defer func() { _ = file.Close() }()
-	line, err := bufio.NewReader(io.LimitReader(file, MaxEventBytes)).ReadBytes('\n')
-	if err != nil {
-		return tree{}, err
-	}
-	e, summed, err := decode(bytes.TrimSuffix(line, []byte("\n")))
+	e, summed, err := decode(line)
 	if err != nil {
 		return tree{}, err
 	}

@@ -35,7 +35,12 @@ func audit(dir, publicKey string) (records uint64, err error) {
 	var edge [][]byte // roots of whole subtrees, the largest first
 	settled := uint64(0)
 	chains, linking := map[string]secondChain{}, false
+	prefix := secondPrefix{roots: map[string]string{}}
+	if edge, records, err = prefix.begin(names); err != nil {
+		return 0, err
+	}
 	for _, name := range names {
+		prefix.roots[fmt.Sprint(records)] = base64.StdEncoding.EncodeToString(top(edge))
 		data, err := secondFile(name, records+1)
 		if err != nil {
 			return 0, err
@@ -76,7 +81,7 @@ func audit(dir, publicKey string) (records uint64, err error) {
 				}
 				settled = records
 			}
-			if err := record.follow(line, chains, &linking); err != nil {
+			if err := errors.Join(record.follow(line, chains, &linking, !prefix.cut), prefix.follow(record.Type, record.Sequence, record.Fields)); err != nil {
 				return 0, fmt.Errorf("record %d: %w", record.Sequence, err)
 			}
 			edge = append(edge, hash([]byte{0}, line))
@@ -90,7 +95,7 @@ func audit(dir, publicKey string) (records uint64, err error) {
 	if records > 0 && settled == 0 {
 		return 0, errors.New("nothing is signed")
 	}
-	return records, nil
+	return records, prefix.end(settled)
 }
 
 func hash(parts ...[]byte) []byte {
@@ -125,7 +130,7 @@ type secondLinked struct {
 	}
 }
 
-func (r *secondLinked) follow(line []byte, chains map[string]secondChain, linking *bool) error {
+func (r *secondLinked) follow(line []byte, chains map[string]secondChain, linking *bool, all bool) error {
 	var of []string
 	if strings.HasPrefix(r.Object, "tunnel/") {
 		of = append(of, r.Object)
@@ -141,7 +146,11 @@ func (r *secondLinked) follow(line []byte, chains map[string]secondChain, linkin
 		return fmt.Errorf("%d links, want %d", len(r.Links), len(of))
 	}
 	for i, link := range r.Links {
-		before := chains[of[i]]
+		before, known := chains[of[i]]
+		if !known && !all && link.Of == of[i] { // what came before is removed
+			chains[link.Of] = secondChain{link.Number, hash([]byte{0}, line)}
+			continue
+		}
 		want := ""
 		if before.number > 0 {
 			want = base64.StdEncoding.EncodeToString(before.leaf)

@@ -2,7 +2,10 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"shekara/netctl/clock"
 )
 
 const (
@@ -12,13 +15,21 @@ const (
 	coolRests = 9
 )
 
-// Tend compresses files that have grown old, until the context ends. What it cannot do it tells, and tries again later. One Tend a journal.
-func (j *Journal) Tend(ctx context.Context, complain func(error)) {
+// Tending is what Tend asks of who knows more than the journal.
+type Tending struct {
+	Months   func() int                            // calendar months that records are kept; fewer than KeepMonths count as these
+	Anchored func(context.Context) (uint64, error) // the newest record that somebody outside the box has taken; 0: none
+	Complain func(error)                           // is told what cannot be done; it is tried again later
+}
+
+// Tend compresses files that have grown old, and removes those that have grown too old, until the context ends. One Tend a journal.
+func (j *Journal) Tend(ctx context.Context, t Tending) {
 	ticker := time.NewTicker(tendEvery)
 	defer ticker.Stop()
 	for {
-		if _, err := j.cool(ctx, time.Now(), coolRests); err != nil {
-			complain(err)
+		_, err := j.cool(ctx, time.Now(), coolRests)
+		if err = errors.Join(err, j.expireNow(ctx, t)); err != nil && ctx.Err() == nil {
+			t.Complain(err)
 		}
 		select {
 		case <-ctx.Done():
@@ -26,4 +37,16 @@ func (j *Journal) Tend(ctx context.Context, complain func(error)) {
 		case <-ticker.C:
 		}
 	}
+}
+
+func (j *Journal) expireNow(ctx context.Context, t Tending) error {
+	anchored, err := t.Anchored(ctx)
+	if err != nil {
+		return err
+	}
+	kept, err := clock.Now()
+	if err != nil {
+		return err
+	}
+	return j.expire(ctx, time.Now(), max(t.Months(), KeepMonths), outside{kept.Synchronised, anchored})
 }

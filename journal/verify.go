@@ -63,13 +63,21 @@ type verifier struct {
 	fresh  bool        // the next record is the first of a file
 	astray uint64      // sequence of the line before, if that was out of order
 	chains chains
+	roots  map[uint64]tlog.Hash // of the tree where a file begins, by its size
+	gone   []goneRecords        // what was removed, as records say
+}
+
+// goneRecords are what a JournalExpire says is removed.
+type goneRecords struct {
+	place Finding
+	tree  tree
 }
 
 // Verify reads the journal in a folder, which may be a copy, and says whether it is whole: each record is there, in order, as it was when it
 // was signed. Keys are those that its checkpoints may be signed by; held are checkpoints that were kept elsewhere, whose records must all be there.
 // It needs nothing but the folder, and only reads. The error is for a folder that cannot be read.
 func Verify(ctx context.Context, dir string, keys note.Verifiers, held []Checkpoint) (Verification, error) {
-	v := verifier{keys: keys, held: map[uint64]Checkpoint{}}
+	v := verifier{keys: keys, held: map[uint64]Checkpoint{}, roots: map[uint64]tlog.Hash{}}
 	firsts, err := segments(dir)
 	if err != nil {
 		return Verification{}, fmt.Errorf("verify the journal: %w", err)
@@ -83,14 +91,11 @@ func Verify(ctx context.Context, dir string, keys note.Verifiers, held []Checkpo
 	}
 	v.holds()
 	for i, first := range firsts {
-		if i == 0 && first != 1 {
-			v.place = Finding{File: segmentName(first)}
-			v.find("records 1 to %d are missing: the first file begins after them", first-1)
-		}
 		if err := v.file(ctx, dir, first, i == len(firsts)-1); err != nil {
 			return Verification{}, fmt.Errorf("verify the journal: %w", err)
 		}
 	}
+	v.prefix(firsts)
 	v.place = Finding{}
 	for _, size := range slices.Sorted(maps.Keys(v.held)) {
 		if size > v.last {
@@ -250,6 +255,9 @@ func (v *verifier) record(e Event, summed bool) {
 		if v.fresh && summed && e.Sequence != 1 {
 			v.find("the file begins with no checkpoint")
 		}
+		if e.Type == JournalExpire {
+			v.expire(e)
+		}
 		return
 	}
 	t, err := settled(e)
@@ -265,6 +273,9 @@ func (v *verifier) record(e Event, summed bool) {
 	}
 	// What was changed is said once: from here on the checkpoint's own tree counts.
 	v.tree, v.blind = t, false
+	if v.fresh {
+		v.roots[t.size] = t.root()
+	}
 	signed, is := e.Fields[fieldNote]
 	if !is {
 		return
@@ -280,6 +291,36 @@ func (v *verifier) record(e Event, summed bool) {
 		v.beat, v.rested = e.Time, false
 		v.Checkpoints++
 		v.Settled = c.Size
+	}
+}
+
+// expire notes what a record says is removed.
+func (v *verifier) expire(e Event) {
+	t, err := expired(e)
+	if err != nil {
+		v.find("expiry: %v", err)
+		return
+	}
+	v.gone = append(v.gone, goneRecords{v.place, t})
+}
+
+// prefix says whether the journal may begin where it does: at its first record, or where a signed record says that what was before is removed. What such records say of the tree has to be
+// so, as far as the files are there.
+func (v *verifier) prefix(firsts []uint64) {
+	vouched := len(firsts) == 0 || firsts[0] == 1
+	for _, g := range v.gone {
+		root, known := v.roots[g.tree.size]
+		v.place = g.place
+		switch {
+		case known && root != g.tree.root():
+			v.find("what it says is removed was not what the journal had: its first %d records have another root", g.tree.size)
+		case known && g.place.Sequence <= v.Settled && g.tree.size >= firsts[0]-1:
+			vouched = true
+		}
+	}
+	if !vouched {
+		v.place = Finding{File: segmentName(firsts[0])}
+		v.find("records 1 to %d are missing: the first file begins after them, and no signed record says that they were removed", firsts[0]-1)
 	}
 }
 

@@ -102,6 +102,13 @@ func takesAway(changes []Change) bool {
 	return true
 }
 
+// KeepMonths is how many calendar months the journal's records are kept by the documents in force; 0: they do not say.
+func (e *Engine) KeepMonths() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.intent.base.KeepMonths
+}
+
 // keepEvidence does what the Site says about traffic that cannot be recorded.
 func (e *Engine) keepEvidence(ctx context.Context) {
 	tick := time.NewTicker(evidenceEvery)

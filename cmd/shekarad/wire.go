@@ -226,7 +226,6 @@ func (s *settings) runDaemon(ctx context.Context, log *slog.Logger) (err error) 
 		return err
 	}
 	opened = append(opened, events)
-	go events.Tend(ctx, func(err error) { log.Error("tend the journal's files", "error", err) })
 	host, err := s.openHost(ctx, log)
 	if err != nil {
 		return err
@@ -252,8 +251,10 @@ func (s *settings) runDaemon(ctx context.Context, log *slog.Logger) (err error) 
 		return err
 	}
 	d := &daemon{settings: *s, site: site, log: log, engine: engine, journal: recorder, doors: doors, manager: systemd.Manager{}}
-	d.api = api.New(api.Config{Site: site, Engine: engine, Identify: identify, Groups: groups, Journal: events, JournalKey: key, ExportDir: s.exportDir, Recorder: recorder, Metrics: metrics,
-		Log: log, Version: version})
+	config := api.Config{Site: site, Engine: engine, Identify: identify, Groups: groups, Journal: events, JournalKey: key, ExportDir: s.exportDir, Recorder: recorder, Metrics: metrics,
+		Log: log, Version: version}
+	d.api = api.New(config)
+	go events.Tend(ctx, journal.Tending{Months: engine.KeepMonths, Anchored: config.Anchored, Complain: func(err error) { log.Error("tend the journal's files", "error", err) }})
 	return d.Run(ctx)
 }
 

@@ -123,6 +123,22 @@ func (s *Server) glance(ctx context.Context) (provisioning.Status, error) {
 	return status, nil
 }
 
+// Anchored is the newest record that a centre outside the box has taken; 0: none.
+func (c Config) Anchored(ctx context.Context) (newest uint64, err error) {
+	sinks, err := c.Engine.Sinks(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, sink := range sinks {
+		state, err := cursor.Read(c.ExportDir, sink.Name)
+		if sink.Protocol == "file" || sink.Protocol == "syslog-udp" || err != nil { // the box itself, and nobody known
+			continue
+		}
+		newest = max(newest, state.Delivered)
+	}
+	return min(newest, c.Journal.Last()), nil
+}
+
 // unanchored are the alarms of sinks that got nothing for long.
 func unanchored(sinks []provisioning.SinkStatus, now time.Time) (alarms []string) {
 	for _, s := range sinks {

@@ -26,6 +26,13 @@ const (
 // Base is everything that is not one tunnel's.
 func (r *Resolver) Base() (Base, error) {
 	b := Base{Devices: map[string]Device{}, Repair: cmp.Or(r.site.Drift, "repair") == "repair", StopUnrecorded: r.site.Unrecorded == "stop", Engine: cmp.Or(r.site.Engine, "auto"), Lab: r.site.Lab}
+	if r.site.Journal.Keep != "" {
+		months, err := document.ParseMonths(r.site.Journal.Keep)
+		if err != nil {
+			return Base{}, fmt.Errorf("compile site %q: %w", r.name, err)
+		}
+		b.KeepMonths = months
+	}
 	if e := r.site.Firewall.Engine; e != "auto" {
 		b.Filter = firewall.Engine(e)
 	}

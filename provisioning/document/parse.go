@@ -75,6 +75,22 @@ func ParseInterfaceAddress(s string) (netip.Prefix, error) {
 // protocols are those that a Flow can name. It never changes.
 var protocols = map[string]firewall.Protocol{"icmp": firewall.ICMP, "tcp": firewall.TCP, "udp": firewall.UDP, "icmpv6": firewall.ICMPv6, "sctp": firewall.SCTP}
 
+// maxMonths is a hundred years.
+const maxMonths = 1200
+
+// ParseMonths reads calendar time, as 4y or 50mo, in months.
+func ParseMonths(s string) (int, error) {
+	number, each := strings.TrimSuffix(s, "y"), 12
+	if number == s {
+		number, each = strings.TrimSuffix(s, "mo"), 1
+	}
+	n, err := strconv.ParseUint(number, 10, 16)
+	if err != nil || number == s || int(n)*each > maxMonths {
+		return 0, &SyntaxError{What: "not calendar time", Hint: "write years or months, as 4y or 50mo, at most 100y"}
+	}
+	return int(n) * each, nil
+}
+
 // ParseService reads "tcp/443", "udp/5000-5010", "tcp", "icmp". The error is a *SyntaxError.
 func ParseService(s string) (firewall.Service, error) {
 	name, ports, hasPorts := strings.Cut(s, "/")

@@ -51,6 +51,8 @@ func siteCases() []broken {
 		{"engine", "  dns:", "  engine: fast\n  dns:", "unknown value", "fast", ""},
 		{"firewall engine", "  dns:", "  firewall: {engine: pf}\n  dns:", "unknown value", "pf", ""},
 		{"drift", "  dns:", "  drift: ignore\n  dns:", "unknown value", "ignore", ""},
+		{"journal kept too short", "  dns:", "  journal: {keep: 35mo}\n  dns:", "kept too short", "35mo", "JRN-11"},
+		{"journal kept for no time", "  dns:", "  journal: {keep: 3 years}\n  dns:", "not calendar time", "3 years", ""},
 		{"unrecorded", "  dns:", "  unrecorded: drop\n  dns:", "unknown value", "drop", ""},
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"shekara/journal"
 	"shekara/netctl"
 	"shekara/provisioning/document"
 )
@@ -25,6 +26,15 @@ func (c *checker) site(s *document.Site) {
 	}
 	if s.Unrecorded != "" {
 		c.oneOf("spec.unrecorded", s.Unrecorded, "forward", "stop")
+	}
+	if keep := s.Journal.Keep; keep != "" {
+		months, err := document.ParseMonths(keep)
+		switch {
+		case err != nil:
+			c.syntax("spec.journal.keep", keep, err)
+		case months < journal.KeepMonths:
+			c.add("spec.journal.keep", "kept too short", keep, "records are kept for three years at least: write 3y or more, or leave it out", "JRN-11")
+		}
 	}
 	for i, a := range s.DNS {
 		if _, err := document.ParseAddress(a); err != nil {

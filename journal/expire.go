@@ -1,0 +1,220 @@
+package journal
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"shekara/netctl/durable"
+)
+
+const (
+	// KeepMonths is the least time that records are kept, in calendar months (JRN-11: three years, and all of it stays in the journal's folder, where it is read
+	// as ever; of these the first two months have to).
+	KeepMonths = 36
+	// expireEvery is how often one day's files may go.
+	expireEvery = 24 * time.Hour
+	// anchoredFor is how far the time of the newest record that is held outside may be from now.
+	anchoredFor = time.Hour
+
+	expiredName = "EXPIRED"
+	maxExpired  = 4 << 10
+)
+
+// Fields of a JournalExpire, beside those of a checkpoint, which say what the tree was when the records that it is about ended.
+const (
+	fieldFirst = "first"
+	fieldLast  = "last"
+	fieldFiles = "files"
+	fieldBytes = "bytes"
+	fieldBegan = "began"
+)
+
+// expiry is what the file EXPIRED holds: the newest JournalExpire, and whether what it is about is removed.
+type expiry struct {
+	Event uint64    `json:"event"`
+	Last  uint64    `json:"last"`
+	Time  time.Time `json:"time"`
+	Done  bool      `json:"done"`
+}
+
+func (j *Journal) lastExpiry() (e expiry) {
+	text, err := durable.ReadFile(filepath.Join(j.dir, expiredName), maxExpired)
+	if err != nil || json.Unmarshal(text, &e) != nil {
+		return expiry{} // nothing hangs on it but that a removal goes on, and that the next waits
+	}
+	return e
+}
+
+func (j *Journal) saveExpiry(e expiry) error {
+	text, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	return j.disk.write(filepath.Join(j.dir, expiredName), append(text, '\n'), openMode)
+}
+
+// outside is what is known of time by others than the box's own clock.
+type outside struct {
+	synchronised bool   // somebody keeps the clock
+	anchored     uint64 // newest record that a centre has taken; 0: none
+}
+
+// expire removes the files of the oldest legal day, if that is over for so many calendar months, and the journal's own signed record of it is on disk. A clock that was set forward
+// must not remove what is not old: it has to be synchronised; a centre has to hold a record of the last hour by it, and all that goes; and the journal has to have records of as many
+// later days as the time has, so that days which the clock passed over do not count.
+func (j *Journal) expire(ctx context.Context, now time.Time, months int, o outside) error {
+	before := j.lastExpiry()
+	if before.Last > 0 && !before.Done {
+		return j.remove(ctx, before)
+	}
+	if age := now.Sub(before.Time); j.signer == nil || !o.synchronised || age < expireEvery && age > -expireEvery {
+		return nil
+	}
+	firsts, err := segments(j.dir)
+	if err != nil {
+		return err
+	}
+	files, err := j.aged(firsts, now, months)
+	if err != nil || files == 0 {
+		return err
+	}
+	last := firsts[files] - 1
+	if held, err := j.Read(ctx, o.anchored-min(o.anchored, 1), 1); err != nil || len(held) == 0 || o.anchored < last || now.Sub(held[0].Time).Abs() > anchoredFor {
+		return err
+	}
+	record, err := j.expireRecord(firsts[:files], last, months)
+	if err != nil {
+		return err
+	}
+	if err := j.queue.put(record); err != nil {
+		return err
+	}
+	select {
+	case err = <-record.done:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err != nil {
+		return err
+	}
+	sequence := record.event.Sequence
+	if head := j.Settle(); headSize(head) < sequence {
+		return errors.New("the record of it is not signed")
+	}
+	next := expiry{Event: sequence, Last: last, Time: now.UTC()}
+	if err := j.saveExpiry(next); err != nil {
+		return err
+	}
+	return j.remove(ctx, next)
+}
+
+// aged is how many files, from the oldest on, are of one legal day that is over for long enough.
+func (j *Journal) aged(firsts []uint64, now time.Time, months int) (files int, err error) {
+	oldest, later := "", map[string]bool{}
+	for n, first := range firsts {
+		began, err := j.began(first)
+		if err != nil && n == 0 {
+			return 0, fmt.Errorf("the day of %s is not known: %w", segmentName(first), err)
+		}
+		if err != nil {
+			continue // it goes with the one before it
+		}
+		day := j.legalDay(began)
+		switch {
+		case n == 0:
+			oldest = day
+			if !j.over(day, now, months) {
+				return 0, nil
+			}
+		case day != oldest && files == 0:
+			files = n
+			fallthrough
+		case day != oldest:
+			later[day] = true
+		}
+	}
+	_, ends, err := Day(oldest)
+	if err != nil || len(later) < int(ends.AddDate(0, months, 0).Sub(ends)/(24*time.Hour)) {
+		return 0, err
+	}
+	return files, nil
+}
+
+// over says whether so many calendar months have passed since the end of a day.
+func (j *Journal) over(day string, now time.Time, months int) bool {
+	_, ends, err := Day(day)
+	return err == nil && !now.Before(ends.AddDate(0, months, 0))
+}
+
+// expireRecord is what is recorded before files go. It is one of those that are written also while the disk has no room: it makes some.
+func (j *Journal) expireRecord(firsts []uint64, last uint64, months int) (*record, error) {
+	before, err := treeBefore(j.dir, append(firsts[:len(firsts):len(firsts)], last+1))
+	if err != nil {
+		return nil, err
+	}
+	began, err := j.began(firsts[0])
+	if err != nil {
+		return nil, err
+	}
+	bytes := int64(0)
+	for _, first := range firsts {
+		hot, cold := j.fileBytes(first)
+		bytes += hot + cold
+	}
+	return newRecord(Event{Type: JournalExpire, Severity: Notice, Object: "journal",
+		Message: fmt.Sprintf("records %d to %d, of %s, are removed: %d months have passed", firsts[0], last, j.legalDay(began), months),
+		Fields: map[string]string{fieldFirst: strconv.FormatUint(firsts[0], 10), fieldLast: strconv.FormatUint(last, 10), fieldFiles: strconv.Itoa(len(firsts)), fieldBytes: strconv.FormatInt(bytes, 10),
+			fieldBegan: began.Format(time.RFC3339Nano), fieldSize: strconv.FormatUint(before.size, 10), fieldRoot: before.root().String(), fieldEdge: before.edgeText()}}, true)
+}
+
+// remove removes the files that an expiry is about, the oldest first: whenever it is cut short, what is gone is a prefix, and the next turn goes on.
+func (j *Journal) remove(ctx context.Context, e expiry) error {
+	said, err := j.Read(ctx, e.Event-1, 1)
+	if err != nil || len(said) == 0 || said[0].Type != JournalExpire || said[0].Fields[fieldLast] != strconv.FormatUint(e.Last, 10) {
+		return errors.Join(fmt.Errorf("%s names record %d, which says nothing of it", expiredName, e.Event), err)
+	}
+	firsts, err := segments(j.dir)
+	if err != nil {
+		return err
+	}
+	for n, first := range firsts {
+		if n+1 == len(firsts) || firsts[n+1] > e.Last+1 {
+			break
+		}
+		for _, name := range []string{segmentName(first), coldName(first)} {
+			if err := j.disk.remove(filepath.Join(j.dir, name)); err != nil {
+				return err
+			}
+		}
+	}
+	e.Done = true
+	return j.saveExpiry(e)
+}
+
+// headSize is how many records a signed checkpoint of our own has.
+func headSize(signed string) uint64 {
+	lines := strings.SplitN(signed, "\n", 3)
+	if len(lines) < 3 {
+		return 0
+	}
+	size, err := strconv.ParseUint(lines[1], 10, 63)
+	if err != nil {
+		return 0
+	}
+	return size
+}
+
+// expired is what a JournalExpire says of the tree when the records that it is about ended.
+func expired(e Event) (tree, error) {
+	t, err := settled(e)
+	if err == nil && e.Fields[fieldLast] != e.Fields[fieldSize] {
+		err = fmt.Errorf("its last record is %.40q, the tree has %d", e.Fields[fieldLast], t.size)
+	}
+	return t, err
+}
