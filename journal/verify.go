@@ -61,6 +61,7 @@ type verifier struct {
 	beat   time.Time   // of the last signed checkpoint
 	rested bool        // since beat a daemon stopped or started
 	fresh  bool        // the next record is the first of a file
+	named  uint64      // by the file's name, what that is
 	astray uint64      // sequence of the line before, if that was out of order
 	chains chains
 	roots  map[uint64]tlog.Hash // of the tree where a file begins, by its size
@@ -134,7 +135,7 @@ func (v *verifier) file(ctx context.Context, dir string, first uint64, newest bo
 		return err
 	}
 	defer func() { _ = file.Close() }()
-	v.place, v.fresh = Finding{File: file.name}, true
+	v.place, v.fresh, v.named = Finding{File: file.name}, true, first
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	n := 0
@@ -225,6 +226,8 @@ func (v *verifier) line(r read) {
 	case e.Sequence > expected:
 		v.find("records %d to %d are missing", expected, e.Sequence-1)
 		v.blind = true
+	case e.Sequence == expected && v.fresh && e.Sequence != v.named:
+		v.find("the file begins with record %d, and its name says %d", e.Sequence, v.named)
 	case e.Sequence < expected:
 		v.find("%d lines before record %d are none of the journal's", expected-e.Sequence, e.Sequence)
 	}

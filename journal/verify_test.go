@@ -192,13 +192,18 @@ func TestTampering(t *testing.T) {
 			l[3], l[4] = again(strings.Replace(l[4], `"sequence":5`, `"sequence":4`, 1)), again(strings.Replace(l[3], `"sequence":4`, `"sequence":5`, 1))
 			return l
 		}), "was changed"},
-		"a file taken away":                     {func(f journalFiles) { delete(f, names(f)[1]) }, "missing"},
-		"the first file":                        {func(f journalFiles) { delete(f, names(f)[0]) }, "records 1 to"},
-		"the newest file":                       {func(f journalFiles) { delete(f, names(f)[len(f)-1]) }, "the end is missing"},
-		"all files":                             {func(f journalFiles) { clear(f) }, "the end is missing"},
-		"the end of the newest":                 {func(f journalFiles) { n := names(f)[len(f)-1]; f[n] = f[n][:bytes.IndexByte(f[n], '\n')+1] }, "the end is missing"},
-		"half of the last record":               {func(f journalFiles) { n := names(f)[len(f)-1]; f[n] = f[n][:len(f[n])-30] }, "without an end of line"},
-		"two files change names":                {func(f journalFiles) { n := names(f); f[n[1]], f[n[2]] = f[n[2]], f[n[1]] }, "missing"},
+		"a file taken away":       {func(f journalFiles) { delete(f, names(f)[1]) }, "missing"},
+		"the first file":          {func(f journalFiles) { delete(f, names(f)[0]) }, "records 1 to"},
+		"the newest file":         {func(f journalFiles) { delete(f, names(f)[len(f)-1]) }, "the end is missing"},
+		"all files":               {func(f journalFiles) { clear(f) }, "the end is missing"},
+		"the end of the newest":   {func(f journalFiles) { n := names(f)[len(f)-1]; f[n] = f[n][:bytes.IndexByte(f[n], '\n')+1] }, "the end is missing"},
+		"half of the last record": {func(f journalFiles) { n := names(f)[len(f)-1]; f[n] = f[n][:len(f[n])-30] }, "without an end of line"},
+		"two files change names":  {func(f journalFiles) { n := names(f); f[n[1]], f[n[2]] = f[n[2]], f[n[1]] }, "missing"},
+		"a file under another name": {func(f journalFiles) {
+			n := names(f)
+			f["00000000000000000101.jsonl"] = f[n[len(n)-1]]
+			delete(f, n[len(n)-1])
+		}, "its name says 101"},
 		"a file twice":                          {func(f journalFiles) { n := names(f); f[n[len(n)-1]] = append(slices.Clone(f[n[1]]), f[n[len(n)-1]]...) }, "stands where"},
 		"zeroes in the middle":                  {func(f journalFiles) { n := names(f)[1]; clear(f[n][100:400]) }, "cannot be read"},
 		"a checkpoint's size":                   {line(1, 0, well(replace(`"size":"`, `"size":"1`))), "checkpoint"},
