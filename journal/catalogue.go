@@ -63,6 +63,8 @@ func Catalogue() []Entry {
 		{PacketMiss, "Records of dropped packets were lost, because they came faster than they were read, or cannot be read any more; the packets are counted all the same."},
 		{SinkFail, "Nothing has reached a monitoring centre, or another sink of the journal, for a minute; fields say up to which record it was sent to, how many are behind, and since when. It gets them when it is back. After a restart of the daemon it is told anew."},
 		{SinkRecover, "A sink that failed has been sent to again for a minute."},
+		{IncidentOpen, "What happened comes to an incident, by the rule in the fields (docs/incidents.md), for the key that they name; fields have the sequences of the events that made it, how many they were, and what to do."},
+		{IncidentClose, "An incident is over; fields say why, how many events it had, when it was opened and when its last event was."},
 		{SecretMake, "A secret was made on the box; fields name it, never its value."},
 		{SecretImport, "A secret was brought to the box."},
 		{SecretExport, "A secret was sealed to a recipient and handed out."},

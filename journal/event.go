@@ -102,6 +102,8 @@ const (
 	PacketMiss        Type = "packet.miss"
 	SinkFail          Type = "sink.fail"
 	SinkRecover       Type = "sink.recover"
+	IncidentOpen      Type = "incident.open"
+	IncidentClose     Type = "incident.close"
 	SecretMake        Type = "secret.make"
 	SecretImport      Type = "secret.import"
 	SecretExport      Type = "secret.export"

@@ -86,7 +86,9 @@ type Options struct {
 	Boot        Boot            // nil: KernelBoot
 	// Clock reads the host's clock: clock.Read. nil: nothing is said of it.
 	Clock func() (clock.Reading, error)
-	Log   *slog.Logger // nil: none
+	// Events is the journal that Journal writes. nil: incidents are not looked for.
+	Events EventReader
+	Log    *slog.Logger // nil: none
 }
 
 // Engine makes documents real and keeps them so. Its methods may be called from many goroutines; Run must be running for what
@@ -142,6 +144,7 @@ type Engine struct {
 	others     []string           // what of others stood in the way when it was told last
 	turned     time.Time          // when the loop last turned
 	clock      *ClockStatus       // nil: it was not looked at yet
+	incidents  IncidentReport     // by what was read of the journal so far
 }
 
 // New opens the state and changes nothing on the host.
@@ -185,7 +188,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	close(e.ready)
 	group, ctx := errgroup.WithContext(ctx)
-	for _, f := range []func(context.Context){e.keepLooking, e.keepRetrying, e.keepWindow, e.keepSampling, e.keepProbing, e.keepResolving, e.keepTidy, e.keepRevoking, e.keepDropped, e.keepVerifying, e.keepCounting, e.keepEvidence, e.keepClock} {
+	for _, f := range []func(context.Context){e.keepLooking, e.keepRetrying, e.keepWindow, e.keepSampling, e.keepProbing, e.keepResolving, e.keepTidy, e.keepRevoking, e.keepDropped, e.keepVerifying, e.keepCounting, e.keepEvidence, e.keepClock, e.keepIncidents} {
 		group.Go(func() error {
 			f(ctx)
 			return nil

@@ -58,7 +58,7 @@ func (e *Engine) Status(context.Context) (Status, error) {
 		Site: e.options.Site, Version: e.options.Version, Started: e.started.UTC(),
 		Revision: p.Current, State: p.Phase, Tunnels: map[string]int{}, Engine: e.engineName(),
 		Drift: slices.Clone(e.repairs.differs), DriftBy: slices.Clone(e.repairs.by), Alarms: slices.Clone(p.Alarms), Problems: slices.Clone(e.problems),
-		LastObserved: e.world.seen.UTC(), Clock: e.clock,
+		LastObserved: e.world.seen.UTC(), Clock: e.clock, Incidents: e.openIncidents(),
 	}
 	if e.world.seen.IsZero() {
 		s.LastObserved = time.Time{}

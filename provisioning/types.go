@@ -154,6 +154,8 @@ type Status struct {
 	LastObserved time.Time      `json:"lastObserved"`
 	Journal      JournalStatus  `json:"journal"`
 	Clock        *ClockStatus   `json:"clock,omitempty"`
+	// Incidents are how many are open, by severity.
+	Incidents map[journal.Severity]int `json:"incidents,omitempty"`
 }
 
 // JournalStatus is whether events are recorded.

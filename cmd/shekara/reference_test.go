@@ -163,7 +163,7 @@ func commandCases() []commandCase {
 		{words: "tunnel list / --json"}, {words: "tunnel list / --state frob", code: 1},
 		{words: "tunnel show / agency-a --json"}, {words: "tunnel show / nobody", code: 1},
 		{words: "tunnel watch", interruptAfter: "agency-a"}, {words: "tunnel watch / --run-dir nowhere", code: 1},
-		{words: "flows / agency-* --sort bytes --json"}, {words: "flows / --sort frob", code: 1},
+		{words: "flows / agency-* --sort bytes --json"}, {words: "flows / --sort frob", code: 1}, {words: "incidents / --json"}, {words: "incidents / scan", code: 1},
 		{words: "explain / 10.64.1.5 10.20.0.10 tcp/443 --json"}, {words: "explain / 10.64.1.5 10.20.0.10 tcp/80 --json", code: 2}, {words: "explain / 10.64.1.5 nowhere", code: 1},
 		{words: "matrix / --json"}, {words: "matrix / --file nowhere.yaml", code: 1},
 		{words: "verify / --json"}, {words: "apply / hole.yaml --yes", code: 3}, {words: "verify / --trace", code: 1},

@@ -85,6 +85,9 @@ func (p *program) status(s provisioning.Status, now time.Time) {
 		p.loud("revision %d is UNDONE AT %s (in %s) UNLESS CONFIRMED. To keep it:  shekara confirm", s.Revision,
 			s.ConfirmBy.Local().Format(time.DateTime), span(s.ConfirmBy.Sub(now)))
 	}
+	if len(s.Incidents) > 0 {
+		p.loud("incidents: %s", openIncidents(s.Incidents))
+	}
 	for _, a := range s.Alarms {
 		p.loud("alarm: %s", a)
 	}

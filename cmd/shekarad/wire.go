@@ -233,7 +233,7 @@ func (s *settings) runDaemon(ctx context.Context, log *slog.Logger) (err error) 
 	opened = append(opened, closer(host.close))
 	metrics := api.NewMetrics(version)
 	recorder := metrics.Recorder(events)
-	engine, err := s.openEngine(ctx, host, recorder, log)
+	engine, err := s.openEngine(ctx, host, recorder, events, log)
 	if err != nil {
 		return err
 	}
@@ -340,11 +340,12 @@ func (s *settings) options(h *host, recorder provisioning.Recorder, log *slog.Lo
 	return options, nil
 }
 
-func (s *settings) openEngine(ctx context.Context, h *host, recorder provisioning.Recorder, log *slog.Logger) (*provisioning.Engine, error) {
+func (s *settings) openEngine(ctx context.Context, h *host, recorder provisioning.Recorder, events provisioning.EventReader, log *slog.Logger) (*provisioning.Engine, error) {
 	options, err := s.options(h, recorder, log)
 	if err != nil {
 		return nil, err
 	}
+	options.Events = events
 	// Without the kernel's hints drift is found by the ticks alone: later, but found.
 	if watch, err := h.network.Watch(ctx); err != nil {
 		log.Warn("watch the host's network", "error", err)

@@ -280,6 +280,7 @@ func rights() map[string]struct {
 		"GET /api/v1/journal":                   {api.Looks, ""},
 		"GET /api/v1/journal/lines":             {api.Looks, ""},
 		"GET /api/v1/sinks":                     {api.Looks, ""},
+		"GET /api/v1/incidents":                 {api.Looks, ""},
 		"GET /api/v1/changes":                   {api.Looks, ""},
 		"GET /api/v1/health/live":               {api.Looks, ""},
 		"GET /api/v1/health/ready":              {api.Looks, ""},

@@ -56,6 +56,8 @@ type explainer interface {
 	Matrix(context.Context, provisioning.Request) (provisioning.Matrix, error)
 	// Verify holds what is loaded now against what the documents in force ask.
 	Verify(context.Context) (verification.Report, error)
+	// Incidents are what events come to by the rules.
+	Incidents(context.Context) (provisioning.IncidentReport, error)
 }
 
 type keeper interface {

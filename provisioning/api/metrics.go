@@ -23,6 +23,7 @@ type Metrics struct {
 	drift     *prometheus.CounterVec
 	refusals  prometheus.Counter
 	resets    prometheus.Counter
+	incidents prometheus.Counter
 	build     prometheus.Gauge
 	processed []prometheus.Collector
 }
@@ -40,17 +41,18 @@ func NewMetrics(version string) *Metrics {
 		return v
 	}
 	m := &Metrics{
-		plans:    vector("shekara_plans_total", "Plans made, and documents refused before a plan.", "result", "made", "rejected"),
-		applies:  vector("shekara_applies_total", "Applies by how they ended.", "result", "finished", "failed"),
-		reverts:  counter("shekara_reverts_total", "Returns to an earlier revision, asked for or for want of a confirmation."),
-		drift:    vector("shekara_drift_total", "Differences between host and revision, by what was done.", "action", "found", "repaired", "stopped"),
-		refusals: counter("shekara_access_refusals_total", "Requests refused for want of rights, as journaled."),
-		resets:   counter("shekara_tunnel_resets_total", "Peers reset because a handshake did not end while packets waited."),
+		plans:     vector("shekara_plans_total", "Plans made, and documents refused before a plan.", "result", "made", "rejected"),
+		applies:   vector("shekara_applies_total", "Applies by how they ended.", "result", "finished", "failed"),
+		reverts:   counter("shekara_reverts_total", "Returns to an earlier revision, asked for or for want of a confirmation."),
+		drift:     vector("shekara_drift_total", "Differences between host and revision, by what was done.", "action", "found", "repaired", "stopped"),
+		refusals:  counter("shekara_access_refusals_total", "Requests refused for want of rights, as journaled."),
+		resets:    counter("shekara_tunnel_resets_total", "Peers reset because a handshake did not end while packets waited."),
+		incidents: counter("shekara_incidents_total", "Incidents that opened since the daemon started."),
 		build: prometheus.NewGauge(prometheus.GaugeOpts{Name: "shekara_build_info", Help: "Always 1; the labels say what runs.",
 			ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()}}),
 	}
 	m.build.Set(1)
-	m.processed = []prometheus.Collector{m.plans, m.applies, m.reverts, m.drift, m.refusals, m.resets, m.build,
+	m.processed = []prometheus.Collector{m.plans, m.applies, m.reverts, m.drift, m.refusals, m.resets, m.incidents, m.build,
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewGoCollector()}
 	return m
 }
@@ -101,6 +103,8 @@ func (m *Metrics) count(t journal.Type) {
 		m.drift.WithLabelValues("stopped").Inc()
 	case journal.AccessRefuse:
 		m.refusals.Inc()
+	case journal.IncidentOpen:
+		m.incidents.Inc()
 	case journal.TunnelReset:
 		m.resets.Inc()
 	}
@@ -128,7 +132,7 @@ type descriptions struct {
 	revision, observed, held, pending, alarms, drifting, failed    *prometheus.Desc
 	verdict, statements, findings, read, took                      *prometheus.Desc
 	written, signed, waiting, missed                               *prometheus.Desc
-	kept, wrong, steps                                             *prometheus.Desc
+	kept, wrong, steps, incidents                                  *prometheus.Desc
 }
 
 func describe() descriptions {
@@ -161,6 +165,8 @@ func describe() descriptions {
 		waiting: description("shekara_journal_waiting_events", "Events that wait in memory for the journal's disk."),
 		missed:  description("shekara_journal_missed_events_total", "Events that are not on record and will not be, since the daemon started."),
 
+		incidents: description("shekara_incidents_open", "Incidents that are open.", "severity"),
+
 		kept:  description("shekara_clock_synchronised", "1 while somebody keeps the clock, by the kernel's word."),
 		wrong: description("shekara_clock_max_error_seconds", "How wrong the clock may be, as who keeps it told the kernel; means nothing where nobody does."),
 		steps: description("shekara_clock_steps_total", "How often the clock was seen to be set by more than a second, since the daemon started."),
@@ -170,7 +176,7 @@ func describe() descriptions {
 func (c tunnelCollector) Describe(to chan<- *prometheus.Desc) {
 	d := describe()
 	for _, each := range []*prometheus.Desc{d.sent, d.received, d.handshake, d.state, d.since, d.latency, d.probes, d.lost,
-		d.revision, d.observed, d.held, d.pending, d.alarms, d.drifting, d.failed, d.verdict, d.statements, d.findings, d.read, d.took, d.written, d.signed, d.waiting, d.missed, d.kept, d.wrong, d.steps} {
+		d.revision, d.observed, d.held, d.pending, d.alarms, d.drifting, d.failed, d.verdict, d.statements, d.findings, d.read, d.took, d.written, d.signed, d.waiting, d.missed, d.kept, d.wrong, d.steps, d.incidents} {
 		to <- each
 	}
 }
@@ -201,6 +207,9 @@ func (c tunnelCollector) Collect(to chan<- prometheus.Metric) {
 	gauge(d.signed, boolean(!status.Journal.Unsigned))
 	gauge(d.waiting, float64(status.Journal.Waiting))
 	to <- prometheus.MustNewConstMetric(d.missed, prometheus.CounterValue, float64(status.Journal.Missed))
+	for _, severity := range journal.Severities() {
+		gauge(d.incidents, float64(status.Incidents[severity]), string(severity))
+	}
 	if c := status.Clock; c != nil {
 		gauge(d.kept, boolean(c.Synchronised))
 		gauge(d.wrong, c.MaxError.Seconds())

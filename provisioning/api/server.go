@@ -82,6 +82,7 @@ func New(config Config) *Server {
 	s.registerSecrets()
 	s.registerEvents()
 	s.registerSinks()
+	s.registerIncidents()
 	s.registerHealth()
 	dropForeignErrorModel(s.api)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

@@ -366,6 +366,11 @@ func (c *Client) Events(ctx context.Context, after uint64, limit int, filter api
 	return call[api.Events](ctx, c, request{method: "GET", path: "/events", query: query})
 }
 
+// Incidents are those that are open, and with closed the last ones that are over.
+func (c *Client) Incidents(ctx context.Context, closed bool) (provisioning.IncidentReport, error) {
+	return call[provisioning.IncidentReport](ctx, c, request{method: "GET", path: "/incidents", query: url.Values{"closed": {strconv.FormatBool(closed)}}})
+}
+
 // Sinks are to whom the journal goes, and of which Site it is.
 func (c *Client) Sinks(ctx context.Context) (api.Sinks, error) {
 	return call[api.Sinks](ctx, c, request{method: "GET", path: "/sinks"})

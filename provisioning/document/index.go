@@ -78,6 +78,11 @@ func facts(d *Document) ([]fact, []prefixFact) {
 		for i, name := range s.Sites {
 			c.reference(KindSite, name, Index("spec.sites", i))
 		}
+	case *IncidentRule:
+		c.add(keyKind(KindIncidentRule), "")
+		for i, name := range s.Sites {
+			c.reference(KindSite, name, Index("spec.sites", i))
+		}
 	default:
 		c.register(d.Spec)
 	}

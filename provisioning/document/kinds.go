@@ -19,6 +19,7 @@ const (
 	KindCryptoModule Kind = "CryptoModule"
 	KindAssertion    Kind = "Assertion"
 	KindEventSink    Kind = "EventSink"
+	KindIncidentRule Kind = "IncidentRule"
 )
 
 // Environment keeps test and production apart (VPN-11).

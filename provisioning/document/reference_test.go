@@ -57,7 +57,7 @@ func TestSpecsAreOfKnownTypes(t *testing.T) {
 		}
 	}
 	for _, spec := range []any{document.Zone{}, document.Site{}, document.Peer{}, document.Tunnel{}, document.Flow{},
-		document.Organisation{}, document.System{}, document.Gateway{}, document.Service{}, document.CryptoModule{}, document.Assertion{}, document.EventSink{}} {
+		document.Organisation{}, document.System{}, document.Gateway{}, document.Service{}, document.CryptoModule{}, document.Assertion{}, document.EventSink{}, document.IncidentRule{}} {
 		walk(reflect.TypeOf(spec), reflect.TypeOf(spec).Name())
 	}
 }

@@ -46,7 +46,7 @@ func fieldsOf(t reflect.Type) []field { return schema[t] }
 
 // kinds in the order in which the reference tells of them.
 func kinds() []Kind {
-	return []Kind{KindZone, KindSite, KindPeer, KindTunnel, KindFlow, KindOrganisation, KindSystem, KindGateway, KindService, KindCryptoModule, KindAssertion, KindEventSink}
+	return []Kind{KindZone, KindSite, KindPeer, KindTunnel, KindFlow, KindOrganisation, KindSystem, KindGateway, KindService, KindCryptoModule, KindAssertion, KindEventSink, KindIncidentRule}
 }
 
 // IsRegister reports whether documents of the kind are facts alone (registers.go).
@@ -85,6 +85,8 @@ func newSpec(k Kind) any {
 		return &Assertion{}
 	case KindEventSink:
 		return &EventSink{}
+	case KindIncidentRule:
+		return &IncidentRule{}
 	}
 	return nil
 }

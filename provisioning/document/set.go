@@ -159,6 +159,11 @@ func (s *Set) CryptoModule(name string) *CryptoModule {
 // Assertion is the spec of an assertion, nil if there is none of that name.
 func (s *Set) Assertion(name string) *Assertion { return spec[Assertion](s, KindAssertion, name) }
 
+// IncidentRule is the spec of a rule, nil if there is none of that name.
+func (s *Set) IncidentRule(name string) *IncidentRule {
+	return spec[IncidentRule](s, KindIncidentRule, name)
+}
+
 // EventSink is the spec of a sink, nil if there is none of that name.
 func (s *Set) EventSink(name string) *EventSink { return spec[EventSink](s, KindEventSink, name) }
 
@@ -191,7 +196,7 @@ func (s *Set) All() iter.Seq[*Document] {
 
 // Of is every document of a kind, sorted by name.
 func (s *Set) Of(k Kind) iter.Seq[*Document] {
-	if k.IsRegister() {
+	if k.IsRegister() || k == KindIncidentRule {
 		return func(yield func(*Document) bool) {
 			for h := range s.holders(keyKind(k)) {
 				if !yield(s.Get(h.Ref)) {

@@ -27,6 +27,8 @@ func (c *checker) register(spec any) {
 		c.assertion(s)
 	case *document.EventSink:
 		c.sink(s)
+	case *document.IncidentRule:
+		c.incidentRule(s)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"shekara/firewall/proof"
 	"shekara/journal"
+	"shekara/journal/incident"
 	"shekara/provisioning"
 	"shekara/provisioning/document"
 	"shekara/provisioning/verification"
@@ -218,6 +219,14 @@ func (m *Memory) Documents(_ context.Context, id int) ([]byte, error) {
 		text.WriteString(files[name])
 	}
 	return []byte(text.String()), err
+}
+
+// Incidents has one of each: open, and over.
+func (m *Memory) Incidents(context.Context) (provisioning.IncidentReport, error) {
+	opened := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	scan := incident.Incident{Rule: "contour-scan", Key: "10.64.1.5", Severity: journal.Warning, Summary: "somebody looks for open ports across a contour", Opened: opened, Last: opened, Count: 7, Sequences: []uint64{3, 4, 5}}
+	lost := incident.Incident{Rule: "clock-lost", Severity: journal.Error, Summary: "nobody keeps the clock", Opened: opened, Last: opened, Closed: opened, Reason: "ended by clock.synchronise", Count: 1}
+	return provisioning.IncidentReport{Open: []incident.Incident{scan}, Closed: []incident.Incident{lost}, Rules: []string{"clock-lost", "contour-scan"}, Through: 9, Unopened: 2}, nil
 }
 
 func (m *Memory) Sinks(context.Context) ([]provisioning.Sink, error) { return m.Centres, nil }
