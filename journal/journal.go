@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 	_ "time/tzdata" // the legal day does not hang on what the box has installed
 
@@ -71,7 +72,8 @@ type Journal struct {
 	sayFull  bool             // that it is full is not on record yet
 	reserved bool             // the reserve is held
 
-	begun struct { // when files began, as far as somebody asked
+	months atomic.Int64 // that records are kept, as Tend was told last
+	begun  struct {     // when files began, as far as somebody asked
 		sync.Mutex
 		of map[uint64]time.Time
 	}

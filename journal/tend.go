@@ -27,6 +27,7 @@ func (j *Journal) Tend(ctx context.Context, t Tending) {
 	ticker := time.NewTicker(tendEvery)
 	defer ticker.Stop()
 	for {
+		j.months.Store(int64(t.Months()))
 		_, err := j.cool(ctx, time.Now(), coolRests)
 		if err = errors.Join(err, j.expireNow(ctx, t)); err != nil && ctx.Err() == nil {
 			t.Complain(err)
@@ -48,5 +49,5 @@ func (j *Journal) expireNow(ctx context.Context, t Tending) error {
 	if err != nil {
 		return err
 	}
-	return j.expire(ctx, time.Now(), max(t.Months(), KeepMonths), outside{kept.Synchronised, anchored})
+	return j.expire(ctx, time.Now(), max(int(j.months.Load()), KeepMonths), outside{kept.Synchronised, anchored})
 }

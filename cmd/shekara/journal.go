@@ -14,7 +14,7 @@ import (
 
 func (p *program) journalCommand() *cobra.Command {
 	return group("journal", "The record of events", p.journalListCommand(), p.journalTailCommand(), p.journalKeyCommand(), p.journalCheckpointCommand(),
-		p.journalProveCommand(), p.journalExportCommand(), p.journalVerifyCommand())
+		p.journalProveCommand(), p.journalExportCommand(), p.journalStatsCommand(), p.journalVerifyCommand())
 }
 
 // eventFlags choose events by flags.

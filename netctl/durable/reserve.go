@@ -11,6 +11,15 @@ import (
 // Full says that an error is a disk, or a quota, without room.
 func Full(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
+// Free is how many bytes of the file system that a path is on a process without privilege can still take.
+func Free(path string) (int64, error) {
+	var stat unix.Statfs_t
+	if err := unix.Statfs(path, &stat); err != nil {
+		return 0, fmt.Errorf("ask for the room beside %s: %w", path, err)
+	}
+	return int64(stat.Bavail) * stat.Bsize, nil
+}
+
 // Reserve keeps size bytes of the file system in a file at path, for when there is no room any more: Remove gives them back. It takes none
 // unless there are beside bytes more, so that a reserve that was given back is not taken again out of the very last room. One that is there is left as it is.
 func Reserve(path string, size, beside int64) error {

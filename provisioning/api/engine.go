@@ -76,6 +76,8 @@ type Journal interface {
 	Settle() string
 	// Prove makes the proof that a record is among those of a signed checkpoint.
 	Prove(ctx context.Context, sequence uint64) (journal.Proof, error)
+	// Stats is what it takes on its disk.
+	Stats() (journal.Stats, error)
 }
 
 type reader interface {

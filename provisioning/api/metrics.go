@@ -114,7 +114,7 @@ func (m *Metrics) count(t journal.Type) {
 func (m *Metrics) Handler(config Config) http.Handler {
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(m.processed...)
-	registry.MustRegister(tunnelCollector{config.Engine}, flowCollector{config.Engine}, sinkCollector{config})
+	registry.MustRegister(tunnelCollector{config.Engine}, flowCollector{config.Engine}, sinkCollector{config}, journalCollector{config.Journal})
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError})
 }
 

@@ -391,6 +391,11 @@ func (c *Client) JournalHead(ctx context.Context) (api.JournalHead, error) {
 	return call[api.JournalHead](ctx, c, request{method: "GET", path: "/journal"})
 }
 
+// JournalStats is what the journal takes on its disk.
+func (c *Client) JournalStats(ctx context.Context) (journal.Stats, error) {
+	return call[journal.Stats](ctx, c, request{method: "GET", path: "/journal/stats"})
+}
+
 // ProveEvent is the proof that a record is among those of a signed checkpoint.
 func (c *Client) ProveEvent(ctx context.Context, sequence uint64) (journal.Proof, error) {
 	return call[journal.Proof](ctx, c, request{method: "GET", path: "/events/" + strconv.FormatUint(sequence, 10) + "/proof"})
