@@ -165,14 +165,16 @@ func TestDemoDocumentsAreTheGuides(t *testing.T) {
 	}
 }
 
-// TestCentreIsConfiguredAsTheGuideSays: what the demo gives to rsyslog is what docs/monitoring offers.
+// TestCentreIsConfiguredAsTheGuideSays: what scenarios give to rsyslog and NATS is what docs/monitoring offers.
 func TestCentreIsConfiguredAsTheGuideSays(t *testing.T) {
-	guide, err := os.ReadFile("../docs/monitoring/rsyslog.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if demo, err := os.ReadFile("scenarios/demo/rsyslog.conf"); err != nil || !bytes.Equal(demo, guide) {
-		t.Errorf("scenarios/demo/rsyslog.conf is not docs/monitoring/rsyslog.conf: copy that one (%v)", err)
+	for _, file := range []string{"demo/rsyslog.conf", "centre/nats.conf"} {
+		guide, err := os.ReadFile(filepath.Join("../docs/monitoring", filepath.Base(file)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if given, err := os.ReadFile(filepath.Join("scenarios", file)); err != nil || !bytes.Equal(given, guide) {
+			t.Errorf("scenarios/%s is not what docs/monitoring has: copy that one (%v)", file, err)
+		}
 	}
 }
 
