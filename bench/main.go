@@ -111,6 +111,7 @@ func areas() map[string]area {
 		"journal": {"1", []item{
 			{"append", (*bench).append},
 			{"latency", (*bench).latency},
+			{"cold", (*bench).cold},
 			{"whole", (*bench).whole}, // verify, open, query
 		}},
 	}
@@ -128,7 +129,7 @@ func parse(args []string, stderr io.Writer) (*bench, error) {
 	flags.IntVar(&b.pairs, "pairs", 40, "interleaved one-second rounds of throughput; the targets ask for 40")
 	flags.IntVar(&b.runs, "runs", 5, "repetitions of what takes long; small things are done at least 15 times")
 	flags.IntVar(&b.seconds, "seconds", 10, "length of each phase that looks for lost packets")
-	flags.StringVar(&only, "only", "", "parts to run: throughput, apply, loss, revert; of the firewall forward, load, proof; of the journal append, latency, whole; empty: all")
+	flags.StringVar(&only, "only", "", "parts to run: throughput, apply, loss, revert; of the firewall forward, load, proof; of the journal append, latency, cold, whole; empty: all")
 	flags.StringVar(&b.natsServer, "nats-server", "build/nats-server", "the program, which the area journal is measured beside")
 	if err := flags.Parse(args); err != nil {
 		return nil, err

@@ -156,8 +156,8 @@ func (t *thread) thaw(to, frozen []byte) ([]byte, error) {
 	}
 }
 
-// freeze makes the cold file of a closed one. It holds itself to what is read back.
-func freeze(first uint64, hot []byte) ([]byte, error) {
+// Freeze is what the cold file of one that is closed and begins with this sequence holds.
+func Freeze(first uint64, hot []byte) ([]byte, error) {
 	t := newThread(first)
 	text := []byte(coldBegins)
 	for line := range bytes.Lines(hot) {
@@ -285,7 +285,7 @@ func (j *Journal) coolFile(first uint64) error {
 	if err != nil {
 		return err
 	}
-	cold, err := freeze(first, hot)
+	cold, err := Freeze(first, hot)
 	if err != nil {
 		return err
 	}

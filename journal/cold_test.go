@@ -213,7 +213,7 @@ func TestWhatIsReadBackCounts(t *testing.T) {
 		"a bit":       func(b []byte) []byte { b[len(b)/2] ^= 4; return b },
 		"the end":     func(b []byte) []byte { return b[:len(b)-5] },
 		"all":         func([]byte) []byte { return nil },
-		"another one": func([]byte) []byte { b, _ := freeze(1, []byte("another\n")); return b },
+		"another one": func([]byte) []byte { b, _ := Freeze(1, []byte("another\n")); return b },
 	} {
 		dir, held := written(t, 60)
 		before := files(t, dir)
@@ -251,7 +251,7 @@ func TestTamperedColdFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	forged := func(hot []byte) []byte {
-		cold, err := freeze(firsts[1], hot)
+		cold, err := Freeze(firsts[1], hot)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -341,7 +341,7 @@ func TestColdIsTheFileByteForByte(t *testing.T) {
 			hot = append(hot, line...)
 		}
 		hot = append(hot, rapid.SampledFrom([]string{"", "", "torn", "\x00", `{"sequence":9`}).Draw(t, "end")...)
-		cold, err := freeze(first, hot)
+		cold, err := Freeze(first, hot)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -380,7 +380,7 @@ func FuzzCold(f *testing.F) {
 		if len(hot) > maxFileBytes {
 			t.Fatalf("%d bytes", len(hot))
 		}
-		cold, err := freeze(1, hot)
+		cold, err := Freeze(1, hot)
 		if err != nil {
 			t.Fatal(err)
 		}
