@@ -9,10 +9,11 @@ import (
 
 // Filter chooses events. Its zero value chooses all.
 type Filter struct {
-	Types      []Type     // one of these; a type ending in ".*" stands for all of its noun
-	Severities []Severity // one of these
-	Object     string     // exactly this, or all below it if it ends in "/"
-	Text       string     // is in the message, the object, the organisation, the actor's name or a field's value; capital or small is one
+	Types        []Type     // one of these; a type ending in ".*" stands for all of its noun
+	Severities   []Severity // one of these
+	Object       string     // exactly this, or all below it if it ends in "/"
+	Organisation string     // exactly this legal entity's
+	Text         string     // is in the message, the object, the organisation, the actor's name or a field's value; capital or small is one
 	// Since and Until bound the time: from the first on, and before the second. Zero: no bound. The order of events is by sequence, whatever the clock said.
 	Since, Until time.Time
 	// WithoutCheckpoints leaves those out: one a minute, they are for who verifies.
@@ -53,6 +54,7 @@ func (f Filter) Matches(e Event) bool {
 		len(f.Severities) > 0 && !slices.Contains(f.Severities, e.Severity),
 		!f.Since.IsZero() && e.Time.Before(f.Since),
 		!f.Until.IsZero() && !e.Time.Before(f.Until),
+		f.Organisation != "" && e.Organisation != f.Organisation,
 		f.Object != "" && e.Object != f.Object && (!strings.HasSuffix(f.Object, "/") || !strings.HasPrefix(e.Object, f.Object)):
 		return false
 	}

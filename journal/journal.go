@@ -54,6 +54,7 @@ type Journal struct {
 	disk   disk
 	rotate int64 // bytes after which a new file begins
 	queue  queue
+	closes chan struct{} // holds one token when a file was closed
 	ending chan struct{} // closed by Close
 	ended  chan struct{} // closed when the writer has ended
 
@@ -119,7 +120,7 @@ func open(dir string, signer note.Signer, rotate int64, d disk) (*Journal, error
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
 	_ = durable.RemoveTemporary(dir) // of who was killed; a disk that refuses it may refuse
-	j := &Journal{dir: dir, lock: lock, signer: signer, zone: zone, disk: d, rotate: rotate, ending: make(chan struct{}), ended: make(chan struct{})}
+	j := &Journal{dir: dir, lock: lock, signer: signer, zone: zone, disk: d, rotate: rotate, closes: make(chan struct{}, 1), ending: make(chan struct{}), ended: make(chan struct{})}
 	j.queue.wake = make(chan struct{}, 1)
 	j.state.grown = make(chan struct{})
 	found, err := findTail(dir)
@@ -295,6 +296,10 @@ func (j *Journal) nextSegment() error {
 	err := errors.Join(j.file.Close(), os.Chmod(filepath.Join(j.dir, segmentName(j.first)), closedMode))
 	j.file, j.first, j.size, j.day = nil, j.Last()+1, 0, ""
 	_ = saveLinks(j.dir, j.tree, j.ends) // the next start reads more where it is not there
+	select {
+	case j.closes <- struct{}{}:
+	default:
+	}
 	return errors.Join(err, j.openFile())
 }
 

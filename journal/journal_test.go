@@ -34,7 +34,7 @@ func mustOpen(t *testing.T, dir string) *Journal {
 	return j
 }
 
-func mustAppend(t *testing.T, j *Journal, e Event) Event {
+func mustAppend(t testing.TB, j *Journal, e Event) Event {
 	t.Helper()
 	e, err := j.Append(t.Context(), e)
 	if err != nil {

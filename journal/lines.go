@@ -14,7 +14,7 @@ const MaxLinesBytes = 4 << 20
 func (j *Journal) Lines(ctx context.Context, after uint64, limit int) ([][]byte, error) {
 	limit = min(limit, MaxRead)
 	lines, size := [][]byte{}, 0
-	err := j.scan(ctx, after, func(_ Event, line []byte) bool {
+	_, err := j.scan(ctx, after, Filter{}, func(_ Event, line []byte) bool {
 		lines, size = append(lines, bytes.Clone(line)), size+len(line)
 		return len(lines) < limit && size < MaxLinesBytes
 	})

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"sort"
 	"strconv"
 )
@@ -25,7 +26,7 @@ func (j *Journal) Read(ctx context.Context, after uint64, limit int) ([]Event, e
 func (j *Journal) Query(ctx context.Context, after uint64, limit int, filter Filter) ([]Event, uint64, error) {
 	limit = min(limit, MaxRead)
 	events, looked := []Event{}, after
-	err := j.scan(ctx, after, func(e Event, _ []byte) bool {
+	all, err := j.scan(ctx, after, filter, func(e Event, _ []byte) bool {
 		looked = e.Sequence
 		if filter.Matches(e) {
 			events = append(events, e)
@@ -35,31 +36,10 @@ func (j *Journal) Query(ctx context.Context, after uint64, limit int, filter Fil
 	if err != nil {
 		return nil, after, fmt.Errorf("read the journal: %w", err)
 	}
+	if len(events) < limit {
+		looked = max(looked, all) // what was passed over is nothing for the filter
+	}
 	return events, looked, nil
-}
-
-// scan hands the acknowledged events above after, and their lines, to each until it answers false. A line is not to be kept.
-func (j *Journal) scan(ctx context.Context, after uint64, each func(Event, []byte) bool) error {
-	last := j.Last() // records behind it may still be cut
-	firsts, err := segments(j.dir)
-	if err != nil {
-		return err
-	}
-	begin := max(0, sort.Search(len(firsts), func(i int) bool { return firsts[i] > after+1 })-1)
-	enough := last <= after
-	for _, first := range firsts[min(begin, len(firsts)):] {
-		if enough || first > last {
-			break
-		}
-		err := j.scanSegment(ctx, first, after, func(e Event, line []byte) bool {
-			enough = e.Sequence > last || !each(e, line) || e.Sequence == last
-			return !enough
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Tail gives the newest events, oldest first.
@@ -68,9 +48,45 @@ func (j *Journal) Tail(ctx context.Context, limit int) ([]Event, error) {
 	return j.Read(ctx, last-min(last, uint64(max(limit, 0))), limit)
 }
 
-// scanSegment hands the events above after to each until it answers false. Lines that cannot be read are passed over: the gap shows.
-func (j *Journal) scanSegment(ctx context.Context, first, after uint64, each func(Event, []byte) bool) error {
-	file, err := openLines(j.dir, first)
+// scan hands the acknowledged events above after, and their lines, to each until it answers false, but for those of which the indexes say that the filter does not
+// choose them. A line is not to be kept. It says which is the newest that was looked at, if each never answered false.
+func (j *Journal) scan(ctx context.Context, after uint64, filter Filter, each func(Event, []byte) bool) (all uint64, err error) {
+	last := j.Last() // records behind it may still be cut
+	firsts, err := segments(j.dir)
+	if err != nil {
+		return 0, err
+	}
+	begin := max(0, sort.Search(len(firsts), func(i int) bool { return firsts[i] > after+1 })-1)
+	enough := last <= after
+	for i := begin; i < len(firsts) && firsts[i] <= last && !enough; i++ {
+		spans := wholeFile()
+		if closed := i+1 < len(firsts); closed && filter.indexed() {
+			if chosen, err := search(ctx, j.dir, firsts[i], filter); err == nil {
+				spans = chosen
+			} else if ctx.Err() != nil {
+				return 0, ctx.Err()
+			} // an index only helps: without it all is read
+		}
+		err := scanSegment(ctx, j.dir, firsts[i], spans, after, func(e Event, line []byte) bool {
+			enough = e.Sequence > last || !each(e, line) || e.Sequence == last
+			return !enough
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	return last, nil
+}
+
+// wholeFile is the span of all lines.
+func wholeFile() []span64 { return []span64{{0, math.MaxInt64}} }
+
+// scanSegment hands the events above after, of those whose lines begin in the spans, to each until it answers false. Lines that cannot be read are passed over: the gap shows.
+func scanSegment(ctx context.Context, dir string, first uint64, spans []span64, after uint64, each func(Event, []byte) bool) error {
+	if len(spans) == 0 {
+		return nil
+	}
+	file, err := openLines(dir, first)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -78,34 +94,49 @@ func (j *Journal) scanSegment(ctx context.Context, first, after uint64, each fun
 		return err
 	}
 	defer func() { _ = file.Close() }()
-	offset, err := seek(file, after)
+	begin, err := seek(file, after)
 	if err != nil {
 		return err
 	}
-	if _, err := file.Seek(offset, io.SeekStart); err != nil {
-		return err
+	for _, s := range spans {
+		if s.to <= begin {
+			continue
+		}
+		more, err := scanSpan(ctx, file, span64{max(s.from, begin), s.to}, after, each)
+		if err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+func scanSpan(ctx context.Context, file io.ReadSeeker, s span64, after uint64, each func(Event, []byte) bool) (more bool, err error) {
+	if _, err := file.Seek(s.from, io.SeekStart); err != nil {
+		return false, err
 	}
 	reader := bufio.NewReaderSize(file, 64<<10)
-	for n := 0; ; n++ {
+	for n, offset := 0, s.from; offset < s.to; n++ {
 		if n%1024 == 0 && ctx.Err() != nil {
-			return ctx.Err()
+			return false, ctx.Err()
 		}
 		line, err := reader.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
-			return nil
+			return true, nil
 		}
 		if err != nil {
-			return err
+			return false, err
 		}
+		offset += int64(len(line))
 		line = line[:len(line)-1]
 		e, _, err := decode(line)
 		if err != nil || e.Sequence <= after {
 			continue
 		}
 		if !each(e, line) {
-			return nil
+			return false, nil
 		}
 	}
+	return true, nil
 }
 
 // seek finds, by halving, an offset at the beginning of a line before the first record above after and not far from it.

@@ -22,20 +22,22 @@ type Tending struct {
 	Complain func(error)                           // is told what cannot be done; it is tried again later
 }
 
-// Tend compresses files that have grown old, and removes those that have grown too old, until the context ends. One Tend a journal.
+// Tend makes the indexes of files that are closed, compresses files that have grown old, and removes those that have grown too old, until the context ends. One Tend a journal.
 func (j *Journal) Tend(ctx context.Context, t Tending) {
 	ticker := time.NewTicker(tendEvery)
 	defer ticker.Stop()
 	for {
 		j.months.Store(int64(t.Months()))
-		_, err := j.cool(ctx, time.Now(), coolRests)
-		if err = errors.Join(err, j.expireNow(ctx, t)); err != nil && ctx.Err() == nil {
+		err := j.indexAll(ctx)
+		_, cooled := j.cool(ctx, time.Now(), coolRests)
+		if err = errors.Join(err, cooled, j.expireNow(ctx, t)); err != nil && ctx.Err() == nil {
 			t.Complain(err)
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		case <-j.closes:
 		}
 	}
 }

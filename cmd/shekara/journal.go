@@ -31,6 +31,7 @@ func (p *program) newEventFlags(c *cobra.Command) *eventFlags {
 	flags.StringSliceVar(&f.filter.Severities, "severity", nil, "only of these: alert, error, warning, notice, info")
 	flags.StringVar(&f.filter.Object, "object", "", "only about this, as flow/NAME; flow/ is about any flow")
 	flags.StringVar(&f.tunnel, "tunnel", "", "only about this tunnel")
+	flags.StringVar(&f.filter.Organisation, "organisation", "", "only of this legal entity, by its name")
 	flags.StringVar(&f.filter.Text, "text", "", "only with this in message, object, organisation, user or a field")
 	flags.StringVar(&f.filter.Day, "day", "", "only of this legal day (Asia/Almaty), as 2026-11-26")
 	flags.StringVar(&f.since, "since", "", "only at this time or later: 2026-11-26T08:00:00Z, \"2026-11-26 13:00\" by this terminal's clock, or 2h for two hours ago")

@@ -76,14 +76,15 @@ type Events struct {
 
 // EventFilter chooses events; all that is given must hold.
 type EventFilter struct {
-	Types       []string  `query:"type" maxItems:"50" doc:"one of these types, with commas between; drift.* is all of a noun"`
-	Severities  []string  `query:"severity" maxItems:"5" doc:"one of these, with commas between: alert, error, warning, notice, info"`
-	Object      string    `query:"object" maxLength:"300" doc:"what it is about, as tunnel/NAME; all below it with a / at the end"`
-	Text        string    `query:"text" maxLength:"200" doc:"is in the message, the object, the user's name or a field; capital or small is one"`
-	Day         string    `query:"day" maxLength:"10" doc:"legal day (Asia/Almaty), as 2026-11-26"`
-	Since       time.Time `query:"since" doc:"at this time or later"`
-	Until       time.Time `query:"until" doc:"before this time"`
-	Checkpoints bool      `query:"checkpoints" doc:"also the records that settle those before them, one a minute"`
+	Types        []string  `query:"type" maxItems:"50" doc:"one of these types, with commas between; drift.* is all of a noun"`
+	Severities   []string  `query:"severity" maxItems:"5" doc:"one of these, with commas between: alert, error, warning, notice, info"`
+	Object       string    `query:"object" maxLength:"300" doc:"what it is about, as tunnel/NAME; all below it with a / at the end"`
+	Organisation string    `query:"organisation" maxLength:"300" doc:"the legal entity whose it is"`
+	Text         string    `query:"text" maxLength:"200" doc:"is in the message, the object, the user's name or a field; capital or small is one"`
+	Day          string    `query:"day" maxLength:"10" doc:"legal day (Asia/Almaty), as 2026-11-26"`
+	Since        time.Time `query:"since" doc:"at this time or later"`
+	Until        time.Time `query:"until" doc:"before this time"`
+	Checkpoints  bool      `query:"checkpoints" doc:"also the records that settle those before them, one a minute"`
 }
 
 // Query is the filter as a request has it.
@@ -97,6 +98,7 @@ func (f EventFilter) Query() url.Values {
 	set("type", strings.Join(f.Types, ","))
 	set("severity", strings.Join(f.Severities, ","))
 	set("object", f.Object)
+	set("organisation", f.Organisation)
 	set("text", f.Text)
 	set("day", f.Day)
 	if !f.Since.IsZero() {
