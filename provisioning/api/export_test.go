@@ -2,9 +2,14 @@ package api
 
 import (
 	"context"
+	"maps"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"shekara/journal"
 	"shekara/provisioning"
@@ -30,4 +35,24 @@ func (s *Server) HandleAsRoot(method, path, body, match string) *httptest.Respon
 // NewSinkWatch is a sinkWatch's look.
 func NewSinkWatch() func([]provisioning.SinkStatus, time.Time) []journal.Event {
 	return sinkWatch{}.look
+}
+
+// MetricNames are the names of all metrics of our own that can be served.
+func MetricNames(t *testing.T) []string {
+	t.Helper()
+	described := make(chan *prometheus.Desc)
+	go func() {
+		defer close(described)
+		for _, c := range append(NewMetrics("test").processed, collectorsOf(Config{})...) {
+			c.Describe(described)
+		}
+	}()
+	names := map[string]bool{}
+	for d := range described {
+		name := strings.Split(d.String(), `"`)[1] // Desc{fqName: "NAME", ...
+		if strings.HasPrefix(name, "shekara_") || strings.HasPrefix(name, "wireguard_") {
+			names[name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
 }

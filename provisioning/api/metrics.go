@@ -114,8 +114,13 @@ func (m *Metrics) count(t journal.Type) {
 func (m *Metrics) Handler(config Config) http.Handler {
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(m.processed...)
-	registry.MustRegister(tunnelCollector{config.Engine}, flowCollector{config.Engine}, sinkCollector{config}, journalCollector{config.Journal})
+	registry.MustRegister(collectorsOf(config)...)
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError})
+}
+
+// collectorsOf are those that look when they are asked.
+func collectorsOf(config Config) []prometheus.Collector {
+	return []prometheus.Collector{tunnelCollector{config.Engine}, flowCollector{config.Engine}, sinkCollector{config}, journalCollector{config.Journal}}
 }
 
 // tunnelCollector asks the engine at each scrape: nothing is remembered, so nothing can be stale. The labels are names from
