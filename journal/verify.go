@@ -59,7 +59,7 @@ type verifier struct {
 	place  Finding     // the line at hand
 	summed bool        // a record of the second version was read: none of the first may follow
 	beat   time.Time   // of the last signed checkpoint
-	rested bool        // since beat a daemon stopped or started
+	rested bool        // since beat a daemon stopped or started, or the disk took nothing: silence has its reason
 	fresh  bool        // the next record is the first of a file
 	named  uint64      // by the file's name, what that is
 	astray uint64      // sequence of the line before, if that was out of order
@@ -253,7 +253,7 @@ func (v *verifier) record(e Event, summed bool) {
 		v.First, v.Begins = e.Sequence, e.Time
 	}
 	v.Ends = e.Time
-	v.rested = v.rested || e.Type == DaemonStop || e.Type == DaemonStart
+	v.rested = v.rested || e.Type == DaemonStop || e.Type == DaemonStart || e.Type == JournalResume && beganBy(e, v.beat.Add(silence))
 	if e.Type != JournalCheckpoint {
 		if v.fresh && summed && e.Sequence != 1 {
 			v.find("the file begins with no checkpoint")
@@ -327,10 +327,16 @@ func (v *verifier) prefix(firsts []uint64) {
 	}
 }
 
+// beganBy says whether the time in which the disk took nothing, which an event ends, had begun by then.
+func beganBy(e Event, then time.Time) bool {
+	since, err := time.Parse(time.RFC3339Nano, e.Fields["since"])
+	return err == nil && !since.After(then)
+}
+
 // silent says whether no checkpoint was signed for too long before a time.
 func (v *verifier) silent(until time.Time, what string) {
 	if passed := until.Sub(v.beat); !v.beat.IsZero() && !v.rested && passed > silence {
-		v.find("no checkpoint was signed for %s before %s, and no daemon stopped or started meanwhile", passed.Round(time.Second), what)
+		v.find("no checkpoint was signed for %s before %s, and nothing on record says why", passed.Round(time.Second), what)
 	}
 }
 

@@ -247,6 +247,53 @@ func TestTampering(t *testing.T) {
 	}
 }
 
+// TestSilenceIsFound: a journal that beats every minute and then does not for a while needs a reason on record.
+func TestSilenceIsFound(t *testing.T) {
+	began := time.Date(2026, 11, 26, 10, 0, 0, 0, time.UTC)
+	resume := func(since time.Duration) *Event {
+		e := (&trouble{since: began.Add(since), cause: ErrStalled}).event(began.Add(10 * time.Minute))
+		return &e
+	}
+	for name, c := range map[string]struct {
+		passes time.Duration
+		says   *Event // before the beat after it
+		silent bool
+	}{
+		"three minutes are none":                         {passes: 3 * time.Minute},
+		"ten minutes and no reason":                      {passes: 10 * time.Minute, silent: true},
+		"ten minutes and something else":                 {passes: 10 * time.Minute, says: &Event{Type: DriftFind, Severity: Warning, Message: "drift"}, silent: true},
+		"a daemon started":                               {passes: time.Hour, says: &Event{Type: DaemonStart, Severity: Notice, Message: "start"}},
+		"a daemon stopped":                               {passes: 10 * time.Minute, says: &Event{Type: DaemonStop, Severity: Notice, Message: "stop"}},
+		"the disk took nothing from the beat on":         {passes: 10 * time.Minute, says: resume(90 * time.Second)},
+		"the disk took nothing, but only from later on":  {passes: 10 * time.Minute, says: resume(9 * time.Minute), silent: true},
+		"the disk took nothing, and it is not said when": {passes: 10 * time.Minute, says: &Event{Type: JournalResume, Severity: Notice, Message: "again"}, silent: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := page{links: links{map[string]chain{}, map[string]chain{}}, signer: signer(t), now: began}
+			must := func(err error) {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			must(p.add(&Event{Type: DaemonStart, Severity: Notice, Message: "start"}, nil))
+			must(p.settle())
+			p.now = p.now.Add(time.Minute)
+			must(p.settle())
+			p.now = p.now.Add(c.passes)
+			if c.says != nil {
+				e := *c.says
+				must(p.add(&e, nil))
+			}
+			must(p.settle())
+			dir := t.TempDir()
+			must(os.WriteFile(filepath.Join(dir, segmentName(1)), p.lines.Bytes(), 0o600))
+			if got := verified(t, dir); got.Whole() == c.silent || c.silent && !strings.Contains(got.Findings[0].What, "nothing on record says why") {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
 // rewritten makes the whole journal anew, with one event changed, as somebody would who has all but the key.
 func rewritten(t *testing.T, f map[string][]byte, signer note.Signer) {
 	t.Helper()
@@ -328,34 +375,5 @@ func TestJournalOfTheFirstVersionGoesOn(t *testing.T) {
 	f := files(t, dir)
 	if len(f) != 2 || string(f[segmentName(1)]) != old {
 		t.Errorf("the old file was changed, or no day has ended since: %d files", len(f))
-	}
-}
-
-// TestSilenceIsFound: a journal that signs nothing for minutes though its daemon runs has something to explain.
-func TestSilenceIsFound(t *testing.T) {
-	for _, c := range []struct {
-		kind   Type
-		passed time.Duration
-		found  bool
-	}{{DriftFind, 2 * time.Minute, false}, {DriftFind, time.Hour, true}, {DaemonStart, time.Hour, false}} {
-		dir := t.TempDir()
-		p := page{signer: signer(t), now: time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC)}
-		step := func(do func() error) {
-			t.Helper()
-			if err := do(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		step(func() error { return p.add(&Event{Type: DaemonStart, Severity: Notice, Message: "start"}, nil) })
-		step(p.settle)
-		p.now = p.now.Add(c.passed)
-		step(func() error { return p.add(&Event{Type: c.kind, Severity: Warning, Message: "later"}, nil) })
-		step(p.settle)
-		if err := os.WriteFile(filepath.Join(dir, segmentName(1)), p.lines.Bytes(), 0o640); err != nil {
-			t.Fatal(err)
-		}
-		if got := verified(t, dir); got.Whole() == c.found {
-			t.Errorf("%s after %s: %+v", c.kind, c.passed, got)
-		}
 	}
 }
