@@ -191,7 +191,7 @@ func thaw(first uint64, cold []byte) ([]byte, error) {
 		return nil, fmt.Errorf("it does not begin with %q", coldBegins)
 	}
 	t := newThread(first)
-	hot := make([]byte, 0, 4*len(text))
+	hot := make([]byte, 0, min(4*len(text), maxFileBytes))
 	for frozen := range bytes.Lines(text) {
 		frozen, ended := bytes.CutSuffix(frozen, []byte("\n"))
 		begins := len(hot)
@@ -279,10 +279,19 @@ func (j *Journal) coolDue(first uint64, now time.Time) (bool, error) {
 	return err == nil && !now.Before(ends.Add(coldAfter)), err
 }
 
-// coolFile writes the cold file, reads it back from the disk, and removes the hot one when what was read is the same byte for byte.
+// coolFile writes the cold file, reads it back, and removes the hot one when what was read is the same byte for byte. A cold one that is there already and holds something else
+// stays, as does the hot one: somebody put one of them there.
 func (j *Journal) coolFile(first uint64) error {
 	hot, err := durable.ReadFile(filepath.Join(j.dir, segmentName(first)), maxFileBytes)
 	if err != nil {
+		return err
+	}
+	there, err := openCold(j.dir, first)
+	var damaged *coldError
+	switch {
+	case err == nil:
+		return j.removeHot(first, hot, there)
+	case !errors.Is(err, fs.ErrNotExist) && !errors.As(err, &damaged):
 		return err
 	}
 	cold, err := Freeze(first, hot)
@@ -296,12 +305,17 @@ func (j *Journal) coolFile(first uint64) error {
 	if err != nil {
 		return err
 	}
-	again, err := io.ReadAll(file)
+	return j.removeHot(first, hot, file)
+}
+
+// removeHot removes the hot file if the cold one gives the same.
+func (j *Journal) removeHot(first uint64, hot []byte, cold *lines) error {
+	again, err := io.ReadAll(cold)
 	if err != nil {
 		return err
 	}
 	if !bytes.Equal(again, hot) {
-		return fmt.Errorf("%s read back is not the file", coldName(first))
+		return fmt.Errorf("%s does not hold the same: keep the one that shekara journal verify finds whole, and put the other elsewhere", coldName(first))
 	}
 	return j.disk.remove(filepath.Join(j.dir, segmentName(first)))
 }

@@ -207,7 +207,7 @@ func TestColdFaults(t *testing.T) {
 	}
 }
 
-// TestWhatIsReadBackCounts: a disk that keeps other bytes than it was given costs no record.
+// TestWhatIsReadBackCounts: a cold file that gives other bytes when it is read back costs no record.
 func TestWhatIsReadBackCounts(t *testing.T) {
 	for name, spoil := range map[string]func([]byte) []byte{
 		"a bit":       func(b []byte) []byte { b[len(b)/2] ^= 4; return b },
@@ -283,6 +283,75 @@ func TestTamperedColdFile(t *testing.T) {
 		if err := os.Chmod(path, closedMode); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestAnotherColdFileStays: a hot file does not take the place of a cold one that holds something else, and neither goes; one that cannot be read is made anew.
+func TestAnotherColdFileStays(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(hot, cold []byte) (newHot, newCold []byte)
+		wrong bool
+	}{
+		"the same":           {func(hot, cold []byte) ([]byte, []byte) { return hot, cold }, false},
+		"an older copy":      {func(hot, cold []byte) ([]byte, []byte) { return hot[:bytes.IndexByte(hot, '\n')+1], cold }, true},
+		"a damaged hot one":  {func(hot, cold []byte) ([]byte, []byte) { return flipped(hot, len(hot)/2), cold }, true},
+		"a damaged cold one": {func(hot, cold []byte) ([]byte, []byte) { return hot, flipped(cold, len(cold)/2) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := daily(t, 4)
+			path := filepath.Join(dir, segmentName(1))
+			hot := mustRead(t, path)
+			j := signedOpen(t, dir)
+			must(t, j.coolFile(1))
+			cold := mustRead(t, filepath.Join(dir, coldName(1)))
+			newHot, newCold := c.spoil(hot, cold)
+			must(t, os.WriteFile(path, newHot, openMode))
+			must(t, os.Chmod(filepath.Join(dir, coldName(1)), openMode))
+			must(t, os.WriteFile(filepath.Join(dir, coldName(1)), newCold, openMode))
+			if err := j.coolFile(1); (err != nil) != c.wrong {
+				t.Errorf("%v", err)
+			}
+			if got := mustRead(t, filepath.Join(dir, coldName(1))); !bytes.Equal(got, cold) {
+				t.Error("the cold file is another")
+			}
+			if _, err := os.Stat(path); (err == nil) != c.wrong {
+				t.Errorf("the hot file: %v", err)
+			}
+		})
+	}
+}
+
+// TestADamagedColdFileIsPassedOver: as damage within a hot file it keeps neither the journal from starting nor anybody from reading on.
+func TestADamagedColdFileIsPassedOver(t *testing.T) {
+	dir := daily(t, 6)
+	firsts := mustSegments(t, dir)
+	j := signedOpen(t, dir)
+	for _, first := range firsts[:3] {
+		must(t, j.coolFile(first))
+	}
+	must(t, j.Close())
+	path := filepath.Join(dir, coldName(firsts[1]))
+	must(t, os.Chmod(path, openMode))
+	must(t, os.WriteFile(path, flipped(mustRead(t, path), 40), openMode))
+	must(t, os.RemoveAll(filepath.Join(dir, linksName)))
+	j = signedOpen(t, dir)
+	mustAppend(t, j, started(1))
+	for _, filter := range []Filter{{}, {Since: time.Now().AddDate(0, 0, -30)}} {
+		events, _, err := j.Query(t.Context(), 0, MaxRead, filter)
+		must(t, err)
+		seen := map[uint64]bool{}
+		for _, e := range events {
+			seen[e.Sequence] = true
+		}
+		if !seen[firsts[1]-1] || seen[firsts[1]] || !seen[firsts[2]] || !seen[j.Last()] {
+			t.Errorf("%d events around file %d", len(events), firsts[1])
+		}
+	}
+	if lines, err := j.Lines(t.Context(), firsts[1]-1, 1); err != nil || len(lines) != 1 {
+		t.Errorf("%d lines behind it, %v", len(lines), err)
+	}
+	if got := verified(t, dir); got.Whole() {
+		t.Error("verification finds nothing")
 	}
 }
 

@@ -32,7 +32,7 @@ const (
 	fieldLast  = "last"
 	fieldFiles = "files"
 	fieldBytes = "bytes"
-	fieldBegan = "began"
+	fieldDay   = "day"
 )
 
 // expiry is what the file EXPIRED holds: the newest JournalExpire, and whether what it is about is removed.
@@ -80,7 +80,7 @@ func (j *Journal) expire(ctx context.Context, now time.Time, months int, o outsi
 	if err != nil {
 		return err
 	}
-	files, err := j.aged(firsts, now, months)
+	files, day, err := j.aged(firsts, now, months)
 	if err != nil || files == 0 {
 		return err
 	}
@@ -88,7 +88,7 @@ func (j *Journal) expire(ctx context.Context, now time.Time, months int, o outsi
 	if held, err := j.Read(ctx, o.anchored-min(o.anchored, 1), 1); err != nil || len(held) == 0 || o.anchored < last || now.Sub(held[0].Time).Abs() > anchoredFor {
 		return err
 	}
-	record, err := j.expireRecord(firsts[:files], last, months)
+	record, err := j.expireRecord(firsts[:files], last, months, day)
 	if err != nil {
 		return err
 	}
@@ -114,36 +114,39 @@ func (j *Journal) expire(ctx context.Context, now time.Time, months int, o outsi
 	return j.remove(ctx, next)
 }
 
-// aged is how many files, from the oldest on, are of one legal day that is over for long enough.
-func (j *Journal) aged(firsts []uint64, now time.Time, months int) (files int, err error) {
-	oldest, later := "", map[string]bool{}
-	for n, first := range firsts {
-		began, err := j.began(first)
-		if err != nil && n == 0 {
-			return 0, fmt.Errorf("the day of %s is not known: %w", segmentName(first), err)
+// aged is how many files, from the oldest on, are of one legal day that is over for long enough, and which that is. A file of which the day cannot be read counts as one of the
+// day after it, so that it never goes too early.
+func (j *Journal) aged(firsts []uint64, now time.Time, months int) (files int, oldest string, err error) {
+	days := make([]string, len(firsts))
+	next := ""
+	for n := len(firsts) - 1; n >= 0; n-- {
+		if began, err := j.began(firsts[n]); err == nil {
+			next = j.legalDay(began)
 		}
-		if err != nil {
-			continue // it goes with the one before it
+		days[n] = next
+	}
+	if next == "" {
+		return 0, "", fmt.Errorf("the day of %s is not known", segmentName(firsts[0]))
+	}
+	oldest = days[0]
+	if !j.over(oldest, now, months) {
+		return 0, oldest, nil
+	}
+	later := map[string]bool{}
+	for n, day := range days {
+		if day == oldest {
+			continue
 		}
-		day := j.legalDay(began)
-		switch {
-		case n == 0:
-			oldest = day
-			if !j.over(day, now, months) {
-				return 0, nil
-			}
-		case day != oldest && files == 0:
+		if files == 0 {
 			files = n
-			fallthrough
-		case day != oldest:
-			later[day] = true
 		}
+		later[day] = true
 	}
 	_, ends, err := Day(oldest)
 	if err != nil || len(later) < int(ends.AddDate(0, months, 0).Sub(ends)/(24*time.Hour)) {
-		return 0, err
+		return 0, oldest, err
 	}
-	return files, nil
+	return files, oldest, nil
 }
 
 // over says whether so many calendar months have passed since the end of a day.
@@ -153,12 +156,8 @@ func (j *Journal) over(day string, now time.Time, months int) bool {
 }
 
 // expireRecord is what is recorded before files go. It is one of those that are written also while the disk has no room: it makes some.
-func (j *Journal) expireRecord(firsts []uint64, last uint64, months int) (*record, error) {
+func (j *Journal) expireRecord(firsts []uint64, last uint64, months int, day string) (*record, error) {
 	before, err := treeBefore(j.dir, append(firsts[:len(firsts):len(firsts)], last+1))
-	if err != nil {
-		return nil, err
-	}
-	began, err := j.began(firsts[0])
 	if err != nil {
 		return nil, err
 	}
@@ -168,9 +167,9 @@ func (j *Journal) expireRecord(firsts []uint64, last uint64, months int) (*recor
 		bytes += hot + cold
 	}
 	return newRecord(Event{Type: JournalExpire, Severity: Notice, Object: "journal",
-		Message: fmt.Sprintf("records %d to %d, of %s, are removed: %d months have passed", firsts[0], last, j.legalDay(began), months),
+		Message: fmt.Sprintf("records %d to %d, of %s, are removed: %d months have passed", firsts[0], last, day, months),
 		Fields: map[string]string{fieldFirst: strconv.FormatUint(firsts[0], 10), fieldLast: strconv.FormatUint(last, 10), fieldFiles: strconv.Itoa(len(firsts)), fieldBytes: strconv.FormatInt(bytes, 10),
-			fieldBegan: began.Format(time.RFC3339Nano), fieldSize: strconv.FormatUint(before.size, 10), fieldRoot: before.root().String(), fieldEdge: before.edgeText()}}, true)
+			fieldDay: day, fieldSize: strconv.FormatUint(before.size, 10), fieldRoot: before.root().String(), fieldEdge: before.edgeText()}}, true)
 }
 
 // remove removes the files that an expiry is about, the oldest first: whenever it is cut short, what is gone is a prefix, and the next turn goes on.

@@ -257,7 +257,7 @@ func TestAPrefixThatNobodyVouchesForIsMissing(t *testing.T) {
 	forged := func(change func(*Event)) string {
 		dir := daily(t, 5)
 		j := signedOpen(t, dir)
-		r, err := j.expireRecord(mustSegments(t, dir)[:1], mustSegments(t, dir)[1]-1, KeepMonths)
+		r, err := j.expireRecord(mustSegments(t, dir)[:1], mustSegments(t, dir)[1]-1, KeepMonths, "2026-11-26")
 		must(t, err)
 		change(&r.event)
 		r, err = newRecord(r.event, false)
@@ -269,7 +269,7 @@ func TestAPrefixThatNobodyVouchesForIsMissing(t *testing.T) {
 	}
 	whole(t, forged(func(*Event) {})) // the control
 	unsigned := daily(t, 5)
-	r, err := (&Journal{dir: unsigned, zone: time.UTC}).expireRecord(mustSegments(t, unsigned)[:1], mustSegments(t, unsigned)[1]-1, KeepMonths)
+	r, err := (&Journal{dir: unsigned, zone: time.UTC}).expireRecord(mustSegments(t, unsigned)[:1], mustSegments(t, unsigned)[1]-1, KeepMonths, "2026-11-26")
 	must(t, err)
 	j, err := Open(unsigned, nil)
 	must(t, err)
@@ -302,4 +302,25 @@ func signedOpen(t *testing.T, dir string) *Journal {
 	must(t, err)
 	t.Cleanup(func() { _ = j.Close() })
 	return j
+}
+
+// TestADayThatCannotBeReadGoesWithTheNext: of a file whose first line is damaged nobody knows the day; it does not go with an older one.
+func TestADayThatCannotBeReadGoesWithTheNext(t *testing.T) {
+	for name, spoiled := range map[string]int{"the oldest": 0, "the one behind it": 1} {
+		t.Run(name, func(t *testing.T) {
+			dir := daily(t, month+3)
+			firsts := mustSegments(t, dir)
+			path := filepath.Join(dir, segmentName(firsts[spoiled]))
+			data, err := os.ReadFile(path)
+			must(t, err)
+			data[20] ^= 1
+			must(t, os.WriteFile(path, data, openMode))
+			j := signedOpen(t, dir)
+			files, day, err := j.aged(firsts, time.Now(), 1)
+			want := []int{2, 1}[spoiled]
+			if err != nil || files != want {
+				t.Errorf("%d files of %s go at once, want %d, %v", files, day, want, err)
+			}
+		})
+	}
 }

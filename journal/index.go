@@ -20,9 +20,9 @@ import (
 )
 
 // An index says in which parts of a closed file there may be events that a filter chooses, so that a question that selects little reads little. It is a copy of what
-// the file says: nothing hangs on it, and where it is missing or damaged it is made anew. What it points to is always read, and held to the filter.
+// the file says: where it is missing, damaged or not of the file as it is now, it is made anew, and of a file with damage none is kept. What it points to is read, and held to the filter.
 //
-//	head:  magic, first and last sequence, earliest and latest time, offsets of 256 parts, checksum
+//	head:  magic, size and time of the file that it was made of, first and last sequence, earliest and latest time, offsets of 256 parts, checksum
 //	rows:  2,048 of 256 bits, each with a checksum: in row hash(term) stands in which parts that term occurs, or another one of that hash
 //
 // The size is the same whatever the file holds, and a question reads the head and one row for each term. All numbers are big-endian.
@@ -33,7 +33,7 @@ const (
 	indexRows   = 2048
 	partsBytes  = indexParts / 8
 	rowBytes    = partsBytes + 4
-	headBytes   = len(indexMagic) + 4*8 + 4*indexParts + 4
+	headBytes   = len(indexMagic) + 6*8 + 4*indexParts + 4
 	indexBytes  = headBytes + indexRows*rowBytes
 )
 
@@ -45,9 +45,27 @@ func (p *parts) has(n int) bool { return p[n/8]&(1<<(n%8)) != 0 }
 
 // indexHead is what is known of a file as a whole.
 type indexHead struct {
+	of               identity
 	first, last      uint64             // sequences
 	earliest, latest time.Time          // of its events: the clock may have been set meanwhile
 	offsets          [indexParts]uint32 // where the lines of a part begin; a part ends where the next begins
+}
+
+// identity tells a file from what it was before it was compressed, or restored from a copy.
+type identity struct {
+	size     int64     // on the disk
+	modified time.Time // as the disk has it
+}
+
+func identify(dir string, first uint64) (identity, error) {
+	info, err := os.Stat(filepath.Join(dir, segmentName(first)))
+	if errors.Is(err, fs.ErrNotExist) {
+		info, err = os.Stat(filepath.Join(dir, coldName(first)))
+	}
+	if err != nil {
+		return identity{}, err
+	}
+	return identity{info.Size(), time.Unix(0, info.ModTime().UnixNano())}, nil
 }
 
 // indexTerms are what an event is found by.
@@ -104,31 +122,36 @@ func indexPath(dir string, first uint64) string {
 	return filepath.Join(dir, indexFolder, fmt.Sprintf("%020d", first))
 }
 
-// makeIndex reads a closed file and gives its index.
-func makeIndex(ctx context.Context, dir string, first uint64) ([]byte, error) {
+// makeIndex reads a closed file and gives its index. Whole says that every line of it could be read.
+func makeIndex(ctx context.Context, dir string, first uint64) (data []byte, whole bool, err error) {
+	of, err := identify(dir, first)
+	if err != nil {
+		return nil, false, err
+	}
 	file, err := openLines(dir, first)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer func() { _ = file.Close() }()
 	if file.Size() > math.MaxUint32 {
-		return nil, fmt.Errorf("%s: %d bytes are more than an index counts", file.name, file.Size())
+		return nil, false, fmt.Errorf("%s: %d bytes are more than an index counts", file.name, file.Size())
 	}
-	head := indexHead{first: first}
+	head := indexHead{of: of, first: first}
+	whole = true
 	rows := make([]parts, indexRows)
 	share := file.Size()/indexParts + 1
 	reader := bufio.NewReaderSize(file, 256<<10)
 	offset, begun := int64(0), 0
 	for n := 0; ; n++ {
 		if n%1024 == 0 && ctx.Err() != nil {
-			return nil, ctx.Err()
+			return nil, false, ctx.Err()
 		}
 		line, err := reader.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		part := int(offset / share)
 		for ; begun <= part; begun++ {
@@ -137,7 +160,8 @@ func makeIndex(ctx context.Context, dir string, first uint64) ([]byte, error) {
 		offset += int64(len(line))
 		e, _, err := decode(line[:len(line)-1])
 		if err != nil {
-			continue // nobody is shown it either
+			whole = false
+			continue // nobody is shown it
 		}
 		if head.earliest.IsZero() || e.Time.Before(head.earliest) {
 			head.earliest = e.Time
@@ -153,13 +177,13 @@ func makeIndex(ctx context.Context, dir string, first uint64) ([]byte, error) {
 	for ; begun < indexParts; begun++ {
 		head.offsets[begun] = uint32(offset)
 	}
-	return encodeIndex(head, rows), nil
+	return encodeIndex(head, rows), whole, nil
 }
 
 func encodeIndex(head indexHead, rows []parts) []byte {
 	out := make([]byte, 0, indexBytes)
 	out = append(out, indexMagic...)
-	for _, n := range []uint64{head.first, head.last, uint64(head.earliest.UnixNano()), uint64(head.latest.UnixNano())} {
+	for _, n := range []uint64{uint64(head.of.size), uint64(head.of.modified.UnixNano()), head.first, head.last, uint64(head.earliest.UnixNano()), uint64(head.latest.UnixNano())} {
 		out = binary.BigEndian.AppendUint64(out, n)
 	}
 	for _, offset := range head.offsets {
@@ -184,6 +208,7 @@ func decodeHead(data []byte) (head indexHead, err error) {
 		body = body[8:]
 		return n
 	}
+	head.of = identity{int64(number()), time.Unix(0, int64(number()))}
 	head.first, head.last = number(), number()
 	head.earliest, head.latest = time.Unix(0, int64(number())), time.Unix(0, int64(number()))
 	for n := range head.offsets {
@@ -200,6 +225,10 @@ type index struct {
 }
 
 func openIndex(dir string, first uint64) (*index, error) {
+	of, err := identify(dir, first)
+	if err != nil {
+		return nil, err
+	}
 	file, err := os.Open(indexPath(dir, first))
 	if err != nil {
 		return nil, err
@@ -207,7 +236,7 @@ func openIndex(dir string, first uint64) (*index, error) {
 	data := make([]byte, headBytes)
 	if _, err = io.ReadFull(file, data); err == nil {
 		var head indexHead
-		if head, err = decodeHead(data); err == nil && head.first == first {
+		if head, err = decodeHead(data); err == nil && head.first == first && head.of == of {
 			return &index{head, file, file}, nil
 		}
 	}
@@ -219,11 +248,11 @@ func indexOf(ctx context.Context, dir string, first uint64) (*index, error) {
 	if opened, err := openIndex(dir, first); err == nil {
 		return opened, nil
 	}
-	data, err := makeIndex(ctx, dir, first)
+	data, whole, err := makeIndex(ctx, dir, first)
 	if err != nil {
 		return nil, err
 	}
-	if err := durable.MkdirAll(filepath.Join(dir, indexFolder), 0o750); err == nil {
+	if whole && durable.MkdirAll(filepath.Join(dir, indexFolder), 0o750) == nil {
 		_ = durable.WriteFile(indexPath(dir, first), data, openMode) // a copy
 	}
 	head, err := decodeHead(data)
@@ -293,34 +322,41 @@ func search(ctx context.Context, dir string, first uint64, f Filter) (spans []sp
 	return x.spans(found), nil
 }
 
-// indexAll makes the indexes that are missing, and removes those of files that are gone.
-func (j *Journal) indexAll(ctx context.Context) error {
+// indexAll makes the indexes that are missing, and removes those of files that are gone. After each it rests so many times as long as it took. A disk without room has none for
+// indexes.
+func (j *Journal) indexAll(ctx context.Context, rests int) error {
 	firsts, err := segments(j.dir)
 	if err != nil || len(firsts) < 2 {
 		return err
 	}
-	there := map[string]bool{}
+	there, wrong := map[string]bool{}, error(nil)
 	for _, first := range firsts[:len(firsts)-1] {
 		there[filepath.Base(indexPath(j.dir, first))] = true
-		if _, err := os.Stat(indexPath(j.dir, first)); !errors.Is(err, fs.ErrNotExist) {
+		began := time.Now()
+		if x, err := openIndex(j.dir, first); err == nil {
+			_ = x.file.Close()
+			continue
+		}
+		if j.Health().Err != nil {
 			continue
 		}
 		x, err := indexOf(ctx, j.dir, first)
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if err == nil {
+			err = x.file.Close()
 		}
-		if err == nil { // a file that cannot be read is told by who reads it
-			_ = x.file.Close()
+		wrong = errors.Join(wrong, err)
+		if rest(ctx, time.Duration(rests)*time.Since(began)); ctx.Err() != nil {
+			return ctx.Err()
 		}
 	}
 	entries, err := os.ReadDir(filepath.Join(j.dir, indexFolder))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return wrong
 	}
 	for _, entry := range entries {
 		if !there[entry.Name()] {
-			err = errors.Join(err, durable.Remove(filepath.Join(j.dir, indexFolder, entry.Name())))
+			wrong = errors.Join(wrong, durable.Remove(filepath.Join(j.dir, indexFolder, entry.Name())))
 		}
 	}
-	return err
+	return errors.Join(wrong, err)
 }

@@ -132,7 +132,7 @@ func TestIndexesFollowTheFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := j.indexAll(t.Context()); err != nil {
+	if err := j.indexAll(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
 	names := func() (names []string) {
@@ -148,7 +148,7 @@ func TestIndexesFollowTheFiles(t *testing.T) {
 	if err := os.Remove(filepath.Join(j.dir, segmentName(1))); err != nil {
 		t.Fatal(err)
 	}
-	if err := j.indexAll(t.Context()); err != nil {
+	if err := j.indexAll(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
 	if got := names(); len(got) != len(firsts)-2 {
@@ -182,4 +182,46 @@ func FuzzIndex(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestARestoredFileIsSeen: an index that was made while a file had damage does not hide what is there again when the file is restored, also with the time that it had.
+func TestARestoredFileIsSeen(t *testing.T) {
+	j := variedJournal(t, 500)
+	path := filepath.Join(j.dir, segmentName(1))
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	intact, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(data []byte) {
+		t.Helper()
+		must(t, os.WriteFile(path, data, 0o600))
+		must(t, os.Chtimes(path, info.ModTime(), info.ModTime()))
+	}
+	count := func() int {
+		t.Helper()
+		found, _, err := j.Query(t.Context(), 0, MaxRead, Filter{Object: "flow/a/b"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(found)
+	}
+	whole := count()
+	must(t, os.Chmod(path, 0o600))
+	put(bytes.ReplaceAll(intact, []byte("flow/a/b"), []byte("flow/x/y"))) // no checksum fits
+	must(t, os.RemoveAll(filepath.Join(j.dir, indexFolder)))
+	if got := count(); got >= whole {
+		t.Fatalf("%d of %d are found in a damaged file", got, whole)
+	}
+	put(intact)
+	if got := count(); got != whole {
+		t.Errorf("%d of %d are found when it is restored", got, whole)
+	}
+	must(t, os.WriteFile(path, intact[:len(intact)/2], 0o600))
+	if got := count(); got >= whole {
+		t.Fatalf("%d of %d are found in half of a file", got, whole)
+	}
 }

@@ -163,6 +163,10 @@ func linksBefore(dir string, firsts []uint64) (ends map[string]chain, saved bool
 func scanLinksOf(dir string, firsts []uint64, ends map[string]chain) error {
 	for _, first := range firsts {
 		file, err := openLines(dir, first)
+		var damaged *coldError
+		if errors.As(err, &damaged) {
+			continue // as one of which no line can be read
+		}
 		if err != nil {
 			return err
 		}

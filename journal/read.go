@@ -87,8 +87,9 @@ func scanSegment(ctx context.Context, dir string, first uint64, spans []span64, 
 		return nil
 	}
 	file, err := openLines(dir, first)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	var damaged *coldError
+	if errors.Is(err, fs.ErrNotExist) || errors.As(err, &damaged) {
+		return nil // as one of which no line can be read
 	}
 	if err != nil {
 		return err

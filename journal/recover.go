@@ -82,11 +82,15 @@ func treeBefore(dir string, firsts []uint64) (tree, error) {
 	}
 	before := tail{}
 	for _, first := range firsts[:len(firsts)-1] {
+		before.skip(first, nil)
 		file, err := openLines(dir, first)
+		var damaged *coldError
+		if errors.As(err, &damaged) {
+			continue // as one of which no line can be read
+		}
 		if err != nil {
 			return tree{}, err
 		}
-		before.skip(first, nil)
 		err = before.scan(file)
 		_ = file.Close()
 		if err != nil {

@@ -28,7 +28,7 @@ func (j *Journal) Tend(ctx context.Context, t Tending) {
 	defer ticker.Stop()
 	for {
 		j.months.Store(int64(t.Months()))
-		err := j.indexAll(ctx)
+		err := j.indexAll(ctx, coolRests)
 		_, cooled := j.cool(ctx, time.Now(), coolRests)
 		if err = errors.Join(err, cooled, j.expireNow(ctx, t)); err != nil && ctx.Err() == nil {
 			t.Complain(err)
@@ -51,5 +51,7 @@ func (j *Journal) expireNow(ctx context.Context, t Tending) error {
 	if err != nil {
 		return err
 	}
-	return j.expire(ctx, time.Now(), max(int(j.months.Load()), KeepMonths), outside{kept.Synchronised, anchored})
+	months := max(t.Months(), KeepMonths) // as the documents have it now: compressing may have taken hours
+	j.months.Store(int64(months))
+	return j.expire(ctx, time.Now(), months, outside{kept.Synchronised, anchored})
 }

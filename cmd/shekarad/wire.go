@@ -254,9 +254,36 @@ func (s *settings) runDaemon(ctx context.Context, log *slog.Logger) (err error) 
 	config := api.Config{Site: site, Engine: engine, Identify: identify, Groups: groups, Journal: events, JournalKey: key, ExportDir: s.exportDir, Recorder: recorder, Metrics: metrics,
 		Log: log, Version: version}
 	d.api = api.New(config)
-	go events.Tend(ctx, journal.Tending{Months: engine.KeepMonths, Anchored: config.Anchored, Complain: func(err error) { log.Error("tend the journal's files", "error", err) }})
+	defer tend(ctx, events, engine, config.Anchored, log)()
 	return d.Run(ctx)
 }
+
+// tend looks after the journal's files until it is told to stop, from when the engine knows its documents: they say how long records are kept. A disk that does not
+// answer is not waited for.
+func tend(ctx context.Context, events *journal.Journal, engine *provisioning.Engine, anchored func(context.Context) (uint64, error), log *slog.Logger) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-engine.Ready():
+			events.Tend(ctx, journal.Tending{Months: engine.KeepMonths, Anchored: anchored, Complain: func(err error) { log.Error("tend the journal's files", "error", err) }})
+		case <-ctx.Done():
+		}
+	}()
+	return func() {
+		cancel()
+		timer := time.NewTimer(tendEnds)
+		defer timer.Stop()
+		select {
+		case <-ended:
+		case <-timer.C:
+		}
+	}
+}
+
+// tendEnds is how long a stop waits for the file that is being compressed or removed.
+const tendEnds = 5 * time.Second
 
 // prober gives the engine's word to what sends echo requests.
 type prober struct{ echo *echo.Prober }

@@ -123,7 +123,7 @@ func (s *Server) glance(ctx context.Context) (provisioning.Status, error) {
 	return status, nil
 }
 
-// Anchored is the newest record that a centre outside the box has taken; 0: none.
+// Anchored is the newest record up to which a centre outside the box has taken all that it is to get; 0: none. Checkpoints pass every filter, so it holds one that vouches for those before it.
 func (c Config) Anchored(ctx context.Context) (newest uint64, err error) {
 	sinks, err := c.Engine.Sinks(ctx)
 	if err != nil {
@@ -131,7 +131,7 @@ func (c Config) Anchored(ctx context.Context) (newest uint64, err error) {
 	}
 	for _, sink := range sinks {
 		state, err := cursor.Read(c.ExportDir, sink.Name)
-		if sink.Protocol == "file" || sink.Protocol == "syslog-udp" || err != nil { // the box itself, and nobody known
+		if sink.Protocol == "file" || sink.Protocol == "syslog-udp" || err != nil || state.Refused > 0 { // the box itself, nobody known, and one that throws away
 			continue
 		}
 		newest = max(newest, state.Delivered)
