@@ -324,3 +324,24 @@ func TestADayThatCannotBeReadGoesWithTheNext(t *testing.T) {
 		})
 	}
 }
+
+// TestAnEmptyNewestFileCostsOneFile: a power cut between the making of a file and its first record must not make a start read three years.
+func TestAnEmptyNewestFileCostsOneFile(t *testing.T) {
+	dir := daily(t, 6)
+	firsts := mustSegments(t, dir)
+	j := signedOpen(t, dir)
+	must(t, j.Close())
+	want, last := j.tree.root(), j.Last()
+	must(t, os.WriteFile(filepath.Join(dir, segmentName(last+1)), nil, openMode))
+	got, err := treeBefore(dir, append(firsts, last+1))
+	if err != nil || got.root() != want {
+		t.Errorf("%d records, %v", got.size, err)
+	}
+	for _, first := range firsts[:len(firsts)-1] { // what lies before is not asked
+		must(t, os.Rename(filepath.Join(dir, segmentName(first)), filepath.Join(dir, "away-"+segmentName(first))))
+		must(t, os.WriteFile(filepath.Join(dir, segmentName(first)), []byte("not read\n"), openMode))
+	}
+	if got, err = treeBefore(dir, append(firsts, last+1)); err != nil || got.root() != want {
+		t.Errorf("%d records, %v", got.size, err)
+	}
+}

@@ -149,7 +149,7 @@ func linksBefore(dir string, firsts []uint64) (ends map[string]chain, saved bool
 		if firsts[at] != file.After+1 {
 			continue
 		}
-		if before, err := firstSettles(dir, firsts[at]); err == nil && before.root() == file.Root {
+		if before, err := treeBefore(dir, firsts[:at+1]); err == nil && before.root() == file.Root {
 			if file.Ends == nil {
 				file.Ends = map[string]chain{}
 			}

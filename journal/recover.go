@@ -70,18 +70,17 @@ func findTail(dir string) (tail, error) {
 	return found, nil
 }
 
-// treeBefore is the tree over all records before the last file. That file's first record says what it was; only where it does not, as in
-// journals of the first version, are the others read.
+// treeBefore is the tree over all records before the last file. That file's first record says what it was. Where it does not, as in one that is still empty and in journals of the
+// first version, those before it are read, from the nearest on that says it.
 func treeBefore(dir string, firsts []uint64) (tree, error) {
-	first := firsts[len(firsts)-1]
-	if first == 1 {
-		return tree{}, nil
+	before, from := tail{}, 0
+	for at := len(firsts) - 1; at >= 0 && firsts[at] > 1; at-- {
+		if t, err := firstSettles(dir, firsts[at]); err == nil {
+			before.tree, before.last, from = t, t.size, at
+			break
+		}
 	}
-	if t, err := firstSettles(dir, first); err == nil {
-		return t, nil
-	}
-	before := tail{}
-	for _, first := range firsts[:len(firsts)-1] {
+	for _, first := range firsts[from : len(firsts)-1] {
 		before.skip(first, nil)
 		file, err := openLines(dir, first)
 		var damaged *coldError
@@ -97,7 +96,7 @@ func treeBefore(dir string, firsts []uint64) (tree, error) {
 			return tree{}, err
 		}
 	}
-	before.skip(first, nil)
+	before.skip(firsts[len(firsts)-1], nil)
 	return before.tree, nil
 }
 

@@ -170,8 +170,8 @@ func TestStalledDisk(t *testing.T) {
 		if err := j.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if got := verified(t, dir); len(got.Findings) != 1 || !strings.Contains(got.Findings[0].What, "no checkpoint was signed for") {
-			t.Errorf("an hour in which nothing could be signed: %+v", got.Findings)
+		if got := verified(t, dir); !got.Whole() || got.Settled == 0 { // an hour in which nothing could be signed, for which journal.resume has the reason
+			t.Errorf("%+v", got)
 		}
 	})
 }
