@@ -70,9 +70,10 @@ func Catalogue() []Entry {
 		{SecretExport, "A secret was sealed to a recipient and handed out."},
 		{AccessRefuse, "Somebody asked for what they may not do."},
 		{JournalLook, "Somebody looked at the journal through the daemon; told once a minute for each user, with how many looks before were not told (withheld), and who reads on from where he ended when he begins. Who may read its files, as root, is not seen by the daemon."},
+		{JournalExport, "Somebody took the records of the tunnel or legal entity in the field `partition` out of the journal through the daemon; ten are told a minute for each user, and in the next how many were not (withheld)."},
 		{JournalCut, "The journal ended in a record that was never acknowledged, as a power cut leaves it; it was set aside in the file that the fields name."},
 		{JournalDamage, "A line of the journal that had been acknowledged cannot be read; the file is left as it is."},
-		{JournalFull, "The disk of the journal has no room: this record lies in what was held in reserve for it. Until there is room changes are refused, but for reverts and revocations, and what comes in bulk (connections, dropped packets, limits, refusals, plans, looks) is only counted."},
+		{JournalFull, "The disk of the journal has no room: this record lies in what was held in reserve for it. Until there is room changes are refused, but for reverts and revocations, and what comes in bulk (connections, dropped packets, limits, refusals, plans, looks, exports) is only counted."},
 		{JournalMiss, "Events were not recorded and are lost, because the disk was full, failed or did not answer, or more came than it took; the message says how many of which type, the fields how many and when."},
 		{JournalResume, "The journal can be written again; fields say since when and until when it could not. Events that waited stand behind this, with the time at which they happened."},
 		{JournalCheckpoint, "All records before this one are settled: fields hold their number, the root of their tree and, in `note`, both under the journal's signature. One is made every minute, so that silence shows, every thousand records, when somebody asks for one, where a file begins, and by a daemon that stops in order."},
@@ -84,7 +85,7 @@ func Catalogue() []Entry {
 // bulk says whether there may be many: while the disk is full these are only counted.
 func (t Type) bulk() bool {
 	switch t {
-	case ConnectionStart, ConnectionEnd, ConnectionSum, PacketDrop, TunnelLimit, AccessRefuse, PlanMake, JournalLook:
+	case ConnectionStart, ConnectionEnd, ConnectionSum, PacketDrop, TunnelLimit, AccessRefuse, PlanMake, JournalLook, JournalExport:
 		return true
 	}
 	return false

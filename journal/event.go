@@ -109,6 +109,7 @@ const (
 	SecretExport      Type = "secret.export"
 	AccessRefuse      Type = "access.refuse"
 	JournalLook       Type = "journal.look"
+	JournalExport     Type = "journal.export"
 	JournalCut        Type = "journal.cut"
 	JournalDamage     Type = "journal.damage"
 	JournalFull       Type = "journal.full"

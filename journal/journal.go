@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -341,6 +342,12 @@ func (j *Journal) Settle() string {
 func (j *Journal) Prove(ctx context.Context, sequence uint64) (Proof, error) {
 	j.Settle()
 	return Prove(ctx, j.dir, sequence)
+}
+
+// Export is Export of this journal, with what nothing settles yet settled first.
+func (j *Journal) Export(ctx context.Context, of string, to io.Writer) (records int, err error) {
+	j.Settle()
+	return Export(ctx, j.dir, of, to)
 }
 
 // Wait returns when there are events above after, or with the context's error, or with ErrClosed.

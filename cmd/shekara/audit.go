@@ -2,10 +2,12 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strconv"
@@ -20,8 +22,7 @@ import (
 )
 
 const (
-	maxAuditFile  = 1 << 20 // bytes of a key, a checkpoint or a proof
-	journalFolder = "/var/lib/shekara/journal"
+	maxAuditFile = 1 << 20 // bytes of a key, a checkpoint or a proof
 )
 
 func (p *program) journalKeyCommand() *cobra.Command {
@@ -95,8 +96,8 @@ func (p *program) journalExportCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "export [FOLDER] --tunnel NAME|--organisation NAME",
 		Short: "Print the records of one tunnel or legal entity, so that who has nothing else can verify them",
-		Long: "export reads a journal's folder, " + journalFolder + " if none is given, and prints the records of one tunnel or legal entity as they stand there, up to the last\n" +
-			"that a signed checkpoint covers, and the proof of that. Each is linked to the one before it, so that shekara journal verify finds any that is changed or missing.",
+		Long: "export prints the records of one tunnel or legal entity as they stand in the journal, up to the last that a signed checkpoint covers, and the proof of that. Each is\n" +
+			"linked to the one before it, so that shekara journal verify finds any that is changed or missing. It asks the daemon, who puts it on record, or reads a folder: a copy of a journal.",
 		Example: "  shekara journal export --tunnel agency-a > agency-a.jsonl\n  shekara journal verify agency-a.jsonl --key journal.key",
 		Args:    arguments(0, 1, "at most one folder"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -104,8 +105,13 @@ func (p *program) journalExportCommand() *cobra.Command {
 			if organisation != "" {
 				of = "organisation/" + organisation
 			}
-			records, err := journal.Export(c.Context(), append(args, journalFolder)[0], of, p.stdout)
-			if err == nil && records == 0 {
+			out, err := &lineCounter{to: p.stdout}, error(nil)
+			if len(args) > 0 {
+				_, err = journal.Export(c.Context(), args[0], of, out)
+			} else {
+				err = p.daemon().ExportPartition(c.Context(), of, out)
+			}
+			if err == nil && out.lines < 2 { // the first names the partition
 				return hint(fmt.Errorf("%s: there are no records of it", of), "names are as in the documents; what was recorded in the last minute is covered by no checkpoint yet: shekara journal checkpoint makes one")
 			}
 			return err
@@ -119,6 +125,17 @@ func (p *program) journalExportCommand() *cobra.Command {
 		panic(err) // the flag is defined right above
 	}
 	return c
+}
+
+// lineCounter counts the lines that it passes on.
+type lineCounter struct {
+	to    io.Writer
+	lines int
+}
+
+func (c *lineCounter) Write(b []byte) (int, error) {
+	c.lines += bytes.Count(b, []byte("\n"))
+	return c.to.Write(b)
 }
 
 func (p *program) journalVerifyCommand() *cobra.Command {

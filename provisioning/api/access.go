@@ -134,11 +134,12 @@ func (s *Server) queueLarge(ctx huma.Context, next func(huma.Context)) {
 	}
 }
 
-// Refusals, and looks at the journal, are journaled, but each costs a synced write: one user may cause so many of them in a minute, and those
+// Refusals, looks at the journal and exports of it are journaled, but each costs a synced write: one user may cause so many of them in a minute, and those
 // beyond are counted in the next record, so that nothing is lost and nobody can wear out the disk.
 const (
 	refusalsPerMinute = 10
 	looksPerMinute    = 1
+	exportsPerMinute  = 10
 	budgetUsers       = 1024
 )
 

@@ -279,6 +279,7 @@ func rights() map[string]struct {
 		"GET /api/v1/events/{sequence}/proof":   {api.Looks, ""},
 		"GET /api/v1/journal":                   {api.Looks, ""},
 		"GET /api/v1/journal/stats":             {api.Looks, ""},
+		"GET /api/v1/journal/partition":         {api.Looks, ""},
 		"GET /api/v1/journal/lines":             {api.Looks, ""},
 		"GET /api/v1/sinks":                     {api.Looks, ""},
 		"GET /api/v1/incidents":                 {api.Looks, ""},

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"shekara/journal"
@@ -76,6 +77,8 @@ type Journal interface {
 	Settle() string
 	// Prove makes the proof that a record is among those of a signed checkpoint.
 	Prove(ctx context.Context, sequence uint64) (journal.Proof, error)
+	// Export writes the records of one tunnel or legal entity, and the proof of the last.
+	Export(ctx context.Context, of string, to io.Writer) (records int, err error)
 	// Stats is what it takes on its disk.
 	Stats() (journal.Stats, error)
 }

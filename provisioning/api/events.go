@@ -53,6 +53,7 @@ func (s *Server) registerEvents() {
 	register(s, Looks, get("list-events", "/events", "Events", "The journal, oldest first"), s.listEvents)
 	register(s, Looks, get("show-journal-head", "/journal", "Events", "The journal's key and newest signed checkpoint"), s.journalHead)
 	register(s, Looks, get("show-journal-stats", "/journal/stats", "Events", "What the journal takes on its disk, and how long that can go on"), s.journalStats)
+	register(s, Looks, textual(get("export-partition", "/journal/partition", "Events", "The records of one tunnel or legal entity, and the proof of the last"), lines), s.exportPartition)
 	register(s, Looks, get("prove-event", "/events/{sequence}/proof", "Events", "That a record is among those of a signed checkpoint"), s.proveEvent)
 	register(s, Looks, textual(get("follow-events", "/events/stream", "Events", "The journal as it grows, one JSON object a line"), lines), s.followEvents)
 	register(s, Looks, textual(get("follow-changes", "/changes", "Events", "Tunnels and status whenever they change, one JSON object a line"), lines), s.followChanges)

@@ -8,6 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -236,5 +238,43 @@ func TestWhoFollowsTheJournalLooksOnce(t *testing.T) {
 	events, err := b.journal.Read(t.Context(), 3, 100)
 	if err != nil || len(events) != 2 || events[0].Type != journal.JournalLook || events[0].Fields["operation"] != "read-journal" {
 		t.Fatalf("%+v, %v", events, err)
+	}
+}
+
+// TestAnExportIsOnRecord: who has taken what; and half of an export is not taken for one.
+func TestAnExportIsOnRecord(t *testing.T) {
+	b := start(t, as("view"))
+	c := client.New(b.directory)
+	for n := range 3 {
+		if _, err := b.journal.Append(t.Context(), journal.Event{Type: journal.TunnelState, Severity: journal.Notice, Object: "tunnel/a", Message: fmt.Sprint(n)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	if err := c.ExportPartition(t.Context(), "tunnel/a", &out); err != nil || bytes.Count(out.Bytes(), []byte("\n")) != 4 || !bytes.HasPrefix(out.Bytes(), []byte(`{"partition":"tunnel/a"}`)) {
+		t.Errorf("%q, %v", out.String(), err)
+	}
+	if _, err := b.journal.Append(t.Context(), journal.Event{Type: journal.DriftFind, Severity: journal.Warning}); err != nil {
+		t.Fatal(err)
+	}
+	events, err := b.journal.Read(t.Context(), 3, 100)
+	if err != nil || len(events) != 2 || events[0].Type != journal.JournalExport || events[0].Actor.User != "viktor" || events[0].Fields["partition"] != "tunnel/a" {
+		t.Errorf("%+v, %v", events, err)
+	}
+	for _, bad := range []string{"", "tunnel/", "nothing/a"} {
+		if err := c.ExportPartition(t.Context(), bad, io.Discard); err == nil {
+			t.Errorf("%q is exported", bad)
+		}
+	}
+	file := filepath.Join(b.directory, "journal", "00000000000000000001.jsonl")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, bytes.Replace(text, []byte(`"message":"2"`), []byte(`"message":"7"`), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.ExportPartition(t.Context(), "tunnel/a", io.Discard); err == nil {
+		t.Error("half of an export is taken for one")
 	}
 }

@@ -63,6 +63,7 @@ type Server struct {
 	handler   http.Handler
 	refusals  budget
 	looks     budget
+	exports   budget
 	followers followers
 	large     chan struct{} // holds a token for each large request of one who only looks
 	closing   chan struct{} // closed when shutdown begins: streams end, new work is refused

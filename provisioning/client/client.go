@@ -396,6 +396,19 @@ func (c *Client) JournalStats(ctx context.Context) (journal.Stats, error) {
 	return call[journal.Stats](ctx, c, request{method: "GET", path: "/journal/stats"})
 }
 
+// ExportPartition writes the records of one tunnel or legal entity ("tunnel/NAME", "organisation/NAME") and the proof of the last. An error means that what was written is not all.
+func (c *Client) ExportPartition(ctx context.Context, of string, to io.Writer) error {
+	answer, err := c.do(ctx, request{method: "GET", path: "/journal/partition", query: url.Values{"of": {of}}})
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if _, err := io.Copy(to, answer.Body); err != nil {
+		return fmt.Errorf("export %s: what came is not all: %w", of, err)
+	}
+	return nil
+}
+
 // ProveEvent is the proof that a record is among those of a signed checkpoint.
 func (c *Client) ProveEvent(ctx context.Context, sequence uint64) (journal.Proof, error) {
 	return call[journal.Proof](ctx, c, request{method: "GET", path: "/events/" + strconv.FormatUint(sequence, 10) + "/proof"})
