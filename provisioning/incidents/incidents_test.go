@@ -108,7 +108,10 @@ func TestRulesAreHeldToTheirCases(t *testing.T) {
 		"spec: a rule needs one of threshold, sequence and absence \"2\"":                        {"  summary", "  absence: {events: {}, within: 1m}\n  summary"},
 		"spec.off: a rule that is off and says more \"true\"":                                    {"  summary", "  off: true\n  summary"},
 		"spec.tests[0].events[0].type: an event has one type \"tunnel.*\"":                       {"events: [{type: tunnel.state, fields: [after=down], times: 2}]", "events: [{type: tunnel.*}]"},
-		"spec.tests[0]: too many events in the tests \"10002\"":                                  {"times: 2", "times: 10002"},
+		"spec.tests: too many events in the tests \"more than 10000\"":                           {"times: 2", "times: 10002"},
+		"spec.by: too long a list \"101\"":                                                       {"  summary", "  by: [" + strings.Repeat("type, ", 101) + "]\n  summary"},
+		"spec.threshold.events.severities: too long a list \"101\"":                              {"events: {types", "events: {severities: [" + strings.Repeat("info, ", 101) + "], types"},
+		"spec.tests[0].events[0]: too long an event \"4111\"":                                    {"[after=down], times: 2", "[after=down, \"x=" + strings.Repeat("{n}", 1366) + "1\"], times: 2"},
 	} {
 		text := strings.Replace(twoDowns, change[0], change[1], 1)
 		if text == twoDowns {

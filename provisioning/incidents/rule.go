@@ -16,8 +16,11 @@ import (
 const (
 	defaultQuiet    = 10 * time.Minute
 	defaultSeverity = journal.Warning
-	maxTimes        = 10_000 // of one event of a case, and events of all cases of a rule
+	maxTimes        = 10_000 // events of all cases of a rule
 	maxText         = 300
+	// Who may only look may have a rule held to its cases (a plan), so what that takes is bounded: with maxTimes each event's bytes, and each list that is gone through for an event.
+	maxEventText = 4 << 10
+	maxListed    = 100
 )
 
 // Problem is what is wrong with a field of a rule.
@@ -123,7 +126,14 @@ func (m *maker) severity(path string, s journal.Severity) {
 	}
 }
 
+func (m *maker) list(path string, length int) {
+	if length > maxListed {
+		m.add(path, "too long a list", fmt.Sprint(length), fmt.Sprintf("write at most %d", maxListed))
+	}
+}
+
 func (m *maker) attributes(path string, names []string) {
+	m.list(path, len(names))
 	for i, name := range names {
 		if err := incident.CheckAttribute(name); err != nil {
 			m.add(document.Index(path, i), "events have no such attribute", name, "write type, severity, object, organisation, actor, or fields. and the name of a field, as fields.source")
@@ -148,6 +158,9 @@ func (m *maker) eventType(path, name string) {
 
 func (m *maker) events(path string, d document.RuleEvents) incident.Match {
 	match := incident.Match{Filter: journal.Filter{Object: d.Object, Text: d.Text}}
+	m.list(path+".types", len(d.Types))
+	m.list(path+".severities", len(d.Severities))
+	m.list(path+".fields", len(d.Fields))
 	for i, t := range d.Types {
 		m.eventType(document.Index(path+".types", i), t)
 		match.Types = append(match.Types, journal.Type(t))
@@ -172,18 +185,27 @@ func (m *maker) field(path, text string) (name, value string, is bool) {
 	return name, value, is
 }
 
+// Events is how many events the cases of a rule have; of one that has too many, only that it has more than may be.
+func Events(d *document.IncidentRule) (events int) {
+	for _, c := range d.Tests {
+		for _, e := range c.Events {
+			if events += min(max(e.Times, 1), maxTimes+1); events > maxTimes {
+				return maxTimes + 1
+			}
+		}
+	}
+	return events
+}
+
 // run holds the rule to its cases.
 func (m *maker) run(r incident.Rule, d *document.IncidentRule) {
-	opens, stays, events := false, false, 0
+	if Events(d) > maxTimes {
+		m.add("spec.tests", "too many events in the tests", fmt.Sprintf("more than %d", maxTimes), fmt.Sprintf("a rule may have %d in all: ask for fewer times", maxTimes))
+		return
+	}
+	opens, stays := false, false
 	for i, c := range d.Tests {
 		path := document.Index("spec.tests", i)
-		for _, e := range c.Events {
-			events += max(e.Times, 1)
-		}
-		if events > maxTimes {
-			m.add(path, "too many events in the tests", fmt.Sprint(events), fmt.Sprintf("a rule may have %d in all", maxTimes))
-			return
-		}
 		m.test(path, r, c)
 		opens, stays = opens || c.Opens > 0, stays || c.Opens == 0
 	}
@@ -246,6 +268,14 @@ func (m *maker) event(path string, d document.RuleTestEvent) (journal.Event, tim
 	m.severity(path+".severity", e.Severity)
 	if d.Times < 0 {
 		m.add(path+".times", "out of range", fmt.Sprint(d.Times), fmt.Sprintf("write 1 to %d", maxTimes))
+	}
+	text := len(d.Object) + len(d.Organisation) + len(d.Actor) + len(d.Message)
+	for _, f := range d.Fields {
+		text += len(f)
+	}
+	if text > maxEventText {
+		m.add(path, "too long an event", fmt.Sprint(text), fmt.Sprintf("its texts may have %d bytes together", maxEventText))
+		return e, 0
 	}
 	for i, f := range d.Fields {
 		if name, value, is := m.field(document.Index(path+".fields", i), f); is {

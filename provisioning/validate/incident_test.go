@@ -2,6 +2,7 @@ package validate_test
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -40,5 +41,30 @@ func TestTooManyIncidentRules(t *testing.T) {
 	}
 	if p := check(t, text, validate.Options{Day: dayOfCases}); len(p) != 1 || p[0].What != "too many rules" {
 		t.Errorf("%v", p)
+	}
+}
+
+// TestEventsOfAllIncidentRulesAreBounded: of rules that are each small enough only so many are held to their tests in one check. Times that add up to less than nothing
+// are no way past it.
+func TestEventsOfAllIncidentRulesAreBounded(t *testing.T) {
+	rules := func(n int, tests string) string {
+		text := strings.Join([]string{example(t, "zones"), example(t, "registers")}, "---\n")
+		for i := range n {
+			text += incidentRule(fmt.Sprintf("r%d", i), "summary: two, threshold: {events: {types: [tunnel.roam]}, count: 2, within: 1m}, tests: ["+tests+"]")
+		}
+		return text
+	}
+	const opens, stays = "{name: many, events: [{type: tunnel.roam, times: %d}%s], opens: 1, open: 1}", ", {name: one, events: [{type: tunnel.roam}]}"
+	for _, c := range []struct {
+		name, text, what string
+	}{
+		{"as many as may be", rules(10, fmt.Sprintf(opens, 9999, "")+stays), ""},
+		{"one rule more", rules(11, fmt.Sprintf(opens, 9999, "")+stays), "too many events in the tests of all rules"},
+		{"a sum that overflows", rules(1, fmt.Sprintf(opens, math.MaxInt, ", {type: tunnel.roam, times: 1}")+stays), "too many events in the tests"},
+	} {
+		p := check(t, c.text, validate.Options{Day: dayOfCases})
+		if len(p) > 1 || len(p) == 1 && p[0].What != c.what || len(p) == 0 && c.what != "" {
+			t.Errorf("%s: %v", c.name, p)
+		}
 	}
 }
