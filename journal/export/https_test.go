@@ -52,6 +52,7 @@ type mood struct {
 	cut    bool          // the connection is ended instead of an answer
 	untold bool          // and the batch is taken all the same
 	long   bool          // the answer does not end
+	phrase string        // beside status, as it is, instead of what belongs there
 }
 
 func receives(t *testing.T, of *authority, in func(n int) mood) *receiver {
@@ -99,6 +100,14 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 			r.t.Error(err)
 			return
 		}
+		conn.Close()
+	case m.phrase != "":
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			r.t.Error(err)
+			return
+		}
+		_, _ = fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nContent-Length: 0\r\n\r\n", m.status, m.phrase)
 		conn.Close()
 	case m.status != 0:
 		if m.later != "" {
@@ -363,7 +372,7 @@ func TestHTTPSIsRefused(t *testing.T) {
 		defer b.close()
 		return b.send(t.Context(), 1, []record{{e, lines[0]}})
 	}
-	for want, s := range map[string]Sink{"remote error: tls": stranger, "elsewhere.example.org": other, "302 Found": moved} {
+	for want, s := range map[string]Sink{"remote error: tls": stranger, "elsewhere.example.org": other, `302 "Found"`: moved} {
 		if err := send(s); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want an error with %q", err, want)
 		}
@@ -409,6 +418,23 @@ func TestACarrierComesWhenItIsTold(t *testing.T) {
 	defer r.mu.Unlock()
 	if r.count != 1 {
 		t.Errorf("%d requests, though the receiver said when to come again", r.count)
+	}
+}
+
+// TestWordsOfAReceiverAreQuoted: what it answers goes to people's terminals.
+func TestWordsOfAReceiverAreQuoted(t *testing.T) {
+	of := newAuthority(t, "authority")
+	r := receives(t, of, func(int) mood {
+		return mood{status: http.StatusServiceUnavailable, phrase: "\x1b[2J" + strings.Repeat("x", 1000)}
+	})
+	p, err := openPoster(t.Context(), r.sink(of, "owner"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	_, err = p.post(t.Context(), http.Header{}, nil)
+	if want := `503 "\x1b[2J` + strings.Repeat("x", 96) + `": `; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%q, want %s", err, want)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -98,7 +99,8 @@ func (p *poster) post(ctx context.Context, header http.Header, body []byte) (ans
 	if response.StatusCode/100 == 2 {
 		return answer{response.Header.Get("Content-Type"), text}, err
 	}
-	err = fmt.Errorf("POST to %s: %s: %.200q", p.sink.URL, response.Status, bytes.TrimSpace(text))
+	_, phrase, _ := strings.Cut(response.Status, " ") // a server may write into it what it likes
+	err = fmt.Errorf("POST to %s: %d %.100q: %.200q", p.sink.URL, response.StatusCode, phrase, bytes.TrimSpace(text))
 	if after := retryAfter(response.Header.Get("Retry-After"), time.Now()); after > 0 {
 		err = later{err, after}
 	}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"shekara/netctl/durable"
@@ -19,7 +21,7 @@ type State struct {
 	Refused   uint64    `json:"refused,omitempty"` // of Records; the sink said that it threw them away
 	Failures  uint64    `json:"failures"`          // connections that failed so far
 	Connected bool      `json:"connected"`
-	Error     string    `json:"error,omitempty"` // why nothing is sent
+	Error     string    `json:"error,omitempty"` // why nothing is sent; Read gives it without control characters
 	Since     time.Time `json:"since,omitzero"`  // of Error
 	Written   time.Time `json:"written"`
 }
@@ -51,10 +53,25 @@ func decode(text []byte) (State, error) {
 	if err := json.Unmarshal(text, &s); err != nil {
 		return State{}, fmt.Errorf("no state of a sink: %w", err)
 	}
+	s.Error = printable(s.Error)
 	if s.Sent < s.Delivered {
 		return State{}, fmt.Errorf("no state of a sink: delivered is %d, sent %d", s.Delivered, s.Sent)
 	}
 	return s, nil
+}
+
+// printable writes what a terminal or a monitoring centre might obey as Go does in strings: an error has words of whoever is at the other end (its certificate's names, what
+// a NATS server answers), who need not be who he should be, and goes to the status, to alarms and into the journal.
+func printable(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if strconv.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
 }
 
 // Write makes the state durable.

@@ -31,6 +31,13 @@ func TestState(t *testing.T) {
 	if _, err := Read(dir, "soc"); err != nil {
 		t.Errorf("with a long error: %v", err)
 	}
+	want.Error = "x509: certificate is valid for \x1b[2Jevil\u202e\n, not «soc»"
+	if err := want.Write(dir, "soc"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Read(dir, "soc"); err != nil || got.Error != `x509: certificate is valid for \x1b[2Jevil\u202e\n, not «soc»` {
+		t.Errorf("what a stranger said is read as %q, %v", got.Error, err)
+	}
 	for _, text := range []string{"", "[]", `{"delivered":2,"sent":1}`, `{"delivered":-1}`, strings.Repeat(" ", maxBytes+1)} {
 		if err := os.WriteFile(filepath.Join(dir, "soc.json"), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
