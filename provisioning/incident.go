@@ -32,7 +32,7 @@ const (
 	incidentPage   = 1000        // events that are read at once
 	incidentTick   = time.Second // between two looks at what the time alone brings
 	incidentReplay = 200_000     // records that a start reads again at most
-	incidentSave   = time.Minute // between two writes of how far the journal was read, if nothing opens or closes
+	incidentSave   = time.Minute // between two writes of how far the journal was read, if nothing opens or closes; and two tries to record what the journal had no room for
 	incidentClosed = 200         // incidents that are over and still shown
 	incidentFile   = "incidents.json"
 	incidentBytes  = 16 << 20 // of that file
@@ -57,6 +57,10 @@ type analyst struct {
 	cursor    uint64
 	closed    []incident.Incident // the newest first
 	saved     time.Time
+	changed   bool            // since saved
+	posted    []<-chan error  // what comes of changes that are not known to be on disk
+	unposted  []journal.Event // changes that the journal had no room for, in order
+	tried     time.Time       // to post these
 }
 
 // analysis is what is kept of it over a restart. The journal has all of it too, but would have to be read whole.
@@ -174,12 +178,8 @@ func (e *Engine) renewRules(a *analyst) []incident.Change {
 
 // publish puts on record what opened and closed, and shows it.
 func (e *Engine) publish(a *analyst, changes []incident.Change) {
+	e.postChanges(a, changes)
 	for _, c := range changes {
-		event := c.Event()
-		if strings.HasPrefix(c.Incident.Key, "tunnel/") {
-			event.Organisation = e.whose(journal.Event{Object: c.Incident.Key}).Organisation
-		}
-		e.options.Journal.Post(event)
 		if !c.Open {
 			a.closed = slices.Insert(a.closed, 0, c.Incident)
 			a.closed = a.closed[:min(len(a.closed), incidentClosed)]
@@ -190,16 +190,65 @@ func (e *Engine) publish(a *analyst, changes []incident.Change) {
 	e.mu.Lock()
 	e.incidents = report
 	e.mu.Unlock()
-	if len(changes) > 0 || time.Since(a.saved) >= incidentSave {
+	if a.changed = a.changed || len(changes) > 0; a.changed || time.Since(a.saved) >= incidentSave {
 		e.saveAnalysis(a)
 	}
 }
 
+// postChanges posts what opened and closed, in order. What the journal has no room for holds up what comes after it.
+func (e *Engine) postChanges(a *analyst, changes []incident.Change) {
+	waits := len(a.unposted) > 0 && time.Since(a.tried) < incidentSave
+	for _, c := range changes {
+		event := c.Event()
+		if strings.HasPrefix(c.Incident.Key, "tunnel/") {
+			event.Organisation = e.whose(journal.Event{Object: c.Incident.Key}).Organisation
+		}
+		a.unposted = append(a.unposted, event)
+	}
+	if waits {
+		return
+	}
+	a.tried = time.Now()
+	for len(a.unposted) > 0 {
+		done := e.options.Journal.Post(a.unposted[0])
+		select {
+		case err := <-done:
+			if err != nil {
+				e.options.Log.Warn("record incidents", "waiting", len(a.unposted), "error", err)
+				return
+			}
+		default:
+			a.posted = append(a.posted, done)
+		}
+		a.unposted = a.unposted[1:]
+	}
+}
+
+// onRecord says whether all that opened and closed is on disk. What is lost when the journal closes stays not on record: the next start finds out.
+func (a *analyst) onRecord() bool {
+	for len(a.posted) > 0 {
+		select {
+		case err := <-a.posted[0]:
+			if err != nil {
+				return false
+			}
+			a.posted = a.posted[1:]
+		default:
+			return false
+		}
+	}
+	return len(a.unposted) == 0
+}
+
 func (e *Engine) analysisPath() string { return filepath.Join(e.options.StateDir, incidentFile) }
 
-// saveAnalysis keeps what a start needs. Where the disk does not take it the next start reads more of the journal.
+// saveAnalysis keeps what a start needs, as soon as all of it is on record: until then the file is as it was, and a start would post what the journal lacks. Where the disk
+// does not take it the next start reads more of the journal.
 func (e *Engine) saveAnalysis(a *analyst) {
-	a.saved = time.Now()
+	if !a.onRecord() {
+		return
+	}
+	a.saved, a.changed = time.Now(), false
 	text, err := json.Marshal(analysis{Through: a.engine.Through(), From: a.engine.From(), Open: a.engine.Open(), Closed: a.closed})
 	if err == nil {
 		err = durable.WriteFile(e.analysisPath(), text, 0o600)

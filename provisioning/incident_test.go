@@ -2,12 +2,15 @@ package provisioning
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"shekara/journal"
@@ -183,4 +186,75 @@ func TestIncidentsAreOnRecordOnce(t *testing.T) {
 		t.Errorf("%+v", told[3])
 	}
 	a.stop()
+}
+
+// reluctant is a journal that may not take incidents: it loses them as a power cut does, or has no room.
+type reluctant struct {
+	Recorder
+	mood atomic.Int32
+}
+
+const (
+	willing int32 = iota
+	losing
+	refusing
+)
+
+func (r *reluctant) Post(e journal.Event) <-chan error {
+	done := make(chan error, 1)
+	if mood := r.mood.Load(); mood == willing || !strings.HasPrefix(string(e.Type), "incident.") {
+		return r.Recorder.Post(e)
+	} else if mood == refusing {
+		done <- errors.New("no room")
+	}
+	return done
+}
+
+// TestIncidentThatIsNotOnRecordIsPostedAgain: by the next life after a power cut that took it, and by this one when the journal has room again, in order.
+func TestIncidentThatIsNotOnRecordIsPostedAgain(t *testing.T) {
+	broken := journal.Event{Type: journal.ProofBreak, Severity: journal.Alert, Object: "revision/1", Message: "violated"}
+	held := journal.Event{Type: journal.ProofHold, Severity: journal.Notice, Object: "revision/1", Message: "proved"}
+	synctest.Test(t, func(t *testing.T) {
+		b, dir := newBox(t), t.TempDir()
+		a := newAnalysed(t, b, dir)
+		r := &reluctant{Recorder: a.options.Journal}
+		a.options.Journal = r
+		a.analyse()
+		time.Sleep(2 * incidentSave)
+		r.mood.Store(losing)
+		a.post(broken)
+		time.Sleep(2 * incidentSave)
+		if len(a.recorded()) > 0 {
+			t.Fatalf("on record, and it should be lost: %+v", a.recorded())
+		}
+		if kept, err := readAnalysis(a.analysisPath()); err != nil || len(kept.Open) > 0 {
+			t.Errorf("kept as open, and not on record: %+v, %v", kept, err)
+		}
+		a.stop()
+
+		a = newAnalysed(t, b, dir)
+		r = &reluctant{Recorder: a.options.Journal}
+		a.options.Journal = r
+		a.analyse()
+		a.await("after a power cut", "proof-violated")
+		a.awaitRecords(1)
+		r.mood.Store(refusing)
+		a.post(held)
+		a.await("while there is no room")
+		a.post(broken)
+		a.await("and again", "proof-violated")
+		r.mood.Store(willing)
+		time.Sleep(2 * incidentSave)
+		var told []journal.Type
+		for _, e := range a.recorded() {
+			told = append(told, e.Type)
+		}
+		if want := []journal.Type{journal.IncidentOpen, journal.IncidentClose, journal.IncidentOpen}; !slices.Equal(told, want) {
+			t.Errorf("on record are %q, want %q", told, want)
+		}
+		if kept, err := readAnalysis(a.analysisPath()); err != nil || len(kept.Open) != 1 {
+			t.Errorf("on record, and not kept: %+v, %v", kept, err)
+		}
+		a.stop()
+	})
 }
