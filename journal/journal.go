@@ -133,6 +133,9 @@ func open(dir string, signer note.Signer, rotate int64, d disk) (*Journal, error
 	if !found.began.IsZero() {
 		j.day = j.legalDay(found.began)
 	}
+	if !found.full.IsZero() {
+		j.trouble.began(found.full, errFullBefore)
+	}
 	if err := j.hold(); durable.Full(err) {
 		j.giveBack(time.Now())
 	}
@@ -191,12 +194,16 @@ func (j *Journal) write(batch []*record, settle bool) error {
 		}
 	}
 	now := time.Now().UTC()
+	rotates := j.size >= j.rotate || j.size > 0 && j.day != j.legalDay(now)
+	if rotates && !j.full.IsZero() {
+		j.sayFull = true // in the new file too: a start looks there alone
+	}
 	batch = append(j.aboutItself(settle, now), batch...)
 	if len(batch) == 0 && !settle {
 		j.tail = nil
 		return nil
 	}
-	if j.size >= j.rotate || j.size > 0 && j.day != j.legalDay(now) {
+	if rotates {
 		if err := j.nextSegment(); err != nil {
 			return err
 		}

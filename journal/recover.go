@@ -33,6 +33,7 @@ type tail struct {
 	head    string           // last signed checkpoint
 	loose   int              // records after it, in this file
 	began   time.Time        // time of the file's first record
+	full    time.Time        // since when the disk had no room, by the file's last word on that; zero: it had some
 	ends    map[string]chain // of all partitions
 }
 
@@ -165,6 +166,15 @@ func (t *tail) scan(file io.Reader) error {
 				t.tree = settled
 				t.damaged++
 			}
+		}
+		switch e.Type {
+		case JournalFull:
+			t.full = e.Time
+			if since, err := time.Parse(time.RFC3339Nano, e.Fields["since"]); err == nil {
+				t.full = since
+			}
+		case JournalResume:
+			t.full = time.Time{}
 		}
 		if t.began.IsZero() {
 			t.began = e.Time

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
@@ -54,6 +55,9 @@ func (j *Journal) Health() Health {
 	}
 	return h
 }
+
+// errFullBefore is why a journal could not be written whose end says that its disk was full.
+var errFullBefore = errors.New("its disk was full when the daemon ended, and what waited in memory then may be lost")
 
 // trouble is a time in which the disk took nothing, or not all.
 type trouble struct {

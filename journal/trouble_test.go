@@ -338,6 +338,49 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
+// TestFullWhenItEnded: a journal that ended while its disk was full says when it can be written again, once, also where the full disk saw a new day and with it a new file.
+func TestFullWhenItEnded(t *testing.T) {
+	full := noRoom(t)
+	for name, lasts := range map[string]time.Duration{"for a moment": time.Second, "over a day": 25 * time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &small{room: smallReserve + 1000, full: full}
+			dir := t.TempDir()
+			j, err := open(dir, nil, 1<<20, s.disk())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for n := 0; err == nil; n++ {
+				_, err = j.Append(t.Context(), started(n))
+			}
+			since := time.Now()
+			time.Sleep(lasts)
+			if err := <-j.Post(revert(0)); err != nil {
+				t.Fatal(err)
+			}
+			if err := j.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s.give(100 * smallReserve)
+			for life := range 2 {
+				if j, err = open(dir, nil, 1<<20, s.disk()); err != nil {
+					t.Fatal(err)
+				}
+				mustAppend(t, j, started(life))
+				resumed := all(t, j, JournalResume)
+				if len(resumed) != 1 || resumed[0].Fields["since"] != since.UTC().Format(time.RFC3339Nano) || !strings.Contains(resumed[0].Message, errFullBefore.Error()) {
+					t.Errorf("%s, life %d: %+v", name, life, resumed)
+				}
+				if h := j.Health(); h.Err != nil || !h.Since.IsZero() {
+					t.Errorf("%s, life %d: %+v", name, life, h)
+				}
+				if err := j.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 // TestFullFromTheStart: a box whose disk is full starts, and says so as soon as a byte finds room.
 func TestFullFromTheStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
