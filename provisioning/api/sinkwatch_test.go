@@ -41,12 +41,15 @@ func TestSinkEvents(t *testing.T) {
 	at(550, 600, away)
 	at(600, 800, well)
 	at(800, 900, away)
-	at(900, 910) // its document is removed
-	at(910, 1100, well)
+	at(900, 910) // its document is removed, and back
+	at(910, 920, away)
+	at(920, 1000) // it is removed
+	at(1000, 1100, well)
 	want := []string{
 		"260 sink.fail sink/soc: nothing reaches it: refused map[behind:3 sequence:7 since:2026-11-26T04:03:20Z]",
 		"660 sink.recover sink/soc: it is sent to again, after 6m40s map[behind:0 seconds:400 sequence:7]",
 		"860 sink.fail sink/soc: nothing reaches it: refused map[behind:3 sequence:7 since:2026-11-26T04:13:20Z]",
+		"980 sink.recover sink/soc: its document is gone: nothing is sent to it any more, after a failure of 2m0s map[seconds:120]",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -64,11 +67,19 @@ func TestSinkEventsAreRecorded(t *testing.T) {
 		engine := apitest.NewMemory()
 		engine.Centres = []provisioning.Sink{{Name: "soc", Protocol: "file"}}
 		metrics := api.NewMetrics("test")
-		server := api.New(api.Config{Site: "owner", Engine: engine, Journal: events, Recorder: metrics.Recorder(events), Metrics: metrics, ExportDir: directory,
-			Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Version: "test"})
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- server.Run(ctx) }()
+		live := func() (end func()) {
+			server := api.New(api.Config{Site: "owner", Engine: engine, Journal: events, Recorder: metrics.Recorder(events), Metrics: metrics, ExportDir: directory,
+				Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Version: "test"})
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- server.Run(ctx) }()
+			return func() {
+				cancel()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			}
+		}
 		say := func(text string) {
 			t.Helper()
 			written := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
@@ -77,13 +88,27 @@ func TestSinkEventsAreRecorded(t *testing.T) {
 			}
 		}
 		say("no route")
+		end := live()
 		time.Sleep(3*time.Minute + 5*time.Second) // between two looks
 		say("")
 		time.Sleep(3 * time.Minute)
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
+		// Lives that end while it fails: the next one does not tell it again, the one after it finds the sink well, and the last one finds it removed.
+		say("no answer")
+		time.Sleep(2*time.Minute + 5*time.Second)
+		end()
+		end = live()
+		time.Sleep(2*time.Minute + 5*time.Second)
+		end()
+		say("")
+		end = live()
+		time.Sleep(2*time.Minute + 5*time.Second)
+		say("gone")
+		time.Sleep(2*time.Minute + 5*time.Second)
+		end()
+		engine.Centres = nil
+		end = live()
+		time.Sleep(2*time.Minute + 5*time.Second)
+		end()
 		var got []string
 		all, _, err := events.Query(t.Context(), 0, 10_000, journal.Filter{Object: "sink/soc"})
 		if err != nil {
@@ -95,7 +120,8 @@ func TestSinkEventsAreRecorded(t *testing.T) {
 		if err := events.Close(); err != nil {
 			t.Error(err)
 		}
-		if want := "sink.fail nothing reaches it: no route; sink.recover it is sent to again, after 3m0s"; strings.Join(got, "; ") != want {
+		if want := "sink.fail nothing reaches it: no route; sink.recover it is sent to again, after 3m0s; sink.fail nothing reaches it: no answer; " +
+			"sink.recover it is sent to again, after 4m15s; sink.fail nothing reaches it: gone; sink.recover its document is gone: nothing is sent to it any more, after a failure of 2m10s"; strings.Join(got, "; ") != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 	})
