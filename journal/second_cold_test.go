@@ -6,9 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
+	"math/bits"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -58,9 +61,16 @@ func secondThaw(first uint64, cold []byte) ([]byte, error) {
 			made = secondMade(line, sequence, edge, chains)
 		}
 		var record struct {
-			Sequence uint64
-			Type     string
-			Fields   map[string]string
+			Sequence                uint64
+			Time                    time.Time
+			ClockErrorMicroseconds  int64
+			Type, Severity, Message string
+			Actor                   struct {
+				UID  uint32
+				User string
+				PID  int32
+			}
+			Fields map[string]string
 			secondLinked
 		}
 		if json.Unmarshal([]byte(made), &record) != nil || record.Sequence == 0 || record.Type == "" {
@@ -68,15 +78,8 @@ func secondThaw(first uint64, cold []byte) ([]byte, error) {
 		} else {
 			sequence = record.Sequence
 			if n == 0 && record.Type == "journal.checkpoint" {
-				edge, records = nil, sequence-1
-				for _, part := range strings.Split(record.Fields["edge"], ",") {
-					raw, err := base64.StdEncoding.DecodeString(part)
-					if err != nil {
-						return nil, err
-					}
-					if len(raw) > 0 {
-						edge = append(edge, raw)
-					}
+				if begins, size, fits := secondEdge(record.Fields); fits { // else nothing hangs on it
+					edge, records = begins, size
 				}
 			}
 		}
@@ -133,4 +136,22 @@ func secondMade(line string, sequence uint64, edge [][]byte, chains map[string]s
 		line = fmt.Sprintf(`%s,"crc":"%08x"}`, before, crc32.Checksum([]byte(before), crc32.MakeTable(crc32.Castagnoli)))
 	}
 	return line
+}
+
+// secondEdge reads what a checkpoint says of the tree before it, if that fits together.
+func secondEdge(fields map[string]string) (edge [][]byte, size uint64, fits bool) {
+	size, err := strconv.ParseUint(fields["size"], 10, 63)
+	if err != nil {
+		return nil, 0, false
+	}
+	if text := fields["edge"]; text != "" {
+		for _, part := range strings.Split(text, ",") {
+			raw, err := base64.StdEncoding.DecodeString(part)
+			if err != nil || len(raw) != 32 {
+				return nil, 0, false
+			}
+			edge = append(edge, raw)
+		}
+	}
+	return edge, size, len(edge) == bits.OnesCount64(size) && base64.StdEncoding.EncodeToString(top(edge)) == fields["root"]
 }
