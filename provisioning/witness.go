@@ -120,10 +120,10 @@ func (e *Engine) dropOwn() {
 	e.hearing.news = slices.DeleteFunc(e.hearing.news, func(n news) bool { return own[n.transaction] })
 }
 
-// blame names who did what concerns a kind of thing, and marks it as told. Mu is held.
+// blame names who did what concerns a kind of thing, and marks it as told. What was named before this look began was answered for then: what differs now is another's doing. Mu is held.
 func (h *hearing) blame(concerns func(news) bool) (by, did []string) {
 	for i, n := range h.news {
-		if !concerns(n) {
+		if n.told && n.early || !concerns(n) {
 			continue
 		}
 		h.news[i].told = true
