@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"shekara/journal"
 )
@@ -136,12 +135,8 @@ func cefText(to []byte, text, escaped string) []byte {
 			to = append(to, `\n`...)
 		case r == '\r' && value:
 			to = append(to, `\r`...)
-		case r < ' ' || r >= 0x7f && r < 0xa0:
-			to = fmt.Appendf(to, "#%03o", r)
-		case r < utf8.RuneSelf && strings.IndexByte(escaped, byte(r)) >= 0:
-			to = append(to, '\\', byte(r))
 		default:
-			to = utf8.AppendRune(to, r)
+			to = plain(to, string(r), escaped)
 		}
 	}
 	return to
