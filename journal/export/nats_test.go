@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -194,13 +195,13 @@ func TestNATSIsRefused(t *testing.T) {
 	stranger, elsewhere := sink, sink
 	stranger.Certificate, stranger.Key = theirs.leaf("owner")
 	elsewhere.ServerName = "elsewhere.example.org"
-	for want, s := range map[string]Sink{"tls: ": stranger, "elsewhere.example.org": elsewhere, "shekara.journal.owner": sink} {
+	for want, s := range map[string]Sink{refusedByTLS: stranger, "elsewhere.example.org": elsewhere, "shekara.journal.owner": sink} {
 		began := time.Now()
 		way, err := openStream(t.Context(), s)
 		if err == nil {
 			way.close()
 		}
-		if err == nil || !strings.Contains(err.Error(), want) || time.Since(began) > patience {
+		if err == nil || !regexp.MustCompile(want).MatchString(err.Error()) || time.Since(began) > patience {
 			t.Errorf("%v, want an error with %q", err, want)
 		}
 	}
