@@ -30,12 +30,13 @@ var mayImport = map[string][]string{
 	"systemd":      {"netctl"},
 	"tunnels":      {"tunnels", "netctl"},
 	"firewall":     {"firewall", "netctl"},
+	"timesync":     {"timesync", "netctl"},
 	"journal":      {"journal", "netctl"},
 	"drawing":      {},
-	"provisioning": {"provisioning", "tunnels", "firewall", "netctl", "journal", "systemd"},
-	"testbed":      {"testbed", "netctl", "tunnels", "drawing"},
-	"bench":        {"bench", "testbed", "netctl", "tunnels", "firewall", "provisioning", "journal"},
-	"cmd":          {"provisioning", "tunnels", "firewall", "netctl", "journal", "systemd", "testbed", "drawing"},
+	"provisioning": {"provisioning", "tunnels", "firewall", "timesync", "netctl", "journal", "systemd"},
+	"testbed":      {"testbed", "netctl", "tunnels", "timesync", "drawing"},
+	"bench":        {"bench", "testbed", "netctl", "tunnels", "firewall", "timesync", "provisioning", "journal"},
+	"cmd":          {"provisioning", "tunnels", "firewall", "timesync", "netctl", "journal", "systemd", "testbed", "drawing"},
 }
 
 // hostDoors are imports that reach the host. Only netctl, and what is named here with its reason, may have them.
