@@ -77,8 +77,10 @@ func Catalogue() []Entry {
 		{JournalMiss, "Events were not recorded and are lost, because the disk was full, failed or did not answer, or more came than it took; the message says how many of which type, the fields how many and when."},
 		{JournalResume, "The journal can be written again; fields say since when and until when it could not. Events that waited stand behind this, with the time at which they happened; where the daemon ended meanwhile the message says so, and what waited may be lost."},
 		{JournalCheckpoint, "All records before this one are settled: fields hold their number, the root of their tree and, in `note`, both under the journal's signature. One is made every minute, so that silence shows, every thousand records, when somebody asks for one, where a file begins, and by a daemon that stops in order."},
-		{JournalUnsigned, "The journal's key cannot be had: what happens is recorded all the same, and nobody can prove later that it was not changed. The message says what to do."},
+		{JournalUnsigned, "The journal's key cannot be had: what happens is recorded all the same, and nobody can prove later that it was not changed. The message says why and what to do."},
 		{JournalExpire, "The oldest day's records are so old that they go, as the Site says, never before three years: this is on disk and signed before they are removed. Fields say which (first, last, began, files, bytes) and, as in a checkpoint, what the tree was when they ended: verification of what is left goes on from there. Only with a clock that is kept, and when a centre has what goes and a record of the last hour; one day's records a day."},
+		{KeyRotate, "Somebody had the journal go on with a new key: from here on that signs. Fields name both keys (old, new), and the note is signed by both, so that who has either verifies all."},
+		{KeyLose, "The journal's key was lost, and somebody began with a new one (new), which alone signs the note: the chain of signatures breaks here, and verification names it. Compare what was signed before with checkpoints that are held elsewhere."},
 	}
 }
 

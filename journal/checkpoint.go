@@ -42,30 +42,53 @@ func (c Checkpoint) text(origin string) string {
 
 // OpenCheckpoint reads a signed note and holds its signature to the keys. It fails if none of them signed it.
 func OpenCheckpoint(signed []byte, keys note.Verifiers) (Checkpoint, error) {
-	if len(signed) > maxNote {
-		return Checkpoint{}, fmt.Errorf("checkpoint: %d bytes, at most %d", len(signed), maxNote)
-	}
-	n, err := note.Open(signed, keys)
+	o, err := openNote(signed, keys)
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("checkpoint: %w", err)
 	}
-	lines := strings.Split(n.Text, "\n")
-	if len(lines) < 4 || lines[0] != n.Sigs[0].Name {
-		return Checkpoint{}, errors.New("checkpoint: not three lines that begin with the signer's name")
+	return o.Checkpoint, nil
+}
+
+// opened is a signed checkpoint that one of the keys signed.
+type opened struct {
+	Checkpoint
+	by   signature // the first of them that did
+	more []string  // lines beyond a checkpoint's three
+}
+
+// signature is whose one is.
+type signature struct {
+	name string
+	hash uint32
+}
+
+func (s signature) String() string { return fmt.Sprintf("%s+%08x", s.name, s.hash) }
+
+func openNote(signed []byte, keys note.Verifiers) (o opened, err error) {
+	if len(signed) > maxNote {
+		return o, fmt.Errorf("%d bytes, at most %d", len(signed), maxNote)
 	}
-	c := Checkpoint{}
-	c.Size, err = strconv.ParseUint(lines[1], 10, 63)
+	n, err := note.Open(signed, keys)
 	if err != nil {
-		return Checkpoint{}, fmt.Errorf("checkpoint: size %.40q is no number", lines[1])
+		return o, err
 	}
-	if c.Root, err = tlog.ParseHash(lines[2]); err != nil {
-		return Checkpoint{}, fmt.Errorf("checkpoint: root %.80q is no hash", lines[2])
+	o.by = signature{n.Sigs[0].Name, n.Sigs[0].Hash}
+	lines := strings.Split(strings.TrimSuffix(n.Text, "\n"), "\n")
+	if len(lines) < 3 || lines[0] != o.by.name {
+		return o, errors.New("not three lines that begin with the signer's name")
 	}
-	return c, nil
+	if o.Size, err = strconv.ParseUint(lines[1], 10, 63); err != nil {
+		return o, fmt.Errorf("size %.40q is no number", lines[1])
+	}
+	if o.Root, err = tlog.ParseHash(lines[2]); err != nil {
+		return o, fmt.Errorf("root %.80q is no hash", lines[2])
+	}
+	o.more = lines[3:]
+	return o, nil
 }
 
 // checkpointOf is the record that settles a tree. Without a signer it settles nothing, but whoever reads on from here knows the tree.
-func checkpointOf(t tree, signer note.Signer) (Event, error) {
+func checkpointOf(t tree, signer *Key) (Event, error) {
 	c := Checkpoint{Size: t.size, Root: t.root()}
 	e := Event{Type: JournalCheckpoint, Severity: Info, Object: checkpointObject, Message: fmt.Sprintf("%d records", c.Size),
 		Fields: map[string]string{fieldSize: strconv.FormatUint(c.Size, 10), fieldRoot: c.Root.String(), fieldEdge: t.edgeText()}}

@@ -2,7 +2,8 @@
 //
 // A folder of files of JSON lines, each named by its first sequence number. An event is one line; Append returns when it is on
 // disk, Post does not wait. While the disk is full or does not answer Append refuses, Post keeps in memory, and afterwards the journal says what is missing (docs/decisions/0011-evidence.md). A torn end, as a power cut leaves it, is set aside and recorded at the next start; it never stops one. All lines are leaves of one
-// Merkle tree, whose root is signed every minute: Verify, offline and with the public key alone, says what was changed. Files of days long over are
+// Merkle tree, whose root is signed every minute: Verify, offline and with the public key alone, says what was changed. RotateKey hands over to another key, so that either verifies all; a
+// key that is lost is never made anew by itself (docs/journal-format.md). Files of days long over are
 // compressed, and give the same lines. An index of each closed file keeps a question that selects little from reading much. docs/journal-format.md is the format.
 //
 // Owns: the Event type and its catalogue, the files under /var/lib/shekara/journal, their verification.

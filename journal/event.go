@@ -118,4 +118,6 @@ const (
 	JournalCheckpoint Type = "journal.checkpoint"
 	JournalUnsigned   Type = "journal.unsigned"
 	JournalExpire     Type = "journal.expire"
+	KeyRotate         Type = "key.rotate"
+	KeyLose           Type = "key.lose"
 )

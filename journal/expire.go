@@ -73,7 +73,7 @@ func (j *Journal) expire(ctx context.Context, now time.Time, months int, o outsi
 	if before.Last > 0 && !before.Done {
 		return j.remove(ctx, before)
 	}
-	if age := now.Sub(before.Time); j.signer == nil || !o.synchronised || age < expireEvery && age > -expireEvery {
+	if age := now.Sub(before.Time); j.PublicKey() == "" || !o.synchronised || age < expireEvery && age > -expireEvery {
 		return nil
 	}
 	firsts, err := segments(j.dir)

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/mod/sumdb/note"
 )
 
 // daily is a journal with a file for each of so many legal days, the last of which is today's, as if it had been written then.
@@ -154,7 +152,7 @@ func TestNothingExpires(t *testing.T) {
 		"nobody keeps time":   {month, func(_ *Journal, _ *time.Time, _ *int, o *outside) { o.synchronised = false }, false},
 		"no centre":           {month, func(_ *Journal, _ *time.Time, _ *int, o *outside) { o.anchored = 0 }, false},
 		"the centre is away":  {month, func(_ *Journal, _ *time.Time, _ *int, o *outside) { o.anchored -= 20 }, false},
-		"nobody signs":        {month, func(j *Journal, _ *time.Time, _ *int, _ *outside) { j.signer = nil }, false},
+		"nobody signs":        {month, func(j *Journal, _ *time.Time, _ *int, _ *outside) { j.state.key = nil }, false},
 		"a clock set forward": {20, func(_ *Journal, now *time.Time, _ *int, _ *outside) { *now = now.AddDate(3, 0, 0) }, false},
 	} {
 		dir := daily(t, c.days)
@@ -289,9 +287,7 @@ func TestAPrefixThatNobodyVouchesForIsMissing(t *testing.T) {
 			t.Errorf("%s: it is whole", name)
 		}
 	}
-	_, public, err := note.GenerateKey(zeroes{}, "test")
-	must(t, err)
-	if _, err := audit(more, public); err == nil {
+	if _, err := audit(more, signer(t).Public); err == nil {
 		t.Error("the second verifier finds nothing where more is gone than a record says")
 	}
 }

@@ -15,8 +15,6 @@ import (
 	"time"
 	_ "time/tzdata" // the legal day does not hang on what the box has installed
 
-	"golang.org/x/mod/sumdb/note"
-
 	"shekara/netctl/durable"
 )
 
@@ -50,16 +48,17 @@ type segment interface {
 type Journal struct {
 	dir    string
 	lock   *durable.Lock
-	signer note.Signer // nil: what this one writes is not signed
 	zone   *time.Location
 	disk   disk
 	rotate int64 // bytes after which a new file begins
 	queue  queue
+	keys   *Keys         // nil: its key is not to change
 	closes chan struct{} // holds one token when a file was closed
 	ending chan struct{} // closed by Close
 	ended  chan struct{} // closed when the writer has ended
 
 	// The writer's own.
+	signer   *Key             // nil: what this one writes is not signed
 	file     segment          // nil: closed, or a write failed and the file is to be opened anew
 	first    uint64           // names file
 	size     int64            // acknowledged bytes of file; what lies behind them is cut before the next write
@@ -84,6 +83,8 @@ type Journal struct {
 		sync.Mutex
 		last    uint64        // newest acknowledged sequence
 		head    string        // newest signed checkpoint; "": none since the newest file began
+		key     *Key          // that signs; nil: nobody does
+		keyless error         // why nobody signs
 		grown   chan struct{} // closed when last grows or the journal closes
 		closed  bool
 		busy    time.Time // since when the writer waits for the disk; zero: it does not
@@ -96,8 +97,8 @@ type Journal struct {
 // it, is set aside under another name and recorded with JournalCut. A disk that is full or read-only does not keep the journal, and
 // with it the box, from starting: each Append tries again, and answers why it cannot.
 //
-// What is recorded is signed every minute, every thousand records, when somebody asks for it and by Close. The signer may be nil, for one who adds a record and goes.
-func Open(dir string, signer note.Signer) (*Journal, error) {
+// What is recorded is signed every minute, every thousand records, when somebody asks for it and by Close. The signer may be nil, for one who adds a record and goes; the daemon's is what OpenKept finds.
+func Open(dir string, signer *Key) (*Journal, error) {
 	return open(dir, signer, segmentBytes, realDisk())
 }
 
@@ -108,7 +109,7 @@ const (
 
 func openSegment(path string) (segment, error) { return durable.OpenLog(path, openMode) }
 
-func open(dir string, signer note.Signer, rotate int64, d disk) (*Journal, error) {
+func open(dir string, signer *Key, rotate int64, d disk) (*Journal, error) {
 	zone, err := time.LoadLocation(legalZone)
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
@@ -124,6 +125,9 @@ func open(dir string, signer note.Signer, rotate int64, d disk) (*Journal, error
 	j := &Journal{dir: dir, lock: lock, signer: signer, zone: zone, disk: d, rotate: rotate, closes: make(chan struct{}, 1), ending: make(chan struct{}), ended: make(chan struct{})}
 	j.queue.wake = make(chan struct{}, 1)
 	j.state.grown = make(chan struct{})
+	if j.state.key = signer; signer == nil {
+		j.state.keyless = errNoKey
+	}
 	found, err := findTail(dir)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open journal: %w", err), lock.Release())
@@ -218,10 +222,14 @@ func (j *Journal) write(batch []*record, settle bool) error {
 	loose := j.loose
 	for _, r := range batch {
 		var err error
-		if loose++; r == nil {
+		switch loose++; {
+		case r == nil:
 			err = p.settle()
 			loose = 0
-		} else {
+		case r.next != nil:
+			err = p.handOver(r)
+			loose = 0
+		default:
 			err = p.add(&r.event, r.rest)
 		}
 		if err != nil {
@@ -250,7 +258,8 @@ func (j *Journal) write(batch []*record, settle bool) error {
 	if j.full.IsZero() {
 		j.trouble = trouble{}
 	}
-	j.announce(p.sequence, p.head)
+	j.signer = p.signer
+	j.announce(p.sequence, p.head, p.signer)
 	return nil
 }
 
@@ -260,7 +269,7 @@ type page struct {
 	sequence uint64
 	tree     tree
 	links    links
-	signer   note.Signer
+	signer   *Key
 	now      time.Time
 	head     string // the last checkpoint that was signed
 }
@@ -311,15 +320,28 @@ func (j *Journal) nextSegment() error {
 	return errors.Join(err, j.openFile())
 }
 
-func (j *Journal) announce(last uint64, head string) {
+func (j *Journal) announce(last uint64, head string, key *Key) {
 	j.state.Lock()
 	defer j.state.Unlock()
 	j.state.last = last
 	if head != "" {
 		j.state.head = head
 	}
+	if key != nil {
+		j.state.key, j.state.keyless = key, nil
+	}
 	close(j.state.grown)
 	j.state.grown = make(chan struct{})
+}
+
+// PublicKey is of the key that signs; "": nobody does.
+func (j *Journal) PublicKey() string {
+	j.state.Lock()
+	defer j.state.Unlock()
+	if j.state.key == nil {
+		return ""
+	}
+	return j.state.key.Public
 }
 
 // Last is the newest sequence number; 0: the journal is empty.
@@ -332,7 +354,7 @@ func (j *Journal) Last() uint64 {
 // Settle signs what was recorded since the last signed checkpoint, if there is anything, and returns the newest, which is to be kept elsewhere.
 // "": nobody signs, or the disk takes nothing and there is none yet. It waits no longer for the disk than Append.
 func (j *Journal) Settle() string {
-	if tried := j.queue.ask(); j.signer != nil && tried != nil {
+	if tried := j.queue.ask(); j.PublicKey() != "" && tried != nil {
 		timer := time.NewTimer(patience)
 		defer timer.Stop()
 		select {

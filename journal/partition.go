@@ -12,8 +12,8 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// maxProof bounds the line of a proof: a record, a checkpoint and some 60 hashes, in JSON.
-const maxProof = 4*MaxEventBytes + maxNote + 64*64
+// maxProof bounds the line of a proof: a record, a checkpoint, handovers and some 60 hashes, in JSON.
+const maxProof = 4*MaxEventBytes + (1+maxHandovers)*maxNote + 64*64
 
 // IsPartition says whether the beginning of a file is one of what Export writes.
 func IsPartition(begins []byte) bool { return bytes.HasPrefix(begins, []byte(`{"partition":`)) }

@@ -19,7 +19,12 @@ type Proof struct {
 	Record     string   `json:"record"`     // its line
 	Checkpoint string   `json:"checkpoint"` // the signed note
 	Path       []string `json:"path"`       // hashes from the record to the root (RFC 6962, section 2.1.1), in base64
+	// Handovers are the notes by which the journal's keys lead to one another, so that who has another one than the checkpoint is signed by can check it: the newest 64.
+	Handovers []string `json:"handovers,omitempty"`
 }
+
+// maxHandovers is how many of them a proof has at most: a year and more of changes every week.
+const maxHandovers = 64
 
 // ErrUnsettled says that no signed checkpoint covers a record yet.
 var ErrUnsettled = errors.New("no signed checkpoint covers it yet: one is made every minute")
@@ -51,6 +56,13 @@ func prove(ctx context.Context, dir string, sequence uint64) (p Proof, err error
 		return Proof{}, errors.New("there is no such record")
 	case size == 0:
 		return Proof{}, ErrUnsettled
+	}
+	keys, err := handovers(ctx, dir)
+	if err != nil {
+		return Proof{}, err
+	}
+	for _, h := range keys[max(0, len(keys)-maxHandovers):] {
+		p.Handovers = append(p.Handovers, h.text)
 	}
 	siblings := auditPath(sequence-1, 0, size)
 	if err := fillExpired(dir, siblings); err != nil {
@@ -170,9 +182,17 @@ func eachLineOf(ctx context.Context, dir string, first, from uint64, each func(e
 	}
 }
 
-// Verify holds the proof to the keys, and gives the record that it proves.
+// Verify holds the proof to the keys, and those that its handovers lead to, and gives the record that it proves.
 func (p Proof) Verify(keys note.Verifiers) (Event, error) {
-	c, err := OpenCheckpoint([]byte(p.Checkpoint), keys)
+	all := ring{given: keys}
+	var between []handover
+	for _, text := range p.Handovers[:min(len(p.Handovers), maxHandovers)] {
+		if h, err := openHandover(text); err == nil && h.from != nil {
+			between = append(between, h)
+		}
+	}
+	all.follow(between)
+	c, err := OpenCheckpoint([]byte(p.Checkpoint), &all)
 	if err != nil {
 		return Event{}, err
 	}

@@ -35,6 +35,7 @@ var (
 type record struct {
 	event  Event
 	rest   []byte     // of its line; nil: of what the journal says of itself
+	next   *Key       // who signs from this one on; nil: who did before
 	posted bool       // nobody waits who must know: it stays until it is written
 	done   chan error // what came of it; room for one
 }

@@ -38,18 +38,18 @@ type Health struct {
 	Since    time.Time // since when they cannot
 	Waiting  int       // records that wait in memory
 	Missed   uint64    // events that are not on record and will not be, since the journal was opened
-	Unsigned bool      // nobody signs: what is recorded can be changed without a trace
+	Unsigned error     // why nobody signs: what is recorded can be changed without a trace; nil: it is signed
 }
 
 // Health says how the journal is now. It never waits for the disk.
 func (j *Journal) Health() Health {
 	j.queue.mu.Lock()
-	h := Health{Waiting: len(j.queue.records), Missed: j.queue.missed, Unsigned: j.signer == nil}
+	h := Health{Waiting: len(j.queue.records), Missed: j.queue.missed}
 	h.Waiting = max(h.Waiting, j.queue.count)
 	j.queue.mu.Unlock()
 	j.state.Lock()
 	defer j.state.Unlock()
-	h.Err, h.Since = j.state.failing, j.state.failed
+	h.Err, h.Since, h.Unsigned = j.state.failing, j.state.failed, j.state.keyless
 	if busy := j.state.busy; !busy.IsZero() && time.Since(busy) >= patience {
 		h.Err, h.Since = ErrStalled, busy
 	}

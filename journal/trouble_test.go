@@ -109,7 +109,7 @@ func TestStalledDisk(t *testing.T) {
 		}
 		mustAppend(t, j, asked(0))
 		signed := j.Settle()
-		if h := j.Health(); h.Err != nil || h.Waiting != 0 || h.Missed != 0 || h.Unsigned {
+		if h := j.Health(); h.Err != nil || h.Waiting != 0 || h.Missed != 0 || h.Unsigned != nil {
 			t.Errorf("healthy, and yet %+v", h)
 		}
 		s.stall()

@@ -40,8 +40,18 @@ type Verification struct {
 	Root        string    `json:"root,omitempty"` // of the tree over all records, where it can be known
 	Checkpoints int       `json:"checkpoints"`    // with a good signature
 	Settled     uint64    `json:"settled"`        // the last record that a good signature covers; those after it nobody vouches for yet
+	Keys        []Change  `json:"keys,omitempty"` // where another key signs from
 	Findings    []Finding `json:"findings,omitempty"`
 	More        int       `json:"more,omitempty"` // findings beyond MaxFindings
+}
+
+// Change is where the journal went on with another key.
+type Change struct {
+	Sequence uint64    `json:"sequence"`
+	Time     time.Time `json:"time"`
+	Old      string    `json:"old,omitempty"` // public keys; the old one is unknown where it was lost
+	New      string    `json:"new"`
+	Lost     bool      `json:"lost,omitempty"` // the chain of signatures is broken here: nothing signed leads from the old key to the new one
 }
 
 // Whole says whether nothing was found.
@@ -50,7 +60,9 @@ func (v *Verification) Whole() bool { return len(v.Findings) == 0 }
 // verifier reads a journal's lines in order.
 type verifier struct {
 	Verification
-	keys   note.Verifiers
+	keys   ring
+	signer *signature                 // whose the signatures are here; nil: there was none yet
+	ahead  func() ([]handover, error) // reads the handovers of the whole journal; nil: they were read
 	held   map[uint64]Checkpoint
 	tree   tree
 	blind  bool        // tree is not known: something is missing, and no checkpoint came since
@@ -75,10 +87,10 @@ type goneRecords struct {
 }
 
 // Verify reads the journal in a folder, which may be a copy, and says whether it is whole: each record is there, in order, as it was when it
-// was signed. Keys are those that its checkpoints may be signed by; held are checkpoints that were kept elsewhere, whose records must all be there.
+// was signed. Keys are those that its checkpoints may be signed by, besides which those count to which its handovers lead from one of these; held are checkpoints that were kept elsewhere, whose records must all be there.
 // It needs nothing but the folder, and only reads. The error is for a folder that cannot be read.
 func Verify(ctx context.Context, dir string, keys note.Verifiers, held []Checkpoint) (Verification, error) {
-	v := verifier{keys: keys, held: map[uint64]Checkpoint{}, roots: map[uint64]tlog.Hash{}}
+	v := verifier{keys: ring{given: keys}, ahead: func() ([]handover, error) { return handovers(ctx, dir) }, held: map[uint64]Checkpoint{}, roots: map[uint64]tlog.Hash{}}
 	firsts, err := segments(dir)
 	if err != nil {
 		return Verification{}, fmt.Errorf("verify the journal: %w", err)
@@ -258,8 +270,11 @@ func (v *verifier) record(e Event, summed bool) {
 		if v.fresh && summed && e.Sequence != 1 {
 			v.find("the file begins with no checkpoint")
 		}
-		if e.Type == JournalExpire {
+		switch e.Type {
+		case JournalExpire:
 			v.expire(e)
+		case KeyRotate, KeyLose:
+			v.handOver(e)
 		}
 		return
 	}
@@ -283,18 +298,71 @@ func (v *verifier) record(e Event, summed bool) {
 	if !is {
 		return
 	}
-	c, err := OpenCheckpoint([]byte(signed), v.keys)
+	c, err := v.open(signed)
 	switch {
 	case err != nil:
-		v.find("%v", err)
-	case c != Checkpoint{t.size, t.root()}:
+		v.find("checkpoint: %v", err)
+		return
+	case c.Checkpoint != Checkpoint{t.size, t.root()}:
 		v.find("what is signed of this checkpoint is %d records with root %s, what it says itself %d with %s", c.Size, c.Root, t.size, t.root())
-	default:
-		v.silent(e.Time, "this checkpoint")
-		v.beat, v.rested = e.Time, false
+		return
+	case v.signer != nil && *v.signer != c.by:
+		v.find("this checkpoint is signed by key %s, though %s signs here: the journal goes on with another key, and none was handed over", c.by, v.signer)
+	}
+	v.signer = &c.by
+	v.silent(e.Time, "this checkpoint")
+	v.beat, v.rested = e.Time, false
+	if !v.keys.alien[c.by] {
 		v.Checkpoints++
 		v.Settled = c.Size
 	}
+}
+
+// open opens what is signed. Where none of the keys did it is looked whether the journal's handovers lead from one of them to the one that did.
+func (v *verifier) open(signed string) (opened, error) {
+	o, err := openNote([]byte(signed), &v.keys)
+	if unknown := (*note.UnverifiedNoteError)(nil); v.ahead == nil || !errors.As(err, &unknown) {
+		return o, err
+	}
+	all, wrong := v.ahead()
+	v.ahead = nil
+	if wrong != nil {
+		return o, errors.Join(err, wrong)
+	}
+	v.keys.follow(all)
+	return openNote([]byte(signed), &v.keys)
+}
+
+// handOver looks at a record by which another key signs from here on.
+func (v *verifier) handOver(e Event) {
+	h, err := handoverOf(e)
+	switch {
+	case err != nil:
+		v.find("handover of the key: %v", err)
+		return
+	case h.Size != e.Sequence-1 || !v.blind && h.Root != v.tree.root():
+		v.find("handover of the key: it is one after %d records with root %s, which are not those before it", h.Size, h.Root)
+		return
+	case h.from != nil && v.signer != nil && *v.signer != signatureOf(h.from):
+		v.find("handover of the key: it is one of key %s, though %s signs here", signatureOf(h.from), v.signer)
+		return
+	}
+	to := signatureOf(h.to)
+	by, err := v.open(h.text)
+	known := err == nil && !v.keys.alien[by.by]
+	switch {
+	case h.from != nil && err != nil:
+		v.find("handover of the key: neither key is one of those that are given, or one that these lead to: %v", err)
+		return
+	case h.from == nil && !known:
+		v.find("the chain of signatures is broken: the key was lost, and key %s signs from here on, which is not one of those that are given: get it from the box by a way that you trust, and give both", to)
+	}
+	if h.from != nil {
+		v.keys.add(h.from, !known)
+	}
+	v.keys.add(h.to, !known)
+	v.signer = &to
+	v.Keys = append(v.Keys, Change{Sequence: e.Sequence, Time: e.Time, Old: e.Fields[fieldOldKey], New: e.Fields[fieldNewKey], Lost: h.from == nil})
 }
 
 // expire notes what a record says is removed.

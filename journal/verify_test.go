@@ -2,7 +2,6 @@ package journal
 
 import (
 	"bytes"
-	"crypto/rand"
 	"fmt"
 	"maps"
 	"os"
@@ -16,37 +15,21 @@ import (
 )
 
 // keys of the tests' journals. Made once: a journal that is opened again has the same.
-func keys(t testing.TB) (note.Signer, note.Verifiers) {
+func keys(t testing.TB) (*Key, note.Verifiers) {
 	t.Helper()
-	secret, public, err := note.GenerateKey(zeroes{}, "test")
+	key, err := NewKey("test", [32]byte{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := note.NewSigner(secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, err := note.NewVerifier(public)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s, note.VerifierList(v)
+	return key, note.VerifierList(key.verifier)
 }
 
-type zeroes struct{}
-
-func (zeroes) Read(p []byte) (int, error) { clear(p); return len(p), nil }
-
-func signer(t testing.TB) note.Signer { s, _ := keys(t); return s }
+func signer(t testing.TB) *Key { s, _ := keys(t); return s }
 
 // audited is what the second verifier says.
 func audited(t testing.TB, dir string) uint64 {
 	t.Helper()
-	_, public, err := note.GenerateKey(zeroes{}, "test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	records, err := audit(dir, public)
+	records, err := audit(dir, signer(t).Public)
 	if err != nil {
 		t.Errorf("the second verifier: %v", err)
 	}
@@ -160,11 +143,7 @@ func TestTampering(t *testing.T) {
 	well := func(change func(string) string) func(string) string {
 		return func(s string) string { return again(change(s)) }
 	}
-	other, _, err := note.GenerateKey(rand.Reader, "test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	stranger, err := note.NewSigner(other)
+	stranger, err := NewKey("test", [32]byte{1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,11 +212,7 @@ func TestTampering(t *testing.T) {
 			if !slices.ContainsFunc(got.Findings, func(f Finding) bool { return strings.Contains(f.What, c.say) }) {
 				t.Errorf("want %q among %+v", c.say, got.Findings)
 			}
-			_, public, err := note.GenerateKey(zeroes{}, "test")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if n, err := audit(dir, public); err == nil && n == held.Size+1 {
+			if n, err := audit(dir, signer(t).Public); err == nil && n == held.Size+1 {
 				t.Error("the second verifier finds nothing")
 			}
 			if len(got.Findings) > 12 {
@@ -295,7 +270,7 @@ func TestSilenceIsFound(t *testing.T) {
 }
 
 // rewritten makes the whole journal anew, with one event changed, as somebody would who has all but the key.
-func rewritten(t *testing.T, f map[string][]byte, signer note.Signer) {
+func rewritten(t *testing.T, f map[string][]byte, signer *Key) {
 	t.Helper()
 	var grown tree
 	for _, name := range slices.Sorted(maps.Keys(f)) {

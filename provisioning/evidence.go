@@ -78,10 +78,19 @@ func (e *Engine) evidence() error {
 	switch h := e.options.Journal.Health(); {
 	case h.Err != nil:
 		return unrecorded(h.Err)
-	case h.Unsigned:
-		return hinted(errors.New("nothing is changed while the journal is not signed: its key cannot be had"), "the daemon's log says why: put the key back in the state folder's keys, then restart shekarad")
+	case h.Unsigned != nil:
+		return hinted(fmt.Errorf("nothing is changed while the journal is not signed: %w", h.Unsigned), KeyBack(h.Unsigned))
 	}
 	return nil
+}
+
+// KeyBack is what to do where nobody signs.
+func KeyBack(why error) string {
+	var hinted interface{ Hint() string }
+	if errors.As(why, &hinted) {
+		return hinted.Hint()
+	}
+	return "put the key right in the state folder's keys, then restart shekarad"
 }
 
 func unrecorded(err error) error {
@@ -174,7 +183,7 @@ func (e *Engine) withhold(t compile.Tunnel) compile.Tunnel {
 
 // journalStatus is the journal at a glance.
 func journalStatus(h journal.Health) JournalStatus {
-	s := JournalStatus{Waiting: h.Waiting, Missed: h.Missed, Unsigned: h.Unsigned}
+	s := JournalStatus{Waiting: h.Waiting, Missed: h.Missed, Unsigned: h.Unsigned != nil}
 	if h.Err != nil {
 		s.Error, s.Since = h.Err.Error(), timePointer(h.Since)
 	}
@@ -187,8 +196,8 @@ func journalAlarms(h journal.Health, stopped bool) (alarms []string) {
 		alarms = append(alarms, fmt.Sprintf("the journal cannot be written since %s: %v. Changes are refused, %d events wait, %d are lost: free room on its disk, or see the daemon's log",
 			h.Since.UTC().Format(time.RFC3339), h.Err, h.Waiting, h.Missed))
 	}
-	if h.Unsigned {
-		alarms = append(alarms, "the journal is not signed, as its key cannot be had: changes are refused. The daemon's log says why")
+	if h.Unsigned != nil {
+		alarms = append(alarms, fmt.Sprintf("the journal is not signed, and changes are refused: %v. Next: %s", h.Unsigned, KeyBack(h.Unsigned)))
 	}
 	if stopped {
 		alarms = append(alarms, "nothing is forwarded, as the Site says of traffic that cannot be recorded")

@@ -64,7 +64,8 @@ func TestChangesAreRefusedThatCannotBeRecorded(t *testing.T) {
 		"full":     {journal.Health{Err: journal.ErrFull}, "the journal's disk is full"},
 		"stalled":  {journal.Health{Err: journal.ErrStalled}, "does not answer"},
 		"broken":   {journal.Health{Err: errors.New("input/output error")}, "input/output error"},
-		"unsigned": {journal.Health{Unsigned: true}, "not signed"},
+		"unsigned": {journal.Health{Unsigned: errors.New("no such file")}, "not signed: no such file"},
+		"key lost": {journal.Health{Unsigned: journal.ErrKeyLost}, "not signed: the key that the journal is signed by is lost"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, b *box) {
@@ -79,7 +80,7 @@ func TestChangesAreRefusedThatCannotBeRecorded(t *testing.T) {
 				set(c.health)
 				b.mustRefuse(c.why)
 				status, err := b.Status(t.Context())
-				if err != nil || len(status.Alarms) != 1 || status.Journal.Unsigned != c.health.Unsigned || (c.health.Err != nil) != (status.Journal.Error != "") {
+				if err != nil || len(status.Alarms) != 1 || status.Journal.Unsigned != (c.health.Unsigned != nil) || (c.health.Err != nil) != (status.Journal.Error != "") {
 					t.Errorf("%q, %+v, %v", status.Alarms, status.Journal, err)
 				}
 				// Revocation.

@@ -2,6 +2,7 @@ package testbed
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"fmt"
@@ -18,7 +19,8 @@ import (
 )
 
 // tampered does to copies of a host's journal ("of") whatever somebody might, each on the host of an auditor ("on"), who has the public key and a
-// checkpoint ("key", "checkpoint": files): verification must say of each what it is. A copy to which nothing was done is whole before and after.
+// checkpoint ("key", "checkpoint": files): verification must say of each what it is. A copy to which nothing was done is whole before and after. With a file of the key that signs now ("now")
+// it is the handover from the auditor's key to that one which is manipulated.
 func tampered(ctx context.Context, e *engine, step *report.Step, with map[string]string) error {
 	auditor := e.network.Host(with["on"])
 	journal, signer, err := e.seized(with)
@@ -45,7 +47,11 @@ func tampered(ctx context.Context, e *engine, step *report.Step, with map[string
 	if err := try("Nothing: it is whole", whole, journal); err != nil {
 		return err
 	}
-	for _, m := range tamper.All() {
+	list := tamper.All()
+	if with["now"] != "" {
+		list = tamper.Handovers()
+	}
+	for _, m := range list {
 		done := m.Do(journal, signer)
 		if maps.EqualFunc(done, journal, bytes.Equal) {
 			return fmt.Errorf("%s: changes nothing", m.Name)
@@ -86,7 +92,7 @@ func (e *engine) seized(with map[string]string) (tamper.Journal, tamper.Signer, 
 			return nil, tamper.Signer{}, err
 		}
 	}
-	public, err := os.ReadFile(e.network.Host(with["on"]).Path(with["key"]))
+	public, err := os.ReadFile(e.network.Host(with["on"]).Path(cmp.Or(with["now"], with["key"])))
 	if err != nil {
 		return nil, tamper.Signer{}, err
 	}

@@ -45,6 +45,34 @@ func (p *program) journalKeyCommand() *cobra.Command {
 	}
 }
 
+func (p *program) journalRotateKeyCommand() *cobra.Command {
+	var lost, asJSON bool
+	c := &cobra.Command{
+		Use:   "rotate-key",
+		Short: "Have the journal go on with a new signing key",
+		Long: "rotate-key makes a new key on the box, which signs the journal from now on, and prints its public half. The key before and the new one both sign the record of that, so that\n" +
+			"shekara journal verify with either verifies the whole journal. The key before is deleted.\n" +
+			"With --lost, and only where the box has lost its key, the new one begins without it: changes are taken again, and verification names the break in the chain of signatures for ever.",
+		Example: "  shekara journal rotate-key > journal.key",
+		Args:    arguments(0, 0, "nothing"),
+		RunE: func(c *cobra.Command, _ []string) error {
+			key, err := p.daemon().RotateJournalKey(c.Context(), lost)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return p.json("JournalKey", key)
+			}
+			p.line("%s", key.Key)
+			p.note("Give it to who verifies the journal, by a way that he trusts.")
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&lost, "lost", false, "begin without the key before, which is lost")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
 func (p *program) journalCheckpointCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "checkpoint",
@@ -166,7 +194,7 @@ func (p *program) journalVerifyCommand() *cobra.Command {
 			if !info.IsDir() {
 				return p.verifyFile(c.Context(), args[0], verifiers, asJSON)
 			}
-			checkpoints, err := openCheckpoints(held, verifiers)
+			checkpoints, err := openCheckpoints(c.Context(), held, args[0], verifiers)
 			if err != nil {
 				return err
 			}
@@ -199,6 +227,7 @@ func openKeys(given []string) (note.Verifiers, error) {
 		return nil, hint(errors.New("--key is missing"), "get it from the box by a way that you trust: shekara journal key")
 	}
 	var list []note.Verifier
+	seen := map[string]bool{} // a key given twice is one
 	for _, text := range given {
 		data, err := durable.ReadFile(text, maxAuditFile)
 		switch {
@@ -208,6 +237,10 @@ func openKeys(given []string) (note.Verifiers, error) {
 			return nil, err
 		}
 		for _, line := range strings.Fields(text) {
+			if seen[line] {
+				continue
+			}
+			seen[line] = true
 			v, err := note.NewVerifier(line)
 			if err != nil {
 				return nil, hint(fmt.Errorf("--key %.120q is no public key: %w", line, err), "it is what shekara journal key prints, or a file of it")
@@ -218,7 +251,13 @@ func openKeys(given []string) (note.Verifiers, error) {
 	return note.VerifierList(list...), nil
 }
 
-func openCheckpoints(files []string, keys note.Verifiers) (list []journal.Checkpoint, err error) {
+// openCheckpoints reads those that were kept elsewhere. They may be signed by any key that the journal's handovers lead to from those that are given.
+func openCheckpoints(ctx context.Context, files []string, folder string, keys note.Verifiers) (list []journal.Checkpoint, err error) {
+	if len(files) > 0 {
+		if keys, err = journal.Successors(ctx, folder, keys); err != nil {
+			return nil, err
+		}
+	}
 	for _, name := range files {
 		data, err := durable.ReadFile(name, maxAuditFile)
 		if err != nil {
@@ -226,7 +265,7 @@ func openCheckpoints(files []string, keys note.Verifiers) (list []journal.Checkp
 		}
 		c, err := journal.OpenCheckpoint(data, keys)
 		if err != nil {
-			return nil, hint(fmt.Errorf("%s: %w", name, err), "it is what shekara journal checkpoint printed, of a journal with this key")
+			return nil, hint(fmt.Errorf("%s: %w", name, err), "it is what shekara journal checkpoint printed, of a journal with this key or one that it leads to")
 		}
 		list = append(list, c)
 	}
@@ -323,6 +362,13 @@ func (p *program) journalVerification(v journal.Verification) {
 	if v.Root != "" {
 		p.line("root         %s", v.Root)
 	}
+	p.list("Keys that sign from a record on", len(v.Keys), func(i int) string {
+		k := v.Keys[i]
+		if k.Lost {
+			return fmt.Sprintf("record %d, %s: the key was lost, the chain of signatures is broken; from here on %s", k.Sequence, k.Time.Local().Format(time.DateTime), k.New)
+		}
+		return fmt.Sprintf("record %d, %s: handed over, from here on %s", k.Sequence, k.Time.Local().Format(time.DateTime), k.New)
+	})
 	p.list("Not as a whole journal has it", len(v.Findings), func(i int) string {
 		f := v.Findings[i]
 		if f.File == "" {

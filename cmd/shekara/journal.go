@@ -13,7 +13,7 @@ import (
 )
 
 func (p *program) journalCommand() *cobra.Command {
-	return group("journal", "The record of events", p.journalListCommand(), p.journalTailCommand(), p.journalKeyCommand(), p.journalCheckpointCommand(),
+	return group("journal", "The record of events", p.journalListCommand(), p.journalTailCommand(), p.journalKeyCommand(), p.journalRotateKeyCommand(), p.journalCheckpointCommand(),
 		p.journalProveCommand(), p.journalExportCommand(), p.journalStatsCommand(), p.journalVerifyCommand())
 }
 

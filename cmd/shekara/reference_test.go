@@ -171,6 +171,7 @@ func commandCases() []commandCase {
 		{words: "journal key"}, {words: "journal key / --run-dir nowhere", code: 1},
 		{words: "journal checkpoint"}, {words: "journal checkpoint / --run-dir nowhere", code: 1},
 		{words: "journal stats / --json"}, {words: "journal stats / --run-dir nowhere", code: 1},
+		{words: "journal rotate-key / --json"}, {words: "journal rotate-key / --lost", code: 1},
 		{words: "journal prove / 7"}, {words: "journal prove / 0", code: 1},
 		{words: "journal export / journal --tunnel agency-a"}, {words: "journal export / journal --tunnel absent", code: 1},
 		{words: "journal verify / empty --key " + auditKey + " --json"}, {words: "journal verify / absent --key " + auditKey, code: 1},

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"shekara/journal"
+	"shekara/netctl/secret"
 	"shekara/provisioning"
 	"shekara/provisioning/api"
 	"shekara/provisioning/api/apitest"
@@ -87,11 +88,11 @@ func spoil(ts *testscript.TestScript, _ bool, args []string) {
 
 // serveMemory serves an engine in memory to a caller who may act, or only look, and answers how to stop it.
 func serveMemory(dir string, acts bool, happened int) (stop func() error, err error) {
-	key, err := journal.NewKey("journal/owner", [32]byte{1})
+	store, err := secret.Open(filepath.Join(dir, "keys"))
 	if err != nil {
 		return nil, err
 	}
-	events, err := journal.Open(filepath.Join(dir, "journal"), key)
+	events, err := journal.OpenKept(context.Background(), filepath.Join(dir, "journal"), journal.NewKeys(store, "journal/owner"))
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +108,7 @@ func serveMemory(dir string, acts bool, happened int) (stop func() error, err er
 		groups = api.Groups{Act: &group}
 	}
 	recorder := metrics.Recorder(events)
-	server := api.New(api.Config{Site: "owner", Engine: apitest.NewMemory(), Journal: events, JournalKey: key.Public, Recorder: recorder, Metrics: metrics, Version: "test", Groups: groups,
+	server := api.New(api.Config{Site: "owner", Engine: apitest.NewMemory(), Journal: events, Recorder: recorder, Metrics: metrics, Version: "test", Groups: groups,
 		Identify: func(net.Conn) (api.Credentials, error) {
 			return api.Credentials{Actor: actor, Groups: []uint32{group}}, nil
 		}, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})

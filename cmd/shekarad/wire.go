@@ -221,7 +221,7 @@ func (s *settings) runDaemon(ctx context.Context, log *slog.Logger) (err error) 
 		return err
 	}
 	opened = append(opened, closer(lock.Release))
-	events, key, err := s.openJournal(ctx, log)
+	events, err := s.openJournal(ctx, log)
 	if err != nil {
 		return err
 	}
@@ -251,7 +251,7 @@ func (s *settings) runDaemon(ctx context.Context, log *slog.Logger) (err error) 
 		return err
 	}
 	d := &daemon{settings: *s, site: site, log: log, engine: engine, journal: recorder, doors: doors, manager: systemd.Manager{}}
-	config := api.Config{Site: site, Engine: engine, Identify: identify, Groups: groups, Journal: events, JournalKey: key, ExportDir: s.exportDir, Recorder: recorder, Metrics: metrics,
+	config := api.Config{Site: site, Engine: engine, Identify: identify, Groups: groups, Journal: events, ExportDir: s.exportDir, Recorder: recorder, Metrics: metrics,
 		Log: log, Version: version}
 	d.api = api.New(config)
 	defer tend(ctx, events, engine, config.Anchored, log)()
@@ -297,44 +297,32 @@ type closer func() error
 
 func (c closer) Close() error { return c() }
 
-// openJournal opens the journal, and gives the public half of its key. A key that cannot be had keeps no box from starting: nothing is signed
-// then, and the journal says so.
-func (s *settings) openJournal(ctx context.Context, log *slog.Logger) (events *journal.Journal, public string, err error) {
-	dir := filepath.Join(s.stateDir, "journal")
-	key, unsigned := s.journalKey()
-	if unsigned != nil {
-		if events, err = journal.Open(dir, nil); err == nil {
-			log.Error("the journal is not signed", "error", unsigned)
-			if _, err := events.Append(ctx, journal.Event{Type: journal.JournalUnsigned, Severity: journal.Alert, Object: "journal",
-				Message: fmt.Sprintf("nothing is signed until the daemon starts with a key: %v", unsigned)}); err != nil {
-				log.Error("and cannot be written", "error", err)
-			}
-		}
-	} else {
-		events, err = journal.Open(dir, key)
-		public = key.Public
-	}
-	if err != nil {
-		return nil, "", fmt.Errorf("open the journal: %w", err)
-	}
-	return events, public, nil
-}
-
-// journalKey is the key of the journal's signatures, made at the first start.
-func (s *settings) journalKey() (*journal.Key, error) {
+// openJournal opens the journal with its key, which is made at the first start. A key that cannot be had keeps no box from starting: nothing is signed then, changes are refused, and the journal says so.
+func (s *settings) openJournal(ctx context.Context, log *slog.Logger) (*journal.Journal, error) {
 	site, err := s.site()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open the journal: %w", err)
 	}
 	store, err := secret.Open(filepath.Join(s.stateDir, "keys"))
+	dir := filepath.Join(s.stateDir, "journal")
+	var events *journal.Journal
 	if err != nil {
-		return nil, fmt.Errorf("open the signing key: %w", err)
+		events, err = journal.OpenUnsigned(dir, err)
+	} else {
+		events, err = journal.OpenKept(ctx, dir, journal.NewKeys(store, strings.TrimSuffix("journal/"+site, "/")))
 	}
-	seed, err := store.GetOrNew(secret.Signing + "/journal")
 	if err != nil {
-		return nil, fmt.Errorf("open the signing key: %w", err)
+		return nil, fmt.Errorf("open the journal: %w", err)
 	}
-	return journal.NewKey(strings.TrimSuffix("journal/"+site, "/"), seed.Reveal())
+	if unsigned := events.Health().Unsigned; unsigned != nil {
+		next := provisioning.KeyBack(unsigned)
+		log.Error("the journal is not signed, and changes are refused", "error", unsigned, "hint", next)
+		if _, err := events.Append(ctx, journal.Event{Type: journal.JournalUnsigned, Severity: journal.Alert, Object: "journal", Message: fmt.Sprintf("nothing is signed until there is a key: %v", unsigned),
+			Fields: map[string]string{"hint": next}}); err != nil {
+			log.Error("and cannot be written", "error", err)
+		}
+	}
+	return events, nil
 }
 
 // options join the engine to the host.
@@ -398,7 +386,7 @@ func (s *settings) cleanUp(ctx context.Context, log *slog.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
-	events, _, err := s.openJournal(ctx, log)
+	events, err := s.openJournal(ctx, log)
 	if err != nil {
 		return err
 	}

@@ -287,6 +287,7 @@ func rights() map[string]struct {
 		"GET /api/v1/health/live":               {api.Looks, ""},
 		"GET /api/v1/health/ready":              {api.Looks, ""},
 		"GET /api/v1/metrics":                   {api.Looks, ""},
+		"POST /api/v1/journal/key":              {api.Acts, `{}`},
 		"GET /openapi.json":                     {api.Looks, ""},
 		"GET /api/v1/nothing-such":              {api.Looks, ""},
 	}

@@ -73,14 +73,22 @@ type keeper interface {
 // Journal is what the API needs of the record of events.
 type Journal interface {
 	reader
-	// Settle makes and gives the newest signed checkpoint; "": nobody signs.
-	Settle() string
+	signer
 	// Prove makes the proof that a record is among those of a signed checkpoint.
 	Prove(ctx context.Context, sequence uint64) (journal.Proof, error)
 	// Export writes the records of one tunnel or legal entity, and the proof of the last.
 	Export(ctx context.Context, of string, to io.Writer) (records int, err error)
 	// Stats is what it takes on its disk.
 	Stats() (journal.Stats, error)
+}
+
+type signer interface {
+	// Settle makes and gives the newest signed checkpoint; "": nobody signs.
+	Settle() string
+	// PublicKey is of the key that signs; "": nobody does.
+	PublicKey() string
+	// RotateKey goes on with a new key, and gives its public half.
+	RotateKey(ctx context.Context, lost bool, by journal.Actor) (public string, err error)
 }
 
 type reader interface {

@@ -45,6 +45,14 @@ type proofOutput struct {
 	Body journal.Proof
 }
 
+type rotateKeyInput struct {
+	Body RotateKey
+}
+
+type journalKeyOutput struct {
+	Body JournalKey
+}
+
 type headOutput struct {
 	Body JournalHead
 }
@@ -52,6 +60,7 @@ type headOutput struct {
 func (s *Server) registerEvents() {
 	register(s, Looks, get("list-events", "/events", "Events", "The journal, oldest first"), s.listEvents)
 	register(s, Looks, get("show-journal-head", "/journal", "Events", "The journal's key and newest signed checkpoint"), s.journalHead)
+	register(s, Acts, post("rotate-journal-key", "/journal/key", "Events", "Have the journal go on with a new signing key"), s.rotateJournalKey)
 	register(s, Looks, get("show-journal-stats", "/journal/stats", "Events", "What the journal takes on its disk, and how long that can go on"), s.journalStats)
 	register(s, Looks, textual(get("export-partition", "/journal/partition", "Events", "The records of one tunnel or legal entity, and the proof of the last"), lines), s.exportPartition)
 	register(s, Looks, get("prove-event", "/events/{sequence}/proof", "Events", "That a record is among those of a signed checkpoint"), s.proveEvent)
@@ -105,7 +114,13 @@ func (f EventFilter) filter() (journal.Filter, error) {
 }
 
 func (s *Server) journalHead(context.Context, *struct{}) (*headOutput, error) {
-	return &headOutput{JournalHead{Key: s.config.JournalKey, Checkpoint: s.config.Journal.Settle(), Last: s.config.Journal.Last()}}, nil
+	return &headOutput{JournalHead{Key: s.config.Journal.PublicKey(), Checkpoint: s.config.Journal.Settle(), Last: s.config.Journal.Last()}}, nil
+}
+
+// rotateJournalKey ends also where who asked has gone: half a change of the key helps nobody.
+func (s *Server) rotateJournalKey(ctx context.Context, in *rotateKeyInput) (*journalKeyOutput, error) {
+	public, err := s.config.Journal.RotateKey(context.WithoutCancel(ctx), in.Body.Lost, callerOf(ctx).actor)
+	return &journalKeyOutput{JournalKey{public}}, err
 }
 
 func (s *Server) proveEvent(ctx context.Context, in *recordInput) (*proofOutput, error) {

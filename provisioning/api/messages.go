@@ -120,6 +120,16 @@ type JournalHead struct {
 	Last       uint64 `json:"last" doc:"sequence of the newest record"`
 }
 
+// RotateKey asks that the journal goes on with a new key.
+type RotateKey struct {
+	Lost bool `json:"lost,omitempty" doc:"without the key before, which is lost: the chain of signatures is broken, and verification names it"`
+}
+
+// JournalKey is the public half of a key.
+type JournalKey struct {
+	Key string `json:"key" doc:"public key that signs from now on, as shekara journal verify takes it"`
+}
+
 // Sinks are to whom the journal of a Site goes.
 type Sinks struct {
 	Site  string              `json:"site"`

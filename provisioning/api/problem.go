@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"shekara/journal"
 	"shekara/provisioning"
 	"shekara/provisioning/document"
 )
@@ -98,6 +99,8 @@ func problemOf(err error) *Problem {
 		return fill(typeStale, "A newer revision exists", http.StatusPreconditionFailed, "look at shekara history and shekara compare, then plan again")
 	case errors.Is(err, provisioning.ErrNothingToConfirm):
 		return fill(typeNotPending, "Nothing waits for a confirmation", http.StatusConflict, "")
+	case errors.Is(err, journal.ErrKeyHere):
+		return fill(typeRequest, "The key is there", http.StatusConflict, "")
 	case errors.Is(err, fs.ErrNotExist):
 		p.Detail = absent(p.Detail)
 		return fill(typeNotFound, "Not found", http.StatusNotFound, "shekara history, shekara tunnel list and shekara secret list show what there is")

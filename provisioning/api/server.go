@@ -41,19 +41,18 @@ const (
 	maxLargeLooks  = 2 // large requests under way of callers who may only look: each may take hundreds of megabytes
 )
 
-// Config joins the server to the rest. All fields are needed but Site, JournalKey and ExportDir.
+// Config joins the server to the rest. All fields are needed but Site and ExportDir.
 type Config struct {
-	Site       string // name of the Site that this box is; "": not known, and so nothing can be applied
-	Engine     Engine
-	Identify   Identify
-	Groups     Groups
-	Journal    Journal
-	JournalKey string // public, of its checkpoints; "": they are not signed
-	ExportDir  string // where shekarad export says how far it got
-	Recorder   provisioning.Recorder
-	Metrics    *Metrics
-	Log        *slog.Logger
-	Version    string
+	Site      string // name of the Site that this box is; "": not known, and so nothing can be applied
+	Engine    Engine
+	Identify  Identify
+	Groups    Groups
+	Journal   Journal
+	ExportDir string // where shekarad export says how far it got
+	Recorder  provisioning.Recorder
+	Metrics   *Metrics
+	Log       *slog.Logger
+	Version   string
 }
 
 // Server answers on the doors it is given.

@@ -391,6 +391,11 @@ func (c *Client) JournalHead(ctx context.Context) (api.JournalHead, error) {
 	return call[api.JournalHead](ctx, c, request{method: "GET", path: "/journal"})
 }
 
+// RotateJournalKey has the journal go on with a new key. lost: without the one before.
+func (c *Client) RotateJournalKey(ctx context.Context, lost bool) (api.JournalKey, error) {
+	return call[api.JournalKey](ctx, c, request{method: "POST", path: "/journal/key", body: api.RotateKey{Lost: lost}})
+}
+
 // JournalStats is what the journal takes on its disk.
 func (c *Client) JournalStats(ctx context.Context) (journal.Stats, error) {
 	return call[journal.Stats](ctx, c, request{method: "GET", path: "/journal/stats"})

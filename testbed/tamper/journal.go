@@ -55,8 +55,16 @@ func (s Signer) stranger() Signer {
 
 func (s Signer) note(size uint64, root []byte) string {
 	text := fmt.Sprintf("%s\n%d\n%s\n", s.name, size, base64.StdEncoding.EncodeToString(root))
+	return fmt.Sprintf("%s\n%s", text, s.signature(text))
+}
+
+func (s Signer) signature(text string) string {
 	signature := append(slices.Clone(s.hash), ed25519.Sign(s.key, []byte(text))...)
-	return fmt.Sprintf("%s\n— %s %s\n", text, s.name, base64.StdEncoding.EncodeToString(signature))
+	return fmt.Sprintf("— %s %s\n", s.name, base64.StdEncoding.EncodeToString(signature))
+}
+
+func (s Signer) public() string {
+	return fmt.Sprintf("%s+%x+%s", s.name, s.hash, base64.StdEncoding.EncodeToString(append([]byte{1}, s.key.Public().(ed25519.PublicKey)...)))
 }
 
 func (j Journal) names() []string { return slices.Sorted(maps.Keys(j)) }
@@ -112,9 +120,25 @@ func numbered(line string, n uint64) string {
 
 func isCheckpoint(line string) bool { return strings.Contains(line, `"type":"journal.checkpoint"`) }
 
+func isHandover(line string) bool { return strings.Contains(line, `"type":"key.rotate"`) }
+
+// handover is the note by which another key hands over to this one, as who has not got the other one makes it.
+func (s Signer) handover(old string) func(size uint64, root []byte) string {
+	return func(size uint64, root []byte) string {
+		text := fmt.Sprintf("%s\n%d\n%s\nold %s\nnew %s\n", s.name, size, base64.StdEncoding.EncodeToString(root), old, s.public())
+		return fmt.Sprintf("%s\n%s", text, s.signature(text))
+	}
+}
+
 // forge makes a journal anew in which all fits again, as somebody would who knows the format: numbers, files' names, links, checksums, and the roots of the
-// checkpoints. Change gives the lines that are to stand for one, from its own; sign gives a checkpoint's note, "" for none, and is asked once it is to be made anew.
+// checkpoints. Change gives the lines that are to stand for one, from its own; sign gives a checkpoint's note, "" for none, and is asked once it is to be made anew. What is said of a handover
+// stays as it is.
 func (j Journal) forge(change func(line string) []string, sign func(size uint64, root []byte) string) {
+	j.forgeAll(change, sign, nil)
+}
+
+// forgeAll is forge with new handovers, if hand is given.
+func (j Journal) forgeAll(change func(line string) []string, sign, hand func(size uint64, root []byte) string) {
 	var grown edge
 	last, changed := uint64(0), false
 	ends := map[string]end{} // of all partitions
@@ -132,6 +156,9 @@ func (j Journal) forge(change func(line string) []string, sign func(size uint64,
 					line = sequenceOf.ReplaceAllLiteralString(line, fmt.Sprintf(`{"sequence":%d`, last))
 					if isCheckpoint(line) {
 						line = resettled(line, grown, last-1, sign)
+					}
+					if isHandover(line) && hand != nil {
+						line = noted(line, hand(last-1, grown.root()))
 					}
 					line = summed(linkOf.ReplaceAllStringFunc(line, func(link string) string {
 						of := linkOf.FindStringSubmatch(link)[1]
@@ -174,6 +201,10 @@ func resettled(line string, grown edge, size uint64, sign func(uint64, []byte) s
 	if note == "" {
 		return noteOf.ReplaceAllLiteralString(strings.Replace(line, `,"note":`, `"note":`, 1), "") // members stand in the order of the alphabet: edge, note, root, size
 	}
+	return noted(line, note)
+}
+
+func noted(line, note string) string {
 	text, _ := json.Marshal(note) // a string
 	return noteOf.ReplaceAllLiteralString(line, `"note":`+string(text))
 }

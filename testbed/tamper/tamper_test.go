@@ -24,6 +24,8 @@ func sample(s Signer) Journal {
 			switch {
 			case n%50 == 0 && sequence > 1:
 				kind, rest = "journal.checkpoint", `"severity":"info","object":"journal/checkpoint","message":"records","fields":{"edge":"","note":"","root":"","size":""}`
+			case sequence == 1234:
+				kind, rest = "key.rotate", `"severity":"notice","object":"journal/key","message":"another key","fields":{"new":"n","note":"","old":"o"}`
 			case n%3 == 0:
 				kind, rest = "tunnel.state", `"severity":"notice","object":"tunnel/a","organisation":"A","message":"up","fields":{"a":"b"},"links":[{"of":"tunnel/a","number":1},{"of":"organisation/A","number":1}]`
 			}
@@ -31,7 +33,10 @@ func sample(s Signer) Journal {
 		}
 		j.put(name, lines)
 	}
-	j.forge(touched(), s.note) // once around, so that all fits
+	j.forgeAll(touched(), s.note, func(size uint64, root []byte) string { // once around, so that all fits
+		note := s.handover("o")(size, root)
+		return note + s.signature(note)
+	})
 	return j
 }
 
@@ -64,7 +69,7 @@ func TestEachChangesSomething(t *testing.T) {
 	whole := sample(s)
 	kept := maps.Clone(whole)
 	names := map[string]bool{}
-	for _, m := range All() {
+	for _, m := range append(All(), Handovers()...) {
 		if names[m.Name] {
 			t.Errorf("%s: twice", m.Name)
 		}
