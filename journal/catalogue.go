@@ -108,9 +108,9 @@ func Reference() string {
 	var b strings.Builder
 	b.WriteString("# Events\n\nGenerated from journal/catalogue.go by `go test ./journal -update`; do not edit.\n\n")
 	b.WriteString("Each event is one JSON object on a line: `sequence` (from 1, no gaps), `time` (UTC), `clockErrorMicroseconds` (how wrong that may be; absent: nobody keeps the clock), `type`, `severity`, `actor` (who asked; absent: the daemon itself), ")
-	b.WriteString("`object` (what it is about, as `tunnel/NAME`), `organisation` (the legal entity at a tunnel's far end, as its Peer document has it), `message`, `fields` and ")
+	b.WriteString("`object` (what it is about, as `tunnel/NAME`), `organisation` (the legal entity at a tunnel's far end, as its Peer document has it), `systems` (the registered systems that it concerns: those of the addresses of a connection or of a dropped packet, of the flow of a sum of connections, or all that the tunnel reaches; sorted, at most 64), `message`, `fields` and ")
 	b.WriteString("`links` ([journal-format.md](journal-format.md)).\n")
-	b.WriteString("`shekara journal list` and `tail` choose by type, severity, object or tunnel, text, legal day and time (`--help`); the API takes the same words.\n\n")
+	b.WriteString("`shekara journal list` and `tail` choose by type, severity, object or tunnel, organisation, system, text, legal day and time (`--help`); the API takes the same words.\n\n")
 	b.WriteString("| type | meaning |\n|---|---|\n")
 	for _, e := range Catalogue() {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", e.Type, e.Meaning)

@@ -389,7 +389,7 @@ func TestColdIsTheFileByteForByte(t *testing.T) {
 				err = p.settle()
 			} else {
 				err = p.add(&Event{Type: DaemonStart, Severity: Info, Object: object.Draw(t, "object"), Organisation: text.Draw(t, "organisation"),
-					Message: text.Draw(t, "message"), Fields: rapid.MapOfN(text, text, 0, 2).Draw(t, "fields")}, nil)
+					Systems: rapid.SliceOfN(text, 0, 2).Draw(t, "systems"), Message: text.Draw(t, "message"), Fields: rapid.MapOfN(text, text, 0, 2).Draw(t, "fields")}, nil)
 			}
 			if err != nil {
 				t.Fatal(err)

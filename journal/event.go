@@ -17,11 +17,16 @@ type Event struct {
 	Actor                  Actor    `json:"actor,omitzero"`
 	Object                 string   `json:"object,omitempty"` // "tunnel/agency-a", "revision/12", "device/sk-agencies"
 	// Organisation is the legal entity whose it is; "": nobody's alone.
-	Organisation string            `json:"organisation,omitempty"`
-	Message      string            `json:"message"`          // one sentence for people
-	Fields       map[string]string `json:"fields,omitempty"` // facts for programs; never a secret
-	Links        []Link            `json:"links,omitempty"`  // to those before it of its tunnel and organisation
+	Organisation string `json:"organisation,omitempty"`
+	// Systems are the registered systems that it concerns, sorted, MaxSystems at most; none: it concerns none, or the record is older than this.
+	Systems []string          `json:"systems,omitempty"`
+	Message string            `json:"message"`          // one sentence for people
+	Fields  map[string]string `json:"fields,omitempty"` // facts for programs; never a secret
+	Links   []Link            `json:"links,omitempty"`  // to those before it of its tunnel and organisation
 }
+
+// MaxSystems is how many systems a record names at most.
+const MaxSystems = 64
 
 // stamp says when it was, just now, and how far that can be believed.
 func (e *Event) stamp(now time.Time) {

@@ -13,7 +13,8 @@ type Filter struct {
 	Severities   []Severity // one of these
 	Object       string     // exactly this, or all below it if it ends in "/"
 	Organisation string     // exactly this legal entity's
-	Text         string     // is in the message, the object, the organisation, the actor's name or a field's value; capital or small is one
+	System       string     // concerns this registered system
+	Text         string     // is in the message, the object, the organisation, a system, the actor's name or a field's value; capital or small is one
 	// Since and Until bound the time: from the first on, and before the second. Zero: no bound. The order of events is by sequence, whatever the clock said.
 	Since, Until time.Time
 	// WithoutCheckpoints leaves those out: one a minute, they are for who verifies.
@@ -55,6 +56,7 @@ func (f Filter) Matches(e Event) bool {
 		!f.Since.IsZero() && e.Time.Before(f.Since),
 		!f.Until.IsZero() && !e.Time.Before(f.Until),
 		f.Organisation != "" && e.Organisation != f.Organisation,
+		f.System != "" && !slices.Contains(e.Systems, f.System),
 		f.Object != "" && e.Object != f.Object && (!strings.HasSuffix(f.Object, "/") || !strings.HasPrefix(e.Object, f.Object)):
 		return false
 	}
@@ -64,7 +66,7 @@ func (f Filter) Matches(e Event) bool {
 // holds says whether small letters are somewhere in what people read of an event.
 func (e Event) holds(text string) bool {
 	in := func(s string) bool { return strings.Contains(strings.ToLower(s), text) }
-	if in(e.Message) || in(e.Object) || in(e.Organisation) || in(e.Actor.User) {
+	if in(e.Message) || in(e.Object) || in(e.Organisation) || in(e.Actor.User) || slices.ContainsFunc(e.Systems, in) {
 		return true
 	}
 	for _, value := range e.Fields {

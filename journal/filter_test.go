@@ -9,7 +9,7 @@ import (
 func TestFilter(t *testing.T) {
 	at := time.Date(2026, 11, 26, 2, 0, 0, 0, time.UTC)
 	e := Event{Type: DriftFind, Severity: Warning, Object: "tunnel/agency-a", Message: "The filter differs", Time: at, Actor: Actor{User: "Aigerim"},
-		Fields: map[string]string{"by": "nft (process 7)"}}
+		Systems: []string{"registry", "tax"}, Fields: map[string]string{"by": "nft (process 7)"}}
 	for name, c := range map[string]struct{ yes, no Filter }{
 		"type":     {Filter{Types: []Type{PlanMake, DriftFind}}, Filter{Types: []Type{DriftRepair}}},
 		"noun":     {Filter{Types: []Type{"drift.*"}}, Filter{Types: []Type{"dri*"}}},
@@ -18,6 +18,8 @@ func TestFilter(t *testing.T) {
 		"below":    {Filter{Object: "tunnel/"}, Filter{Object: "tunnel"}},
 		"message":  {Filter{Text: "FILTER d"}, Filter{Text: "nothing"}},
 		"user":     {Filter{Text: "aigerim"}, Filter{Text: "nobody"}},
+		"system":   {Filter{System: "tax"}, Filter{System: "ta"}},
+		"systems":  {Filter{Text: "REGIS"}, Filter{Text: "register"}},
 		"field":    {Filter{Text: "process 7"}, Filter{Text: "process 8"}},
 		"since":    {Filter{Since: at}, Filter{Since: at.Add(1)}},
 		"until":    {Filter{Until: at.Add(1)}, Filter{Until: at}},

@@ -28,7 +28,7 @@ import (
 // The size is the same whatever the file holds, and a question reads the head and one row for each term. All numbers are big-endian.
 const (
 	indexFolder = "index"
-	indexMagic  = "shekara1"
+	indexMagic  = "shekara2"
 	indexParts  = 256 // of a file
 	indexRows   = 2048
 	partsBytes  = indexParts / 8
@@ -83,6 +83,9 @@ func indexTerms(e *Event) []string {
 	if e.Organisation != "" {
 		terms = append(terms, "organisation "+e.Organisation)
 	}
+	for _, system := range e.Systems {
+		terms = append(terms, "system "+system)
+	}
 	return terms
 }
 
@@ -105,6 +108,9 @@ func (f Filter) terms() (all [][]string) {
 	}
 	if f.Organisation != "" {
 		all = append(all, []string{"organisation " + f.Organisation})
+	}
+	if f.System != "" {
+		all = append(all, []string{"system " + f.System})
 	}
 	return all
 }

@@ -24,7 +24,7 @@ func variedJournal(t testing.TB, events int) *Journal {
 	t.Cleanup(func() { _ = j.Close() })
 	types := []Type{ConnectionStart, ConnectionEnd, DriftFind, DriftRepair, DaemonStart}
 	for n := range events {
-		e := Event{Type: types[n*n%7%len(types)], Severity: Severities()[n%11%5], Object: fmt.Sprintf("tunnel/t%d", n%97%13), Organisation: []string{"", "Agency A", "Agency B"}[n/300%3],
+		e := Event{Type: types[n*n%7%len(types)], Severity: Severities()[n%11%5], Object: fmt.Sprintf("tunnel/t%d", n%97%13), Organisation: []string{"", "Agency A", "Agency B"}[n/300%3], Systems: [][]string{nil, {"registry"}, {"registry", "tax"}}[n/200%3],
 			Message: fmt.Sprintf("event %d", n)}
 		if n%17 == 0 {
 			e.Object = "flow/a/b"
@@ -72,6 +72,7 @@ func TestIndexedIsPlain(t *testing.T) {
 			Severities:   rapid.SampledFrom([][]Severity{nil, nil, {Alert}, {Warning, Info}}).Draw(t, "severities"),
 			Object:       rapid.SampledFrom([]string{"", "", "tunnel/t3", "tunnel/rare", "tunnel/", "flow/", "flow/a/", "nothing"}).Draw(t, "object"),
 			Organisation: rapid.SampledFrom([]string{"", "", "Agency A", "Agency C"}).Draw(t, "organisation"),
+			System:       rapid.SampledFrom([]string{"", "", "registry", "tax", "Agency A"}).Draw(t, "system"),
 			Text:         rapid.SampledFrom([]string{"", "", "event 7"}).Draw(t, "text"),
 		}
 		if rapid.Bool().Draw(t, "bounded") {

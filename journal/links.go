@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -28,6 +29,7 @@ type Link struct {
 const (
 	channelPrefix = "tunnel/"
 	entityPrefix  = "organisation/"
+	systemPrefix  = "system/"
 	// linksName is the file of how far all were linked when the newest file began: what can be had from all records is had from it and the newest ones.
 	linksName    = "LINKS"
 	maxLinksFile = 256 << 20 // bytes: more than a million tunnels have
@@ -245,11 +247,20 @@ type partitionHead struct {
 	Partition string `json:"partition"`
 }
 
+// viewHead is the first line of what is handed out of a system, whose records are not linked.
+type viewHead struct {
+	System string `json:"system"`
+}
+
+// IsView says whether the beginning of a file is one of what Export writes of a system.
+func IsView(begins []byte) bool { return bytes.HasPrefix(begins, []byte(`{"system":`)) }
+
 // Export writes the records of one tunnel ("tunnel/NAME") or legal entity ("organisation/NAME") of the journal in a folder, up to the last that a signed
-// checkpoint covers, as they stand there: a line that names the partition, theirs, and the proof of the last. Nothing signed: all, and no proof.
+// checkpoint covers, as they stand there: a line that names the partition, theirs, and the proof of the last. Nothing signed: all, and no proof. Those of a system
+// ("system/NAME") are not linked: nothing proves that none is missing, and so no proof stands behind them.
 func Export(ctx context.Context, dir, of string, to io.Writer) (records int, err error) {
-	if !strings.HasPrefix(of, channelPrefix) && !strings.HasPrefix(of, entityPrefix) {
-		return 0, fmt.Errorf("export %.100q: it is neither %sNAME nor %sNAME", of, channelPrefix, entityPrefix)
+	if !strings.HasPrefix(of, channelPrefix) && !strings.HasPrefix(of, entityPrefix) && !strings.HasPrefix(of, systemPrefix) {
+		return 0, fmt.Errorf("export %.100q: it is neither %sNAME nor %sNAME nor %sNAME", of, channelPrefix, entityPrefix, systemPrefix)
 	}
 	if records, err = export(ctx, dir, of, to); err != nil {
 		return records, fmt.Errorf("export %s: %w", of, err)
@@ -270,7 +281,12 @@ func export(ctx context.Context, dir, of string, to io.Writer) (records int, err
 	out := bufio.NewWriter(to)
 	encoder := json.NewEncoder(out)
 	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(partitionHead{of}); err != nil {
+	system, isView := strings.CutPrefix(of, systemPrefix)
+	var head any = partitionHead{of}
+	if isView {
+		head = viewHead{system}
+	}
+	if err := encoder.Encode(head); err != nil {
 		return 0, err
 	}
 	last := uint64(0)
@@ -279,17 +295,15 @@ func export(ctx context.Context, dir, of string, to io.Writer) (records int, err
 		if settled > 0 && e.Sequence > settled {
 			return false
 		}
-		for _, link := range e.Links {
-			if link.Of == of {
-				_, written = out.Write(append(line, '\n'))
-				records, last = records+1, e.Sequence
-			}
+		if isView && slices.Contains(e.Systems, system) || slices.ContainsFunc(e.Links, func(l Link) bool { return l.Of == of }) {
+			_, written = out.Write(append(line, '\n'))
+			records, last = records+1, e.Sequence
 		}
 		return written == nil
 	}); err != nil || written != nil {
 		return records, errors.Join(err, written)
 	}
-	if last > 0 && settled > 0 {
+	if last > 0 && settled > 0 && !isView {
 		proof, err := Prove(ctx, dir, last)
 		if err != nil {
 			return records, err

@@ -16,7 +16,7 @@ func TestLinesAreWhatTheEncoderWrites(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.OneOf(rapid.StringMatching(`[a-z0-9/.-]{0,20}`), rapid.String(), rapid.SampledFrom([]string{`"`, `\`, "<&>", "\x00\xff", "\u2028", "қала"}))
 		e := Event{Sequence: rapid.Uint64().Draw(t, "sequence"), Type: DaemonStart, Severity: Info, Object: text.Draw(t, "object"), Organisation: text.Draw(t, "organisation"),
-			Message: text.Draw(t, "message"), Fields: rapid.MapOfN(text, text, 0, 4).Draw(t, "fields")}
+			Systems: rapid.SliceOfN(text, 0, 3).Draw(t, "systems"), Message: text.Draw(t, "message"), Fields: rapid.MapOfN(text, text, 0, 4).Draw(t, "fields")}
 		for range rapid.IntRange(0, 3).Draw(t, "links") {
 			e.Links = append(e.Links, Link{text.Draw(t, "of"), rapid.Uint64().Draw(t, "number"), rapid.StringMatching(`[A-Za-z0-9+/]{0,43}=?`).Draw(t, "before")})
 		}
@@ -44,9 +44,9 @@ func TestLinesAreWhatTheEncoderWrites(t *testing.T) {
 // FuzzScan: what is read in the quick way is what encoding/json reads.
 func FuzzScan(f *testing.F) {
 	e := Event{Sequence: 7, Time: time.Date(2026, 11, 26, 4, 22, 5, 123456789, time.UTC), ClockErrorMicroseconds: 250, Type: ConnectionEnd, Severity: Info, Actor: Actor{UID: 1000, User: "айгүл", PID: 77},
-		Object: "tunnel/agency-a", Organisation: "agency-a", Message: "ended", Fields: map[string]string{"a": "1", "b": "<&>"},
+		Object: "tunnel/agency-a", Organisation: "agency-a", Systems: []string{"registry", "tax"}, Message: "ended", Fields: map[string]string{"a": "1", "b": "<&>"},
 		Links: []Link{{Of: "tunnel/agency-a", Number: 3, Before: "AAAA"}, {Of: "organisation/agency-a", Number: 1}}}
-	for _, change := range []func(){func() {}, func() { e.Message = "with \"quotes\"" }, func() { e.Message, e.Actor, e.Links = "", Actor{}, nil }, func() { e.Fields, e.Object = nil, "" }} {
+	for _, change := range []func(){func() {}, func() { e.Message = "with \"quotes\"" }, func() { e.Message, e.Actor, e.Links = "", Actor{}, nil }, func() { e.Fields, e.Object, e.Systems = nil, "", nil }} {
 		change()
 		line, err := encode(e)
 		if err != nil {

@@ -39,6 +39,12 @@ func scan(line []byte) (e Event, ok bool) {
 	if s.next(`,"organisation":`) {
 		e.Organisation = string(s.text())
 	}
+	if s.next(`,"systems":[`) {
+		for more := true; more && s.ok; more = s.next(",") {
+			e.Systems = append(e.Systems, string(s.text()))
+		}
+		s.take("]")
+	}
 	s.take(`,"message":`)
 	e.Message = string(s.text())
 	if s.next(`,"fields":{`) {

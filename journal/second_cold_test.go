@@ -70,7 +70,8 @@ func secondThaw(first uint64, cold []byte) ([]byte, error) {
 				User string
 				PID  int32
 			}
-			Fields map[string]string
+			Systems []string
+			Fields  map[string]string
 			secondLinked
 		}
 		if json.Unmarshal([]byte(made), &record) != nil || record.Sequence == 0 || record.Type == "" {

@@ -27,42 +27,54 @@ type connectionRecords struct {
 	flows map[string]*connectionSum
 	shown [2]int // beginnings, ends
 	ready []journal.Event
+	// concerns names the registered systems that have addresses there.
+	concerns func([]placed) []string
 }
 
 // connectionSum is what the connections of a flow come to that are no events of their own.
 type connectionSum struct {
-	flow, tunnel string
-	shown, more  [2]uint64 // beginnings, ends
-	to, back     conntrack.Counter
+	flow        firewall.Flow
+	shown, more [2]uint64 // beginnings, ends
+	to, back    conntrack.Counter
 }
 
 // began takes a connection of a flow that began. The account is read before it returns.
-func (c *connectionRecords) began(a *conntrack.Account, flow, tunnel string) {
-	if sum, tell := c.admit(0, flow, tunnel); tell {
-		c.ready = append(c.ready, startEvent(a, flow, tunnel))
+func (c *connectionRecords) began(a *conntrack.Account, flow firewall.Flow) {
+	if sum, tell := c.admit(0, flow); tell {
+		c.tell(startEvent(a, flow), a, flow)
 	} else {
 		sum.more[0]++
 	}
 }
 
 // ended takes one that ended.
-func (c *connectionRecords) ended(a *conntrack.Account, flow, tunnel string) {
-	if sum, tell := c.admit(1, flow, tunnel); tell {
-		c.ready = append(c.ready, endEvent(a, flow, tunnel))
+func (c *connectionRecords) ended(a *conntrack.Account, flow firewall.Flow) {
+	if sum, tell := c.admit(1, flow); tell {
+		c.tell(endEvent(a, flow), a, flow)
 	} else {
 		sum.more[1]++
 		sum.to, sum.back = sum.to.Plus(a.Original), sum.back.Plus(a.Reply)
 	}
 }
 
+// tell makes an event ready, and says which systems it concerns: by the addresses as hosts on this box's side write them. The far end of a tunnel writes others, if they are translated.
+func (c *connectionRecords) tell(event journal.Event, a *conntrack.Account, flow firewall.Flow) {
+	from, to := a.Source, a.Destination
+	if flow.From.Device != "" && a.AnswersFrom.IsValid() {
+		from, to = a.AnswersTo, a.AnswersFrom
+	}
+	event.Systems = c.concerns(bothEnds(from, to))
+	c.ready = append(c.ready, event)
+}
+
 // admit finds the sum of a flow, and says whether a beginning or an end of it is to be an event of its own.
-func (c *connectionRecords) admit(which int, flow, tunnel string) (sum *connectionSum, tell bool) {
+func (c *connectionRecords) admit(which int, flow firewall.Flow) (sum *connectionSum, tell bool) {
 	if c.flows == nil {
 		c.ends, c.flows, c.shown = time.Now().Add(connectionWindow), map[string]*connectionSum{}, [2]int{}
 	}
-	if sum = c.flows[flow]; sum == nil {
-		sum = &connectionSum{flow: flow, tunnel: tunnel}
-		c.flows[flow] = sum
+	if sum = c.flows[flow.Name]; sum == nil {
+		sum = &connectionSum{flow: flow}
+		c.flows[flow.Name] = sum
 	}
 	if sum.shown[which] >= connectionsShown || c.shown[which] >= connectionsShownAll {
 		return sum, false
@@ -81,7 +93,7 @@ func (c *connectionRecords) take(now time.Time) []journal.Event {
 	}
 	sums := slices.DeleteFunc(slices.Collect(maps.Values(c.flows)), func(s *connectionSum) bool { return s.all() == 0 })
 	slices.SortFunc(sums, func(x, y *connectionSum) int {
-		return cmp.Or(cmp.Compare(y.all(), x.all()), cmp.Compare(x.flow, y.flow))
+		return cmp.Or(cmp.Compare(y.all(), x.all()), cmp.Compare(x.flow.Name, y.flow.Name))
 	})
 	if len(sums) > connectionSums {
 		rest := &connectionSum{}
@@ -92,10 +104,23 @@ func (c *connectionRecords) take(now time.Time) []journal.Event {
 		sums = append(sums[:connectionSums], rest)
 	}
 	for _, s := range sums {
-		events = append(events, s.event())
+		event := s.event()
+		event.Systems = c.concerns(s.reaches())
+		events = append(events, event)
 	}
 	c.flows = nil
 	return events
+}
+
+// reaches is between what addresses its flow lets connections be opened.
+func (s *connectionSum) reaches() (all []placed) {
+	for _, p := range s.flow.Sources {
+		all = append(all, placed{s.flow.From.Zone, p})
+	}
+	for _, p := range s.flow.Destinations {
+		all = append(all, placed{s.flow.To.Zone, p})
+	}
+	return all
 }
 
 func (s *connectionSum) all() uint64 { return s.more[0] + s.more[1] }
@@ -108,37 +133,37 @@ func (c *counting) tellConnections(now time.Time) {
 }
 
 // channel is what a connection is about: the tunnel, or where there is none the flow.
-func channel(flow, tunnel string) string {
+func channel(flow firewall.Flow) string {
 	switch {
-	case tunnel != "":
-		return "tunnel/" + tunnel
-	case flow != "":
-		return "flow/" + flow
+	case flow.Tunnel != "":
+		return "tunnel/" + flow.Tunnel
+	case flow.Name != "":
+		return "flow/" + flow.Name
 	}
 	return "filter"
 }
 
-func startEvent(a *conntrack.Account, flow, tunnel string) journal.Event {
-	what, fields := opened(a, flow)
-	return journal.Event{Type: journal.ConnectionStart, Severity: journal.Info, Object: channel(flow, tunnel), Fields: fields, Message: what + " began"}
+func startEvent(a *conntrack.Account, flow firewall.Flow) journal.Event {
+	what, fields := opened(a, flow.Name)
+	return journal.Event{Type: journal.ConnectionStart, Severity: journal.Info, Object: channel(flow), Fields: fields, Message: what + " began"}
 }
 
-func endEvent(a *conntrack.Account, flow, tunnel string) journal.Event {
-	what, fields := opened(a, flow)
+func endEvent(a *conntrack.Account, flow firewall.Flow) journal.Event {
+	what, fields := opened(a, flow.Name)
 	maps.Copy(fields, carried(a.Original, a.Reply))
 	lived := ""
 	if took := a.Ended.Sub(a.Began); !a.Began.IsZero() && took > 0 {
 		fields["seconds"] = strconv.FormatFloat(took.Seconds(), 'f', 3, 64)
 		lived = " in " + took.Round(time.Millisecond).String()
 	}
-	return journal.Event{Type: journal.ConnectionEnd, Severity: journal.Info, Object: channel(flow, tunnel), Fields: fields,
+	return journal.Event{Type: journal.ConnectionEnd, Severity: journal.Info, Object: channel(flow), Fields: fields,
 		Message: fmt.Sprintf("%s ended: %d bytes there, %d back%s", what, a.Original.Bytes, a.Reply.Bytes, lived)}
 }
 
 func (s *connectionSum) event() journal.Event {
 	fields := carried(s.to, s.back)
-	maps.Copy(fields, fieldsOf("flow", s.flow, "began", strconv.FormatUint(s.more[0], 10), "ended", strconv.FormatUint(s.more[1], 10)))
-	return journal.Event{Type: journal.ConnectionSum, Severity: journal.Info, Object: channel(s.flow, s.tunnel), Fields: fields,
+	maps.Copy(fields, fieldsOf("flow", s.flow.Name, "began", strconv.FormatUint(s.more[0], 10), "ended", strconv.FormatUint(s.more[1], 10)))
+	return journal.Event{Type: journal.ConnectionSum, Severity: journal.Info, Object: channel(s.flow), Fields: fields,
 		Message: fmt.Sprintf("%d more connections began within %s and %d ended: %d bytes there, %d back", s.more[0], connectionWindow, s.more[1], s.to.Bytes, s.back.Bytes)}
 }
 

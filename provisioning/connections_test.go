@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"shekara/firewall"
 	"shekara/journal"
 	"shekara/netctl/conntrack"
 )
@@ -95,13 +96,14 @@ func TestConnectionsAreBounded(t *testing.T) {
 
 // TestConnectionSumsAreBounded: also over many flows a window has at most so many records, and they add up.
 func TestConnectionSumsAreBounded(t *testing.T) {
-	var c connectionRecords
+	c := connectionRecords{concerns: func([]placed) []string { return nil }}
 	const flows, each = 1000, 30
 	for i := range flows {
 		for range each {
 			a := &conntrack.Account{Entry: conntrack.Entry{Source: netip.MustParseAddr("10.64.1.5"), Destination: netip.MustParseAddr("10.20.0.10"), Protocol: 17}, Original: conntrack.Counter{Packets: 1, Bytes: 10}}
-			c.began(a, fmt.Sprint("flow-", i), "")
-			c.ended(a, fmt.Sprint("flow-", i), "")
+			flow := firewall.Flow{Name: fmt.Sprint("flow-", i)}
+			c.began(a, flow)
+			c.ended(a, flow)
 		}
 	}
 	events := c.take(time.Now().Add(connectionWindow))
@@ -144,4 +146,74 @@ func TestEventsOfATunnelNameItsOrganisation(t *testing.T) {
 			b.t.Error(diff)
 		}
 	})
+}
+
+// registers are a system behind agency 0, and the one that all agencies reach.
+const registers = `---
+apiVersion: shekara/v1
+kind: Organisation
+metadata: {name: body}
+spec: {name: {kk: b, ru: b, en: Body}, kind: state-body, bin: "250140000013"}
+---
+apiVersion: shekara/v1
+kind: System
+metadata: {name: service}
+spec: {name: {kk: s, ru: s, en: Service}, organisation: body, class: 3, contour: integration, zone: gateway-dmz, prefixes: [10.20.0.10/32]}
+---
+apiVersion: shekara/v1
+kind: System
+metadata: {name: registry}
+spec: {name: {kk: r, ru: r, en: Registry}, organisation: body, class: 3, contour: external, zone: agencies, prefixes: [10.64.0.0/28]}
+`
+
+// TestEventsNameSystems: of a connection those that have its addresses, of a tunnel all that it reaches.
+func TestEventsNameSystems(t *testing.T) {
+	one, two := agency{n: 0}, agency{n: 1}
+	whileCounting(t, func(b *box, table *counter) {
+		b.mustApply(request(registers))
+		table.pass(one, 1000, 1)
+		table.pass(two, 1001, 1)
+		b.wait(2 * endsEvery)
+		table.end(1000, true)
+		for port := range uint16(connectionsShown) {
+			table.pass(two, 2000+port, 1)
+		}
+		b.wait(connectionWindow + endsEvery)
+		b.options.Journal.Post(journal.Event{Type: journal.TunnelState, Severity: journal.Notice, Object: "tunnel/agency-0"})
+		b.events.mu.Lock()
+		defer b.events.mu.Unlock()
+		got := map[string][]string{}
+		for _, e := range b.events.list {
+			if ofConnections(e.Type) || e.Type == journal.TunnelState {
+				got[string(e.Type)+" "+e.Object] = e.Systems
+			}
+		}
+		want := map[string][]string{"connection.start tunnel/agency-0": {"registry", "service"}, "connection.end tunnel/agency-0": {"registry", "service"}, "connection.start tunnel/agency-1": {"service"},
+			"connection.sum tunnel/agency-1": {"service"}, "tunnel.state tunnel/agency-0": {"registry", "service"}}
+		if diff := cmp.Diff(want, got); diff != "" {
+			b.t.Error(diff)
+		}
+	})
+}
+
+// TestSystemsOfTranslatedConnections: the far end of a tunnel writes addresses that may be somebody else's here.
+func TestSystemsOfTranslatedConnections(t *testing.T) {
+	at := netip.MustParseAddr
+	asked := ""
+	c := connectionRecords{concerns: func(p []placed) []string {
+		asked = fmt.Sprint(p[0].prefix, " ", p[1].prefix)
+		return nil
+	}}
+	a := &conntrack.Account{Entry: conntrack.Entry{Source: at("192.168.1.5"), Destination: at("192.0.2.7"), AnswersFrom: at("10.20.0.10"), AnswersTo: at("10.64.9.5")}}
+	for _, way := range []struct {
+		flow firewall.Flow
+		want string
+	}{
+		{firewall.Flow{Name: "far", From: firewall.Place{Device: "sk-a"}}, "10.64.9.5/32 10.20.0.10/32"},
+		{firewall.Flow{Name: "near", To: firewall.Place{Device: "sk-a"}}, "192.168.1.5/32 192.0.2.7/32"},
+	} {
+		if c.began(a, way.flow); asked != way.want {
+			t.Errorf("opened from the %s side it is looked for systems at %s, want %s", way.flow.Name, asked, way.want)
+		}
+	}
 }

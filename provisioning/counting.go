@@ -47,8 +47,8 @@ func (e *Engine) openLedger() {
 // counting is the state of keepCounting's one goroutine.
 type counting struct {
 	*Engine
-	changes    int               // of the intent, that attribution knows of
-	declared   map[string]string // flows that there are, each with its tunnel
+	changes    int                      // of the intent, that attribution knows of
+	declared   map[string]firewall.Flow // by name
 	flowOf     accounting.Attribute
 	records    connectionRecords
 	attributed time.Time  // from when on the intent may be read again
@@ -70,7 +70,7 @@ func (e *Engine) keepCounting(ctx context.Context) {
 	if e.options.News == nil || e.options.Connections == nil {
 		return
 	}
-	c := &counting{Engine: e, changes: -1, save: time.Now().Add(totalsEvery), told: e.ledger.Figures().Missed, heard: time.Now()}
+	c := &counting{Engine: e, changes: -1, records: connectionRecords{concerns: e.systemsOf}, save: time.Now().Add(totalsEvery), told: e.ledger.Figures().Missed, heard: time.Now()}
 	c.written("connections", c.counts.SaveLiving(e.ledger)) // from here on ends are written as they come
 	tick := time.NewTicker(endsEvery)
 	defer tick.Stop()
@@ -156,9 +156,9 @@ func (c *counting) attribute() {
 		devices = append(devices, d.Filter)
 	}
 	c.mu.Unlock()
-	c.declared = make(map[string]string, len(flows))
+	c.declared = make(map[string]firewall.Flow, len(flows))
 	for _, f := range flows {
-		c.declared[f.Name] = f.Tunnel
+		c.declared[f.Name] = f
 	}
 	by := firewall.NewAttribution(devices, flows)
 	c.flowOf = func(a *conntrack.Account) (string, bool) {
@@ -169,15 +169,22 @@ func (c *counting) attribute() {
 	c.attributed = time.Now().Add(sampleShare * time.Since(now))
 }
 
+// flow is one that is declared; of one that was, the name.
+func (c *counting) flow(name string) firewall.Flow {
+	f := c.declared[name]
+	f.Name = name
+	return f
+}
+
 // hear takes what the kernel has told of connections that began and ended.
 func (c *counting) hear() {
 	lost, err := c.options.News.Heard(func(a *conntrack.Account) {
 		if flow, found := c.flowOf(a); found && a.Mark != 0 {
-			c.records.began(a, flow, c.declared[flow])
+			c.records.began(a, c.flow(flow))
 		}
 	}, func(a *conntrack.Account) {
 		if flow, found := c.ledger.Ended(a); found {
-			c.records.ended(a, flow, c.declared[flow])
+			c.records.ended(a, c.flow(flow))
 		}
 	})
 	if err != nil {

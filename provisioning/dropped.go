@@ -164,7 +164,24 @@ func (e *Engine) showDrop(ctx context.Context, d *dropRecords, r nflog.Record) {
 	}
 	w.kinds[kind] = true
 	w.shown++
-	e.options.Journal.Post(dropEvent(r)) // who reads the kernel's records does not wait for a disk
+	event := dropEvent(r)
+	event.Systems = e.systemsOfDrop(r)
+	e.options.Journal.Post(event) // who reads the kernel's records does not wait for a disk
+}
+
+// systemsOfDrop are those whose addresses the packet bears. On a device that translates they are written as the far end writes them, and may be those of anybody here.
+func (e *Engine) systemsOfDrop(r nflog.Record) []string {
+	if !r.Head.Source.IsValid() {
+		return nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, name := range []string{r.In, r.Out} {
+		if e.intent.base.Devices[name].Filter.Translation != nil {
+			return nil
+		}
+	}
+	return e.systemsAt(bothEnds(r.Head.Source, r.Head.Destination))
 }
 
 // endDrops ends the windows that are over, each with how many packets were dropped beside those that are events.

@@ -15,6 +15,8 @@ import (
 	"shekara/firewall"
 	"shekara/journal"
 	"shekara/netctl/nflog"
+	"shekara/provisioning/compile"
+	"shekara/provisioning/document"
 )
 
 // droppedBy is a filter that drops, and a kernel that tells of it.
@@ -173,6 +175,27 @@ func TestLostRecords(t *testing.T) {
 			t.Errorf("%+v", all)
 		}
 	})
+}
+
+// TestDropsNameSystems: those that have the addresses, but not where the device translates, and so the packet has other ones.
+func TestDropsNameSystems(t *testing.T) {
+	e := newEngine(Options{Journal: &events{}, Log: discard()}, nil)
+	documents, problems := document.Decode([]document.File{{Name: "registers.yaml", Data: []byte(registers)}})
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	e.documents, _ = e.documents.Merge(documents)
+	e.intent.base.Devices = map[string]compile.Device{"sk-mapped": {Filter: firewall.Device{Translation: &firewall.Translation{}}}}
+	at := netip.MustParseAddr
+	for in, want := range map[string][]string{"sk-a": {"registry", "service"}, "sk-mapped": nil} {
+		got := e.systemsOfDrop(nflog.Record{Prefix: "forward.no_flow", In: in, Out: "dmz0", Head: nflog.Head{Source: at("10.64.0.2"), Destination: at("10.20.0.10")}})
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", in, diff)
+		}
+	}
+	if got := e.systemsOfDrop(nflog.Record{Prefix: "forward.no_flow"}); got != nil {
+		t.Errorf("a packet without addresses is of %q", got)
+	}
 }
 
 // TestDropsInWords: each kind of packet has words and fields that fit.

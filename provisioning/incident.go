@@ -201,7 +201,8 @@ func (e *Engine) postChanges(a *analyst, changes []incident.Change) {
 	for _, c := range changes {
 		event := c.Event()
 		if strings.HasPrefix(c.Incident.Key, "tunnel/") {
-			event.Organisation = e.whose(journal.Event{Object: c.Incident.Key}).Organisation
+			of := e.whose(journal.Event{Object: c.Incident.Key})
+			event.Organisation, event.Systems = of.Organisation, of.Systems
 		}
 		a.unposted = append(a.unposted, event)
 	}

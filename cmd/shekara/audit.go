@@ -120,18 +120,21 @@ func (p *program) journalProveCommand() *cobra.Command {
 }
 
 func (p *program) journalExportCommand() *cobra.Command {
-	var tunnel, organisation string
+	var tunnel, organisation, system string
 	c := &cobra.Command{
-		Use:   "export [FOLDER] --tunnel NAME|--organisation NAME",
-		Short: "Print the records of one tunnel or legal entity, so that who has nothing else can verify them",
+		Use:   "export [FOLDER] --tunnel NAME|--organisation NAME|--system NAME",
+		Short: "Print the records of one tunnel or legal entity, so that who has nothing else can verify them, or of one system",
 		Long: "export prints the records of one tunnel or legal entity as they stand in the journal, up to the last that a signed checkpoint covers, and the proof of that. Each is\n" +
-			"linked to the one before it, so that shekara journal verify finds any that is changed or missing. It asks the daemon, who puts it on record, or reads a folder: a copy of a journal.",
+			"linked to the one before it, so that shekara journal verify finds any that is changed or missing. Those of a system are\n" +
+			"not linked: each can be proved alone (shekara journal prove), and that none is missing shows in the whole journal or in the exports of its tunnels. It asks the daemon, who puts it on record, or reads a folder: a copy of a journal.",
 		Example: "  shekara journal export --tunnel agency-a > agency-a.jsonl\n  shekara journal verify agency-a.jsonl --key journal.key",
 		Args:    arguments(0, 1, "at most one folder"),
 		RunE: func(c *cobra.Command, args []string) error {
 			of := "tunnel/" + tunnel
 			if organisation != "" {
 				of = "organisation/" + organisation
+			} else if system != "" {
+				of = "system/" + system
 			}
 			out, err := &lineCounter{to: p.stdout}, error(nil)
 			if len(args) > 0 {
@@ -147,8 +150,9 @@ func (p *program) journalExportCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&tunnel, "tunnel", "", "name of the tunnel")
 	c.Flags().StringVar(&organisation, "organisation", "", "name of the legal entity, as Peer documents have it")
-	c.MarkFlagsOneRequired("tunnel", "organisation")
-	c.MarkFlagsMutuallyExclusive("tunnel", "organisation")
+	c.Flags().StringVar(&system, "system", "", "name of the registered system")
+	c.MarkFlagsOneRequired("tunnel", "organisation", "system")
+	c.MarkFlagsMutuallyExclusive("tunnel", "organisation", "system")
 	if err := c.RegisterFlagCompletionFunc("tunnel", p.completeTunnels); err != nil {
 		panic(err) // the flag is defined right above
 	}
@@ -280,7 +284,11 @@ func (p *program) verifyFile(ctx context.Context, name string, keys note.Verifie
 	}
 	defer file.Close()
 	reader := bufio.NewReader(file)
-	if begins, _ := reader.Peek(64); !journal.IsPartition(begins) {
+	begins, _ := reader.Peek(64)
+	if journal.IsView(begins) {
+		return hint(fmt.Errorf("%s holds the records of a system, which are not linked to each other", name), "verify the journal's folder, or the exports of the tunnels; shekara journal prove proves one record")
+	}
+	if !journal.IsPartition(begins) {
 		return p.verifyProof(name, keys, asJSON)
 	}
 	v, err := journal.VerifyPartition(ctx, reader, keys)

@@ -120,7 +120,7 @@ func serveMemory(dir string, acts bool, happened int) (stop func() error, err er
 	for n := range happened {
 		event := journal.Event{Type: journal.DriftFind, Severity: journal.Warning, Message: "something differs"}
 		if n%100 == 99 {
-			event = journal.Event{Type: journal.TunnelState, Severity: journal.Notice, Object: "tunnel/agency-a", Organisation: "Agency A", Message: "passing, was idle"}
+			event = journal.Event{Type: journal.TunnelState, Severity: journal.Notice, Object: "tunnel/agency-a", Organisation: "Agency A", Systems: []string{"registry"}, Message: "passing, was idle"}
 		}
 		appending.Go(func() error {
 			_, err := events.Append(context.Background(), event)

@@ -85,6 +85,7 @@ func cef(to []byte, s Sink, e journal.Event) []byte {
 	to = cefLabelled(to, "cs1", "object", e.Object)
 	to = cefLabelled(to, "cs2", "organisation", e.Organisation)
 	to = cefLabelled(to, "cs3", "links", strings.Join(links, ", "))
+	to = cefLabelled(to, "cs4", "systems", strings.Join(e.Systems, ", "))
 	if e.ClockErrorMicroseconds > 0 {
 		to = cefLabelled(to, "cn1", "clockErrorMicroseconds", strconv.FormatInt(e.ClockErrorMicroseconds, 10))
 	}

@@ -17,7 +17,7 @@ func TestCEF(t *testing.T) {
 	s := Sink{Site: "owner", Format: CEF, Version: `v1|a\b`}
 	const head = `CEF:0|Shekara|Shekara|v1\|a\\b|`
 	const want = head + `tunnel.state|tunnel state|6|rt=1795665906000 dvchost=owner externalId=4711 msg=шекара: "down" [a]\nnext suser=anna suid=1001 spid=7 cs1=tunnel/agency-a cs1Label=object ` +
-		`cs2=body cs2Label=organisation cs3=tunnel/agency-a 1, organisation/body 9 aGFzaA\=\= cs3Label=links cn1=250 cn1Label=clockErrorMicroseconds shekaraBadname=x#177 shekaraFrom=a"b\\c]d`
+		`cs2=body cs2Label=organisation cs3=tunnel/agency-a 1, organisation/body 9 aGFzaA\=\= cs3Label=links cs4=registry, tax cs4Label=systems cn1=250 cn1Label=clockErrorMicroseconds shekaraBadname=x#177 shekaraFrom=a"b\\c]d`
 	if diff := cmp.Diff(want, string(cef(nil, s, sample().event))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -131,7 +131,7 @@ func logRecord(s Sink, r record) *logs.LogRecord {
 	if e.ClockErrorMicroseconds > 0 {
 		attributes = append(attributes, number("shekara.clock_error_us", e.ClockErrorMicroseconds))
 	}
-	for key, value := range map[string]string{"shekara.object": e.Object, "shekara.organisation": e.Organisation, "user.name": e.Actor.User} {
+	for key, value := range map[string]string{"shekara.object": e.Object, "shekara.organisation": e.Organisation, "shekara.systems": strings.Join(e.Systems, ", "), "user.name": e.Actor.User} {
 		if value != "" {
 			attributes = append(attributes, text(key, value))
 		}

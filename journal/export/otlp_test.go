@@ -176,7 +176,7 @@ func TestLogRecord(t *testing.T) {
 		`"scopeLogs":[{"scope":{"name":"shekara/journal","version":"v1"},"logRecords":[{"timeUnixNano":"1795665906000000789","severityNumber":"SEVERITY_NUMBER_WARN","severityText":"warning",` +
 		`"body":{"stringValue":"шекара: \"down\" [a]\nnext"},"attributes":[` + strings.Join([]string{s("log.record.original", "LINE"), s("log.record.uid", "owner/4711"), s("network.transport", "tcp"),
 		n("process.pid", "7"), n("shekara.clock_error_us", "250"), s("shekara.fields.destinationPort", "none"), s("shekara.fields.rule", "no_flow"), s("shekara.object", "tunnel/agency-a"),
-		s("shekara.organisation", "body"), s("shekara.sequence", "4711"), s("source.address", "10.64.1.5"), n("source.port", "1000"), s("user.id", "1001"), s("user.name", "anna")}, ",") +
+		s("shekara.organisation", "body"), s("shekara.sequence", "4711"), s("shekara.systems", "registry, tax"), s("source.address", "10.64.1.5"), n("source.port", "1000"), s("user.id", "1001"), s("user.name", "anna")}, ",") +
 		`],"observedTimeUnixNano":"1795665906000000789","eventName":"tunnel.state"}]}]}]}`
 	var wanted, found any
 	if err := errors.Join(json.Unmarshal([]byte(want), &wanted), json.Unmarshal(got, &found)); err != nil {

@@ -81,6 +81,9 @@ func facts(to []byte, e journal.Event) []byte {
 	if e.Organisation != "" {
 		to = parameter(to, "organisation", e.Organisation)
 	}
+	for _, system := range e.Systems {
+		to = parameter(to, "system", system)
+	}
 	if e.Actor != (journal.Actor{}) {
 		to = parameter(to, "user", e.Actor.User)
 		to = parameter(to, "uid", strconv.FormatUint(uint64(e.Actor.UID), 10))

@@ -18,7 +18,7 @@ import (
 
 func sample() record {
 	e := journal.Event{Sequence: 4711, Time: time.Date(2026, 11, 26, 4, 5, 6, 789, time.UTC), Type: journal.TunnelState, Severity: journal.Warning,
-		Actor: journal.Actor{UID: 1001, User: "anna", PID: 7}, Object: "tunnel/agency-a", Organisation: "body", ClockErrorMicroseconds: 250, Links: []journal.Link{{Of: "tunnel/agency-a", Number: 1}, {Of: "organisation/body", Number: 9, Before: "aGFzaA=="}}, Message: "шекара: \"down\" [a]\nnext", Fields: map[string]string{"from": `a"b\c]d`, "bad name=": "x\x7f"}}
+		Actor: journal.Actor{UID: 1001, User: "anna", PID: 7}, Object: "tunnel/agency-a", Organisation: "body", Systems: []string{"registry", "tax"}, ClockErrorMicroseconds: 250, Links: []journal.Link{{Of: "tunnel/agency-a", Number: 1}, {Of: "organisation/body", Number: 9, Before: "aGFzaA=="}}, Message: "шекара: \"down\" [a]\nnext", Fields: map[string]string{"from": `a"b\c]d`, "bad name=": "x\x7f"}}
 	line, err := json.Marshal(e)
 	if err != nil {
 		panic(err)
@@ -30,7 +30,7 @@ func TestMessages(t *testing.T) {
 	const head = `<108>1 2026-11-26T04:05:06.000000Z owner shekara - tunnel.state [shekara@32473 sequence="4711"`
 	for format, want := range map[string]string{
 		JSON: head + `][timeQuality tzKnown="1" isSynced="1" syncAccuracy="250"] ` + string(sample().line),
-		Text: head + ` severity="warning" object="tunnel/agency-a" organisation="body" user="anna" uid="1001" link="tunnel/agency-a 1" link="organisation/body 9 aGFzaA=="]` +
+		Text: head + ` severity="warning" object="tunnel/agency-a" organisation="body" system="registry" system="tax" user="anna" uid="1001" link="tunnel/agency-a 1" link="organisation/body 9 aGFzaA=="]` +
 			`[timeQuality tzKnown="1" isSynced="1" syncAccuracy="250"][fields@32473 bad_name_="x#177" from="a\"b\\c\]d"] шекара: "down" [a]#012next`,
 	} {
 		if diff := cmp.Diff(want, string(message(nil, Sink{Site: "owner", Format: format}, sample()))); diff != "" {

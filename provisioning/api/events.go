@@ -82,7 +82,7 @@ func (s *Server) listEvents(ctx context.Context, in *eventsInput) (*eventsOutput
 
 // filter is what was asked for, or a Problem.
 func (f EventFilter) filter() (journal.Filter, error) {
-	out := journal.Filter{Object: f.Object, Organisation: f.Organisation, Text: f.Text, Since: f.Since, Until: f.Until, WithoutCheckpoints: !f.Checkpoints}
+	out := journal.Filter{Object: f.Object, Organisation: f.Organisation, System: f.System, Text: f.Text, Since: f.Since, Until: f.Until, WithoutCheckpoints: !f.Checkpoints}
 	for _, t := range f.Types {
 		out.Types = append(out.Types, journal.Type(t))
 		if t == string(journal.JournalCheckpoint) {

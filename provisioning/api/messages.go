@@ -80,6 +80,7 @@ type EventFilter struct {
 	Severities   []string  `query:"severity" maxItems:"5" doc:"one of these, with commas between: alert, error, warning, notice, info"`
 	Object       string    `query:"object" maxLength:"300" doc:"what it is about, as tunnel/NAME; all below it with a / at the end"`
 	Organisation string    `query:"organisation" maxLength:"300" doc:"the legal entity whose it is"`
+	System       string    `query:"system" maxLength:"300" doc:"a registered system that it concerns"`
 	Text         string    `query:"text" maxLength:"200" doc:"is in the message, the object, the user's name or a field; capital or small is one"`
 	Day          string    `query:"day" maxLength:"10" doc:"legal day (Asia/Almaty), as 2026-11-26"`
 	Since        time.Time `query:"since" doc:"at this time or later"`
@@ -99,6 +100,7 @@ func (f EventFilter) Query() url.Values {
 	set("severity", strings.Join(f.Severities, ","))
 	set("object", f.Object)
 	set("organisation", f.Organisation)
+	set("system", f.System)
 	set("text", f.Text)
 	set("day", f.Day)
 	if !f.Since.IsZero() {

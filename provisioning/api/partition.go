@@ -14,10 +14,10 @@ import (
 )
 
 type partitionInput struct {
-	Of string `query:"of" required:"true" minLength:"3" maxLength:"300" pattern:"^(tunnel|organisation)/." doc:"tunnel/NAME or organisation/NAME"`
+	Of string `query:"of" required:"true" minLength:"3" maxLength:"300" pattern:"^(tunnel|organisation|system)/." doc:"tunnel/NAME, organisation/NAME or system/NAME"`
 }
 
-// exportPartition answers with the records of one tunnel or legal entity and the proof of the last. What goes wrong on the way ends the connection: half a partition is not to be taken for one.
+// exportPartition answers with the records of one tunnel or legal entity and the proof of the last, or with those of a system. What goes wrong on the way ends the connection: half a partition is not to be taken for one.
 func (s *Server) exportPartition(ctx context.Context, in *partitionInput) (*huma.StreamResponse, error) {
 	actor := callerOf(ctx).actor
 	if withheld, write := s.exports.admit(actor.UID, exportsPerMinute, time.Now()); write && s.config.Recorder != nil {

@@ -401,7 +401,7 @@ func (c *Client) JournalStats(ctx context.Context) (journal.Stats, error) {
 	return call[journal.Stats](ctx, c, request{method: "GET", path: "/journal/stats"})
 }
 
-// ExportPartition writes the records of one tunnel or legal entity ("tunnel/NAME", "organisation/NAME") and the proof of the last. An error means that what was written is not all.
+// ExportPartition writes the records of one tunnel or legal entity ("tunnel/NAME", "organisation/NAME") and the proof of the last, or those of a system ("system/NAME"). An error means that what was written is not all.
 func (c *Client) ExportPartition(ctx context.Context, of string, to io.Writer) error {
 	answer, err := c.do(ctx, request{method: "GET", path: "/journal/partition", query: url.Values{"of": {of}}})
 	if err != nil {

@@ -21,7 +21,7 @@ type RuleEvents struct {
 	Types      []string `yaml:"types,omitempty" doc:"one of these types, as tunnel.state; drift.* is all of a noun" default:"all but incident.*"`
 	Severities []string `yaml:"severities,omitempty" doc:"one of these: alert, error, warning, notice, info" default:"all"`
 	Object     string   `yaml:"object,omitempty" doc:"what they are about, as tunnel/agency-a; all of a sort if it ends in a slash" default:"all"`
-	Text       string   `yaml:"text,omitempty" doc:"stands in the sentence, the object, the organisation, the actor's name or a field's value; capital or small is one" default:"all"`
+	Text       string   `yaml:"text,omitempty" doc:"stands in the sentence, the object, the organisation, a system, the actor's name or a field's value; capital or small is one" default:"all"`
 	Fields     []string `yaml:"fields,omitempty" doc:"fields and their values, as after=down" default:"all"`
 }
 
