@@ -117,7 +117,7 @@ func rulesAndOne(n int) (firewall.Ruleset, firewall.Elements, error) {
 	if err != nil {
 		return firewall.Ruleset{}, nil, err
 	}
-	one, err := base.Elements(nil, []firewall.Flow{flowOf(n)}, nil)
+	one, err := base.Elements(firewall.Policy{Flows: []firewall.Flow{flowOf(n)}})
 	return rules, one, err
 }
 

@@ -11,15 +11,24 @@ import (
 //
 // It is the same lookup as that of the rules: by prefix lengths, the most specific source first, then the most specific destination, then
 // the narrowest range of ports. Of flows that say the same it is the first by name. Places it does not ask for: whoever could not be there has
-// no connection, as anti-spoofing drops its first packet.
-type Attribution struct{ tables []*attributionTable }
+// no connection, as anti-spoofing drops its first packet. What is opened to the box itself no flow lets, whatever its prefixes hold.
+type Attribution struct {
+	tables []*attributionTable
+	own    map[ownAddress]bool // where the box itself serves
+}
+
+// ownAddress is one of the box's, as it is written in a conntrack zone.
+type ownAddress struct {
+	address netip.Addr
+	zone    uint16
+}
 
 // attributionTable is the flows with prefixes of the same lengths.
 type attributionTable struct {
 	is4                 bool
 	source, destination int
-	first               map[attributed]int32 // index in offers
-	offers              []offer
+	first               map[attributed]int32 // index in allowances
+	allowances          []allowance
 }
 
 // attributed is two prefixes, and the conntrack zone in which they are known.
@@ -28,8 +37,8 @@ type attributed struct {
 	zone                uint16
 }
 
-// offer is a service between two prefixes.
-type offer struct {
+// allowance is a service between two prefixes.
+type allowance struct {
 	flow                string
 	next                int32 // another between the same, -1: none
 	firstPort, lastPort uint16
@@ -44,10 +53,10 @@ type Opening struct {
 	DestinationPort     uint16
 }
 
-// NewAttribution indexes flows. Devices are those of their Policy. A flow that does not compile lets nothing be opened.
-func NewAttribution(devices []Device, flows []Flow) *Attribution {
-	byName := make(map[string]Device, len(devices))
-	for _, d := range devices {
+// NewAttribution indexes the flows of a policy, of which it looks at devices and offers beside them. A flow that does not compile lets nothing be opened.
+func NewAttribution(p Policy) *Attribution {
+	byName := make(map[string]Device, len(p.Devices))
+	for _, d := range p.Devices {
 		byName[d.Name] = d
 	}
 	type shapeKey struct {
@@ -56,7 +65,7 @@ func NewAttribution(devices []Device, flows []Flow) *Attribution {
 	}
 	tables := map[shapeKey]*attributionTable{}
 	// The last that is put in front is found first.
-	sorted := slices.Clone(flows)
+	sorted := slices.Clone(p.Flows)
 	slices.SortStableFunc(sorted, func(x, y Flow) int { return cmp.Compare(y.Name, x.Name) })
 	for _, f := range sorted {
 		device := byName[cmp.Or(f.From.Device, f.To.Device)]
@@ -64,10 +73,7 @@ func NewAttribution(devices []Device, flows []Flow) *Attribution {
 		if err != nil {
 			continue
 		}
-		zone := uint16(0)
-		if device.Translation != nil {
-			zone = device.Translation.Zone
-		}
+		zone := device.zone()
 		for _, source := range sources {
 			for _, destination := range destinations {
 				is4 := source.Addr().Is4()
@@ -84,7 +90,17 @@ func NewAttribution(devices []Device, flows []Flow) *Attribution {
 			}
 		}
 	}
-	a := &Attribution{}
+	a := &Attribution{own: map[ownAddress]bool{}}
+	for _, o := range p.Offers {
+		device := byName[o.From.Device]
+		_, own, err := device.Opened(o.flow())
+		if err != nil {
+			continue
+		}
+		for _, address := range own {
+			a.own[ownAddress{address.Addr(), device.zone()}] = true
+		}
+	}
 	for _, t := range tables {
 		a.tables = append(a.tables, t)
 	}
@@ -100,13 +116,16 @@ func (t *attributionTable) put(key attributed, f Flow) {
 		if !more {
 			next = -1
 		}
-		t.offers = append(t.offers, offer{flow: f.Name, next: next, firstPort: s.FirstPort, lastPort: s.LastPort, protocol: s.Protocol})
-		t.first[key] = int32(len(t.offers) - 1)
+		t.allowances = append(t.allowances, allowance{flow: f.Name, next: next, firstPort: s.FirstPort, lastPort: s.LastPort, protocol: s.Protocol})
+		t.first[key] = int32(len(t.allowances) - 1)
 	}
 }
 
 // Flow names the flow that lets a connection be opened, if there is one.
 func (a *Attribution) Flow(o Opening) (name string, found bool) {
+	if a.own[ownAddress{o.Destination, o.Zone}] {
+		return "", false
+	}
 	is4 := o.Source.Is4()
 	source, destination := bitsOf(o.Source), bitsOf(o.Destination)
 	for _, t := range a.tables {
@@ -118,8 +137,8 @@ func (a *Attribution) Flow(o Opening) (name string, found bool) {
 			continue
 		}
 		narrowest := 1 << 17
-		for ; i >= 0; i = t.offers[i].next {
-			if s := &t.offers[i]; s.protocol == o.Protocol && s.width() < narrowest && s.takes(o.DestinationPort) {
+		for ; i >= 0; i = t.allowances[i].next {
+			if s := &t.allowances[i]; s.protocol == o.Protocol && s.width() < narrowest && s.takes(o.DestinationPort) {
 				name, found, narrowest = s.flow, true, s.width()
 			}
 		}
@@ -131,14 +150,14 @@ func (a *Attribution) Flow(o Opening) (name string, found bool) {
 }
 
 // width is how many ports it takes; all of them are more than from 1 to 65535.
-func (s *offer) width() int {
+func (s *allowance) width() int {
 	if s.lastPort == 0 {
 		return 1 << 16
 	}
 	return int(s.lastPort) - int(s.firstPort) + 1
 }
 
-func (s *offer) takes(port uint16) bool {
+func (s *allowance) takes(port uint16) bool {
 	return s.lastPort == 0 || s.firstPort <= port && port <= s.lastPort
 }
 

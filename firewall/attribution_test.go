@@ -23,7 +23,7 @@ func TestAttribution(t *testing.T) {
 		Far:   []Mapping{{Inside: netip.MustParsePrefix("10.99.0.0/24"), Outside: netip.MustParsePrefix("10.64.1.0/24")}},
 		Local: []Mapping{{Inside: netip.MustParsePrefix("10.20.0.0/24"), Outside: netip.MustParsePrefix("172.16.0.0/24")}}}}
 	web := []Service{{TCP, 443, 443}, {TCP, 8000, 8999}}
-	a := NewAttribution([]Device{{Name: "sk-agencies"}, mapped}, []Flow{
+	a := NewAttribution(Policy{Devices: []Device{{Name: "sk-agencies"}, mapped}, Flows: []Flow{
 		{Name: "web", From: device, To: zone, Sources: prefixesOf("10.64.1.0/24 2001:db8:1::/64"), Destinations: prefixesOf("10.20.0.10/32 2001:db8:2::10/128"), Services: web},
 		{Name: "one-host", From: device, To: zone, Sources: prefixesOf("10.64.1.5/32"), Destinations: prefixesOf("10.20.0.0/24"), Services: web},
 		{Name: "one-port", From: device, To: zone, Sources: prefixesOf("10.64.1.0/24"), Destinations: prefixesOf("10.20.0.10/32"), Services: []Service{{TCP, 8080, 8080}}},
@@ -31,7 +31,7 @@ func TestAttribution(t *testing.T) {
 		{Name: "ping", From: zone, To: device, Sources: prefixesOf("0.0.0.0/0"), Destinations: prefixesOf("10.64.0.0/16"), Services: []Service{{Protocol: ICMP}}},
 		{Name: "to-mapped", From: zone, To: Place{Device: "sk-mapped"}, Sources: prefixesOf("10.20.0.0/24"), Destinations: prefixesOf("10.99.0.0/24"), Services: web},
 		{Name: "from-mapped", From: Place{Device: "sk-mapped"}, To: zone, Sources: prefixesOf("10.99.0.8/29"), Destinations: prefixesOf("10.20.0.10/32"), Services: web},
-	})
+	}, Offers: []Offer{{Name: "time", From: device, Sources: prefixesOf("10.64.0.0/16"), Addresses: []netip.Addr{netip.MustParseAddr("10.20.0.1")}, Services: []Service{{TCP, 4460, 4460}}}}})
 	for _, c := range []struct {
 		zone     uint16
 		from, to string
@@ -48,6 +48,7 @@ func TestAttribution(t *testing.T) {
 		{0, "10.64.2.9", "10.20.0.10", TCP, 443, ""},
 		{0, "10.64.1.5", "10.20.0.10", TCP, 8080, "one-host"}, // its source is more specific
 		{0, "10.64.1.5", "10.20.0.77", TCP, 443, "one-host"},
+		{0, "10.64.1.5", "10.20.0.1", TCP, 443, ""}, // the box itself
 		{0, "2001:db8:1::7", "2001:db8:2::10", TCP, 443, "web"},
 		{0, "2001:db8:3::7", "2001:db8:2::10", TCP, 443, ""},
 		{0, "203.0.113.1", "10.64.77.1", ICMP, 0, "ping"},
@@ -94,13 +95,13 @@ func TestAttributionIsThatOfTheElements(t *testing.T) {
 		for i := range rapid.IntRange(1, 6).Draw(r, "flows") {
 			f := Flow{Name: fmt.Sprint("flow-", i), From: Place{Zone: "a"}, To: Place{Zone: "b"}, Sources: rapid.SliceOfN(prefix, 1, 3).Draw(r, "sources"),
 				Destinations: rapid.SliceOfN(prefix, 1, 3).Draw(r, "destinations"), Services: rapid.SliceOfN(service, 1, 3).Draw(r, "services")}
-			e, err := base.Elements(nil, []Flow{f}, nil)
+			e, err := base.Elements(Policy{Flows: []Flow{f}})
 			if err != nil {
 				continue // of two families
 			}
 			flows, elements[f.Name] = append(flows, f), e
 		}
-		a := NewAttribution(nil, flows)
+		a := NewAttribution(Policy{Flows: flows})
 		for range 20 {
 			o := Opening{0, address.Draw(r, "source"), address.Draw(r, "destination"), rapid.SampledFrom([]Protocol{TCP, UDP}).Draw(r, "protocol"),
 				rapid.Uint16Range(0, 12).Draw(r, "port")}
@@ -137,10 +138,10 @@ func BenchmarkAttribution(b *testing.B) {
 	b.Run("build", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			NewAttribution(nil, flows)
+			NewAttribution(Policy{Flows: flows})
 		}
 	})
-	a := NewAttribution(nil, flows)
+	a := NewAttribution(Policy{Flows: flows})
 	b.Run("lookup", func(b *testing.B) {
 		b.ReportAllocs()
 		for i := 0; b.Loop(); i++ {

@@ -16,17 +16,17 @@ func Compile(p Policy) (Ruleset, error) {
 	if err != nil {
 		return Ruleset{}, err
 	}
-	elements, err := base.Elements(p.Ports, p.Flows, p.Probes, p.Limits...)
+	elements, err := base.Elements(p)
 	if err != nil {
 		return Ruleset{}, err
 	}
 	return base.Ruleset(elements)
 }
 
-// CompileBase looks at zones, interfaces, devices, management and resolvers only; ports, flows, probes and limits are for Elements.
+// CompileBase looks at zones, interfaces, devices, management and resolvers only; ports, flows, probes, offers and limits are for Elements.
 func CompileBase(p Policy) (*Base, error) {
 	b := &Base{policy: p}
-	b.policy.Ports, b.policy.Flows, b.policy.Probes, b.policy.Limits = nil, nil, nil, nil
+	b.policy.Ports, b.policy.Flows, b.policy.Probes, b.policy.Offers, b.policy.Limits = nil, nil, nil, nil, nil
 	if err := b.numberPlaces(p); err != nil {
 		return nil, err
 	}

@@ -115,18 +115,21 @@ func TestBaseIsNotTheTunnels(t *testing.T) {
 		parts = append(parts, e)
 	}
 	for _, x := range p.Ports {
-		collect(base.Elements([]firewall.TunnelPort{x}, nil, nil))
+		collect(base.Elements(firewall.Policy{Ports: []firewall.TunnelPort{x}}))
 	}
 	for _, x := range p.Flows {
-		collect(base.Elements(nil, []firewall.Flow{x}, nil))
+		collect(base.Elements(firewall.Policy{Flows: []firewall.Flow{x}}))
 	}
 	for _, x := range p.Probes {
-		collect(base.Elements(nil, nil, []firewall.Probe{x}))
+		collect(base.Elements(firewall.Policy{Probes: []firewall.Probe{x}}))
+	}
+	for _, x := range p.Offers {
+		collect(base.Elements(firewall.Policy{Offers: []firewall.Offer{x}}))
 	}
 	if diff := cmp.Diff(whole.Elements, firewall.Union(parts...)); diff != "" {
 		t.Errorf("elements differ from those of the parts: %s", diff)
 	}
-	p.Ports, p.Flows, p.Probes = nil, nil, nil
+	p.Ports, p.Flows, p.Probes, p.Offers = nil, nil, nil, nil
 	bare, err := firewall.Compile(p)
 	if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,8 @@
 //	            protocol and port are looked up in the flows                              else counted as no_flow
 //
 // A place is a zone (its interfaces) or a tunnel device; the box itself opens from the zone of its address. What others open to the box
-// itself no flow admits: only tunnel ports, management and probes, each judged packet by packet. The connection mark is only a cache of the judgement: 10 bits of the
+// itself no flow admits: only tunnel ports, management and probes, each judged packet by packet, and offers (the time), which are judged as flows to a
+// place of its own, BoxPlace, that no interface has. The connection mark is only a cache of the judgement: 10 bits of the
 // place it was opened from, 10 bits of the place it goes to, 12 bits of generation. Whatever takes something away begins a new
 // generation, so connections under way are judged again, once each: those still allowed go on, the others end at that moment.
 //

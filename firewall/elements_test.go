@@ -89,8 +89,8 @@ func TestPortRanges(t *testing.T) {
 		first := rapid.Uint16Range(1, 65535).Draw(t, "first")
 		last := rapid.Uint16Range(first, 65535).Draw(t, "last")
 		all := []netip.Prefix{netip.MustParsePrefix("10.64.0.0/16")}
-		elements, err := base.Elements(nil, []firewall.Flow{{From: firewall.Place{Device: "sk-agencies"}, To: firewall.Place{Zone: "gateway-dmz"},
-			Sources: all, Destinations: all, Services: []firewall.Service{{Protocol: firewall.TCP, FirstPort: first, LastPort: last}}}}, nil)
+		elements, err := base.Elements(firewall.Policy{Flows: []firewall.Flow{{From: firewall.Place{Device: "sk-agencies"}, To: firewall.Place{Zone: "gateway-dmz"},
+			Sources: all, Destinations: all, Services: []firewall.Service{{Protocol: firewall.TCP, FirstPort: first, LastPort: last}}}}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,7 +14,7 @@ type Explanation struct {
 	Hook    string `json:"hook"`              // where it was decided: prerouting, routing, forward, input or output
 	Chain   string `json:"chain,omitempty"`   // of the rule that decided
 	Rule    string `json:"rule,omitempty"`    // the rule that decided, in nft syntax; "": the hook's policy did
-	BuiltIn string `json:"builtIn,omitempty"` // what that rule is for, if it is a built-in one: "probe", "management tcp/22"
+	BuiltIn string `json:"builtIn,omitempty"` // what that rule is for, if it is a built-in one: "probe", "management tcp/22"; OwnService
 	Reason  string `json:"reason,omitempty"`  // why it is dropped: one of those of the rules, or Martian
 	ID      string `json:"id,omitempty"`      // of what drops it: "forward.no_flow", as records of dropped packets name it
 	Set     string `json:"set,omitempty"`     // in which the rule found Element
@@ -241,7 +241,7 @@ func (w *walk) decided(c *chain, r *rule, purpose string) {
 	if final(c.name) {
 		return
 	}
-	if _, ofFlows := parseShape(w.set); ofFlows {
+	if _, ofFlows := parseShape(w.set); ofFlows && purpose != OwnService {
 		purpose = ""
 	}
 	w.out.Chain, w.out.Rule, w.out.BuiltIn, w.out.Set, w.out.Element = c.name, r.text, purpose, w.set, w.found

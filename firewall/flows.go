@@ -12,26 +12,31 @@ import (
 
 const maxElementsPerFlow = 65536 // sources x destinations x services; a flow beyond it is a mistake, and would cost seconds
 
-// Elements is what tunnels and flows put into the sets of a ruleset with this base. The order of the input does not matter.
-// Called with one tunnel's it costs microseconds, whatever else there is.
-func (b *Base) Elements(ports []TunnelPort, flows []Flow, probes []Probe, limits ...Limit) (Elements, error) {
+// Elements is what ports, flows, probes, offers and limits of a policy put into the sets of a ruleset with this base; of the rest of the policy it looks
+// at nothing. The order of the input does not matter. Called with one tunnel's it costs microseconds, whatever else there is.
+func (b *Base) Elements(p Policy) (Elements, error) {
 	out := Elements{}
-	for _, port := range ports {
+	for _, port := range p.Ports {
 		if err := b.addPort(out, port); err != nil {
 			return nil, fmt.Errorf("tunnel %q: %w", port.Tunnel, err)
 		}
 	}
-	for _, flow := range flows {
+	for _, flow := range p.Flows {
 		if err := b.addFlow(out, flow); err != nil {
 			return nil, fmt.Errorf("flow %q: %w", flow.Name, err)
 		}
 	}
-	for _, probe := range probes {
+	for _, probe := range p.Probes {
 		if err := b.addProbe(out, probe); err != nil {
 			return nil, fmt.Errorf("probe of tunnel %q: %w", probe.Tunnel, err)
 		}
 	}
-	for _, limit := range limits {
+	for _, offer := range p.Offers {
+		if err := b.addOffer(out, offer); err != nil {
+			return nil, fmt.Errorf("offer %q: %w", offer.Name, err)
+		}
+	}
+	for _, limit := range p.Limits {
 		if err := b.addLimit(out, limit); err != nil {
 			return nil, fmt.Errorf("limits of tunnel %q: %w", limit.Tunnel, err)
 		}
@@ -120,6 +125,50 @@ func (b *Base) addFlow(out Elements, flow Flow) error {
 	if flow.Sources, flow.Destinations, err = b.device[flow.From.Device].Opened(flow); err != nil {
 		return err
 	}
+	return out.permit(from, to, flow)
+}
+
+// addOffer is a flow to the box itself.
+func (b *Base) addOffer(out Elements, offer Offer) error {
+	from, err := b.resolve(offer.From)
+	if err != nil {
+		return fmt.Errorf("from: %w", err)
+	}
+	if len(offer.Sources) == 0 || len(offer.Addresses) == 0 || len(offer.Services) == 0 {
+		return fmt.Errorf("needs sources, addresses and services")
+	}
+	for _, prefix := range offer.Sources {
+		if err := checkPrefix(prefix); err != nil {
+			return err
+		}
+	}
+	for _, address := range offer.Addresses {
+		if !plain(address) {
+			return fmt.Errorf("address %s cannot be filtered on", address)
+		}
+	}
+	flow := offer.flow()
+	device := b.device[offer.From.Device]
+	if t := device.Translation; t != nil && len(t.Far) > 0 {
+		return fmt.Errorf("device %q maps its far side: what this box answered would not find the way back", device.Name)
+	}
+	if flow.Sources, flow.Destinations, err = device.Opened(flow); err != nil {
+		return err
+	}
+	return out.permit(from, BoxPlace, flow)
+}
+
+// flow is an offer as a flow to the box's own addresses.
+func (o Offer) flow() Flow {
+	f := Flow{Name: o.Name, From: o.From, Sources: o.Sources, Services: o.Services}
+	for _, address := range o.Addresses {
+		f.Destinations = append(f.Destinations, netip.PrefixFrom(address, address.BitLen()))
+	}
+	return f
+}
+
+// permit puts a flow between two places, its addresses as its opener writes them.
+func (e Elements) permit(from, to uint32, flow Flow) error {
 	key := element{mark: from<<fromShift | to<<toShift}
 	count := 0
 	for _, service := range flow.Services {
@@ -140,7 +189,7 @@ func (b *Base) addFlow(out Elements, flow Flow) error {
 				}
 				key.source, key.destination, key.protocol = source, destination, service.Protocol
 				for _, key.ports = range blocks {
-					out.put(key.shape().set(), key.String())
+					e.put(key.shape().set(), key.String())
 				}
 			}
 		}
@@ -212,7 +261,7 @@ func (e element) shape() shape {
 	return shape{e.source.Addr().Is4(), e.source.Bits(), e.destination.Bits(), e.ports.bits}
 }
 
-// Permission is an element of a flow set, read: connections from a place to a place, by numbers of Base.Places.
+// Permission is an element of a flow set, read: connections from a place to a place, by numbers of Base.Places, or to the box itself (BoxPlace).
 type Permission struct {
 	From, To            uint32
 	Source, Destination netip.Prefix

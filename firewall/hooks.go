@@ -11,6 +11,7 @@ import (
 const (
 	bothWays = "ct state established,related ct direction %s ct mark & 0xffc00000 . %s @from_place ct mark & 0x003ff000 . %s @to_place jump verify"
 	toOnly   = "ct state established,related ct direction %s ct mark & 0x003ff000 . %s @to_place jump verify"
+	fromOnly = "ct state established,related ct direction %s ct mark & 0xffc00000 . %s @from_place ct mark & 0x003ff000 == 0x003ff000 jump verify" // to this box
 )
 
 const (
@@ -24,16 +25,23 @@ const (
 	hooked      = "type filter hook %s priority filter; policy %s;"    //
 	// Never for an ICMP error: it would be judged by its own protocol, and its connection marked as allowed that is not.
 	byDirection = "ct state new,established ct direction vmap "
-	ofDirection = "ct state new,established ct direction %s goto %s"
+	toBox       = "meta mark set meta mark | 0x003ff000" // BoxPlace
+	ofBox       = ` comment "` + OwnService + `"`
 )
 
+// OwnService is the purpose of what an offer lets pass (Explanation.BuiltIn).
+const OwnService = "service of this box"
+
 // judgeChains look up what verify did not accept, in the direction of the opening (open) and of the answer: through this box, and opened by
-// it into a tunnel. Its own connection has the zone of its address for the first place. Nothing is looked up that others open to this box.
+// it into a tunnel. Its own connection has the zone of its address for the first place; what others open to it goes to it as to a place, which no
+// flow does.
 func (w *writer) judgeChains() {
 	w.chain("open_forward", "jump from_iif", "jump to_oif", "jump flows_open", drop("forward", NoFlow))
 	w.chain("answer_forward", "jump from_oif", "jump to_iif", "jump flows_answer", drop("forward", NoFlow))
 	w.chain("open_output", "jump from_address", "jump to_oif", "jump flows_open", drop("output", NoFlow))
 	w.chain("answer_input", "jump from_address", "jump to_iif", "jump flows_answer", drop("input", NoFlow))
+	w.chain("open_input", "jump from_iif", toBox, "jump flows_open"+ofBox, drop("input", NoFlow))
+	w.chain("answer_output", "jump from_oif", toBox, "jump flows_answer"+ofBox, drop("output", NoFlow))
 }
 
 func (b *Base) forwardChains(w *writer, p Policy) {
@@ -93,6 +101,7 @@ func (b *Base) inputChains(w *writer, p Policy) error {
 		// What this box asked a zone for is not marked; anti-spoofing binds the answer to the zone.
 		`ct state established,related ct direction reply ct mark 0x00000000 iifname @zone_links accept comment "answers to this box"`,
 		fmt.Sprintf(toOnly, "reply", "iifname"),
+		fmt.Sprintf(fromOnly, "original", "iifname"),
 		// Probes are judged packet by packet: what no longer asks, or is asked, ends at once.
 		echo4+asked+" iifname . ct original ip saddr . ct original ip daddr @probe_in4"+probeName,
 		ask6+asked+" iifname . ct original ip6 saddr . ct original ip6 daddr @probe_in6"+probeName,
@@ -104,7 +113,7 @@ func (b *Base) inputChains(w *writer, p Policy) error {
 		// RFC 4541: without our answer a switch forgets our solicited-node groups.
 		`iifname @zone_links ip6 saddr fe80::/10 icmpv6 type 130 accept comment "neighbour discovery"`,
 		// Whatever flows say: they end at hosts behind this box, never at the box.
-		fmt.Sprintf(ofDirection, "reply", "answer_input"),
+		byDirection+w.lookup("judge", directionVerdict, []string{"original : goto open_input", "reply : goto answer_input"}),
 		drop("input", NoFlow))
 	w.chain("input", rules...)
 	return nil
@@ -251,12 +260,13 @@ func (b *Base) outputChains(w *writer, p Policy) error {
 	w.chain("into_tunnel",
 		"ct state invalid "+drop("output", Invalid),
 		fmt.Sprintf(toOnly, "original", "oifname"),
+		fmt.Sprintf(fromOnly, "reply", "oifname"),
 		echo4+asked+" oifname . ip daddr @probe_out4"+probeName,
 		ask6+asked+" oifname . ip6 daddr @probe_out6"+probeName,
 		tell4+told+" oifname . ct original ip saddr . ct original ip daddr @probe_in4"+probeName,
 		say6+told+" oifname . ct original ip6 saddr . ct original ip6 daddr @probe_in6"+probeName,
 		icmpErrors4+pathMTU, icmpErrors6+pathMTU,
-		fmt.Sprintf(ofDirection, "original", "open_output"),
+		byDirection+w.lookup("judge", directionVerdict, []string{"original : goto open_output", "reply : goto answer_output"}),
 		drop("output", NoFlow))
 	return nil
 }

@@ -14,7 +14,10 @@ const (
 	fromMask       = 0xffc00000
 	toMask         = 0x003ff000
 	generationMask = 0x00000fff
-	maxPlaces      = 1<<10 - 1 // 0 is no place
+	maxPlaces      = 1<<10 - 2 // 0 is no place
+
+	// BoxPlace is the number of the box itself, as where connections go that others open to it (Offer).
+	BoxPlace = 1<<10 - 1
 
 	// Generations is how many generations there are; they are counted 1 to Generations and then again from 1.
 	// BUG: a connection that stays silent for exactly Generations removals counts as judged though it was not.
@@ -37,7 +40,7 @@ type Base struct {
 	number map[Place]uint32
 	device map[string]Device
 	zones  []Zone // sorted by name; prefixes sorted
-	policy Policy // without ports, flows and probes
+	policy Policy // without what is for Elements
 	text   string
 }
 

@@ -14,6 +14,7 @@ type Policy struct {
 	Ports      []TunnelPort
 	Flows      []Flow
 	Probes     []Probe
+	Offers     []Offer // what the box itself serves
 	Limits     []Limit // what single tunnels may take; they allow nothing
 	Management Management
 	DNS        []netip.Addr // resolvers that the box itself may ask; answers come back as established
@@ -69,8 +70,8 @@ type Place struct {
 }
 
 // Flow lets connections be opened From -> To, from Sources to Destinations, to Services. Answers pass as established. Sources may be this
-// box's own addresses: then it may open them too. Destinations never stand for the box itself: of what others open only management, probes
-// and tunnel ports end there.
+// box's own addresses: then it may open them too. Destinations never stand for the box itself: of what others open only management, probes,
+// tunnel ports and offers end there.
 type Flow struct {
 	Name         string // of the Flow document
 	Tunnel       string // of the Tunnel document, or ""
@@ -116,6 +117,16 @@ type Probe struct {
 	Device string
 	Local  netip.Addr // address inside the local prefixes that answers echo; zero: none
 	Remote netip.Addr // address inside the far prefixes that is asked; zero: none
+}
+
+// Offer is a service of the box itself, as the time: connections may be opened From a place, by Sources, to the box's own Addresses. Answers pass as
+// established. What an administrator needs is Management, which needs no offer.
+type Offer struct {
+	Name      string // of the document that asks for it
+	From      Place
+	Sources   []netip.Prefix
+	Addresses []netip.Addr // of the box, as hosts on this side of the tunnels write them
+	Services  []Service
 }
 
 // Management is who may reach the box itself, and for what.

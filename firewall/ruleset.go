@@ -10,7 +10,7 @@ const Table = "inet shekara"
 
 // Ruleset is a policy as rules.
 type Ruleset struct {
-	Policy   Policy   // what Base says, without ports, flows, probes and limits: for engines that do not read nft syntax
+	Policy   Policy   // what Base says, without what Elements say: for engines that do not read nft syntax
 	Base     string   // chains and empty sets, in nft syntax, as they stand in the table
 	Elements Elements // what tunnels and flows put into the sets
 }

@@ -157,6 +157,14 @@ func (d Device) Opened(f Flow) (sources, destinations []netip.Prefix, err error)
 	return sources, destinations, nil
 }
 
+// zone is the conntrack zone of the device's connections.
+func (d Device) zone() uint16 {
+	if d.Translation == nil {
+		return 0
+	}
+	return d.Translation.Zone
+}
+
 // translated is a device that translates, with its place.
 type translated struct {
 	place

@@ -160,7 +160,7 @@ func (c *counting) attribute() {
 	for _, f := range flows {
 		c.declared[f.Name] = f
 	}
-	by := firewall.NewAttribution(devices, flows)
+	by := firewall.NewAttribution(firewall.Policy{Devices: devices, Flows: flows})
 	c.flowOf = func(a *conntrack.Account) (string, bool) {
 		return by.Flow(firewall.Opening{Zone: a.Zone, Source: a.Source, Destination: a.Destination, Protocol: firewall.Protocol(a.Protocol),
 			DestinationPort: a.DestinationPort})

@@ -205,7 +205,7 @@ func viewOf(set *document.Set, site string) (*view, error) {
 	if v.base, err = firewall.CompileBase(policy); err != nil {
 		return nil, fmt.Errorf("filter: %w", err)
 	}
-	elements, err := v.base.Elements(policy.Ports, policy.Flows, policy.Probes, policy.Limits...)
+	elements, err := v.base.Elements(policy)
 	if err != nil {
 		return nil, fmt.Errorf("filter: %w", err)
 	}

@@ -361,7 +361,7 @@ func (v *view) reference(kind document.Kind, name string) ExplainedDocument {
 
 // has says whether the element that let a packet pass is one of the holding's.
 func (v *view) has(h holding, x firewall.Explanation) bool {
-	elements, err := v.base.Elements(h.ports, h.flows, h.probes, h.limits...)
+	elements, err := v.base.Elements(h.policy())
 	return err == nil && slices.Contains(elements[x.Set], x.Element)
 }
 

@@ -69,7 +69,7 @@ func planFilter(f *filterState, i *intent, p patch) (filterChange, error) {
 }
 
 func (c *filterChange) owner(f *filterState, owner string, next holding) error {
-	elements, err := f.base.Elements(next.ports, next.flows, next.probes, next.limits...)
+	elements, err := f.base.Elements(next.policy())
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (c *filterChange) owner(f *filterState, owner string, next holding) error {
 		return nil
 	}
 	kept, _ := removed.Diff(old) // old without what is removed
-	ports, err := f.base.Elements(next.ports, nil, nil, next.limits...)
+	ports, err := f.base.Elements(firewall.Policy{Ports: next.ports, Limits: next.limits})
 	if err != nil {
 		return err
 	}
@@ -138,16 +138,16 @@ func planWhole(f *filterState, i *intent, p patch, policy firewall.Policy) (filt
 	var denied []firewall.Elements
 	for _, owner := range slices.Sorted(maps.Keys(next)) {
 		h := next[owner]
-		if whole.holdings[owner], err = base.Elements(h.ports, h.flows, h.probes, h.limits...); err != nil {
+		if whole.holdings[owner], err = base.Elements(h.policy()); err != nil {
 			return filterChange{}, fmt.Errorf("filter of %s: %w", owner, err)
 		}
-		ports, err := base.Elements(h.ports, nil, nil, h.limits...)
+		ports, err := base.Elements(firewall.Policy{Ports: h.ports, Limits: h.limits})
 		if err != nil {
 			return filterChange{}, fmt.Errorf("filter of %s: %w", owner, err)
 		}
 		denied = append(denied, ports)
 		if k, both := kept[owner]; both {
-			elements, err := base.Elements(nil, k.flows, k.probes)
+			elements, err := base.Elements(firewall.Policy{Flows: k.flows, Probes: k.probes})
 			if err != nil {
 				// What was kept named a place that the new base no longer has: it is not allowed by both, then.
 				continue

@@ -149,6 +149,12 @@ func holdingOf(t compile.Tunnel) holding {
 	return h
 }
 
+// policy is what the owner asks for, alone.
+func (h holding) policy() (p firewall.Policy) {
+	h.addTo(&p)
+	return p
+}
+
 // addTo adds what the owner asks for to a policy.
 func (h holding) addTo(p *firewall.Policy) {
 	p.Ports, p.Flows = append(p.Ports, h.ports...), append(p.Flows, h.flows...)

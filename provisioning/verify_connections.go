@@ -42,7 +42,9 @@ func (e *Engine) ofConnections(ctx context.Context, d demand) (verification.Foun
 	if err != nil {
 		return verification.Unknown(err.Error()), nil
 	}
-	elements, err := base.Elements(d.policy.Ports, d.policy.Flows, d.policy.Probes)
+	allowing := d.policy
+	allowing.Limits = nil
+	elements, err := base.Elements(allowing)
 	if err != nil {
 		return verification.Unknown(err.Error()), nil
 	}

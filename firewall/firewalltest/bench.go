@@ -27,7 +27,7 @@ func tunnel(i int) ([]firewall.TunnelPort, []firewall.Flow, []firewall.Probe) {
 // TunnelPolicy has n tunnels, with two flows each.
 func TunnelPolicy(n int) firewall.Policy {
 	p := Policy()
-	p.Ports, p.Flows, p.Probes = nil, nil, nil
+	p.Ports, p.Flows, p.Probes, p.Offers = nil, nil, nil, nil
 	for i := range n {
 		ports, flows, probes := tunnel(i)
 		p.Ports, p.Flows, p.Probes = append(p.Ports, ports...), append(p.Flows, flows...), append(p.Probes, probes...)
@@ -63,7 +63,8 @@ func BenchLoader(b *testing.B, e Engine) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		one, err := base.Elements(tunnel(n))
+		ports, flows, probes := tunnel(n)
+		one, err := base.Elements(firewall.Policy{Ports: ports, Flows: flows, Probes: probes})
 		if err != nil {
 			b.Fatal(err)
 		}

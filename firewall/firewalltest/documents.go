@@ -125,6 +125,7 @@ func somePaper(t testing.TB, random *rand.Rand, engine Engine) paper {
 		t.Fatalf("compile: %v\n%s", err, p.text)
 	}
 	p.policy, p.network = policyOf(desired), networkOf(desired)
+	p.policy.Offers = someOffers(random, p.policy)
 	if p.judge, err = oracle.Read([]byte(p.text)); err != nil {
 		t.Fatal(err)
 	}
@@ -302,7 +303,7 @@ func policyOf(d *compile.Desired) firewall.Policy {
 }
 
 // expects is whether the oracle lets a packet pass, and why. What it does not know stands here: outer packets of tunnels, which are no
-// documents' flows, and that this box's own address comes from nowhere.
+// documents' flows, what the box serves, and that this box's own address comes from nowhere.
 func (p paper) expects(k packet) (bool, string) {
 	for _, list := range ofBox {
 		if slices.Contains(list, k.source) {
@@ -312,6 +313,9 @@ func (p paper) expects(k packet) (bool, string) {
 	if tunnelPort(p.policy, k) {
 		return !k.short && k.pieces != later && allowed(p.policy, k), "the port of a tunnel"
 	}
+	if p.offered(k) {
+		return true, "a service of the box"
+	}
 	asked := oracle.Packet{From: p.location(k.arriveOn, k.source, k.deliverTo), To: p.location(k.deliverTo, k.to, k.arriveOn), Source: k.source, Destination: k.to,
 		Protocol: firewall.Service{Protocol: k.protocol}.String(), Port: k.dport, Later: k.pieces == later}
 	if k.deliverTo == "" {
@@ -319,6 +323,15 @@ func (p paper) expects(k packet) (bool, string) {
 		asked.From.Appliance = k.arriveOn == "sk-a" || k.arriveOn == "sk-b" // only the far appliance asks through a tunnel
 	}
 	return p.judge.Allowed(asked)
+}
+
+// offered says whether the box serves who sends a packet, by the meaning of its policy alone. On a device that shows this side otherwise it is asked by
+// what is shown.
+func (p paper) offered(k packet) bool {
+	known := inside(p.policy, k)
+	written, addressable := outside(p.policy, known)
+	offers := firewall.Policy{Zones: p.policy.Zones, Interfaces: p.policy.Interfaces, Devices: p.policy.Devices, Offers: p.policy.Offers}
+	return k.deliverTo == "" && k.pieces != later && addressable && written.to == k.to && allowed(offers, known)
 }
 
 // location is where an address is that is behind a link. A peer is told by its addresses, as WireGuard sees to it.

@@ -42,6 +42,7 @@ func Contract(t *testing.T, e Engine) {
 		{"MSS", e.clampsMSS},
 		{"outer source", e.outerSource},
 		{"the box and its tunnels", e.boxAndTunnels},
+		{"what the box serves", e.offers},
 		{"replaced under traffic", e.replacedUnderTraffic},
 		{"adopted under traffic", e.adoptedUnderTraffic},
 		{"taken over under traffic", e.takenOverUnderTraffic},

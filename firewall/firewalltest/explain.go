@@ -136,7 +136,7 @@ func (d *drawer) whole(p packet) packet {
 func (d *drawer) allowed() packet {
 	for {
 		p := packet{}
-		switch d.random.IntN(8) {
+		switch d.random.IntN(9) {
 		case 0:
 			device := d.policy.Devices[d.random.IntN(len(d.policy.Devices))]
 			from := pick(d.random, pool["ext0"])
@@ -150,6 +150,11 @@ func (d *drawer) allowed() packet {
 		case 2:
 			probe := pick(d.random, d.policy.Probes)
 			p = packet{source: probe.Remote, to: probe.Local, arriveOn: probe.Device, protocol: firewall.ICMP}
+		case 3:
+			if len(d.policy.Offers) == 0 {
+				continue
+			}
+			p = d.ofOffer(pick(d.random, d.policy.Offers))
 		default:
 			var found bool
 			if p, found = d.ofFlow(pick(d.random, d.policy.Flows)); !found {
@@ -161,6 +166,13 @@ func (d *drawer) allowed() packet {
 			return p
 		}
 	}
+}
+
+// ofOffer is a packet to the box: of TCP nothing listens there.
+func (d *drawer) ofOffer(o firewall.Offer) packet {
+	clients, service := d.behind(o.From, o.Sources[0]), o.Services[0]
+	arriveOn, _ := home(clients[0])
+	return packet{source: pick(d.random, clients), to: o.Addresses[0], arriveOn: arriveOn, protocol: service.Protocol, dport: service.FirstPort}
 }
 
 func (d *drawer) ofFlow(f firewall.Flow) (packet, bool) {

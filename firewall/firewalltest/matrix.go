@@ -36,9 +36,9 @@ var ofBox = map[string][]netip.Addr{
 	"adm0": addresses("192.168.100.1 fd00:100::1"),
 }
 
-var ports = []uint16{22, 53, 80, 443, 8000, 8063, 8064, 8100, 8101, 51820, 51821}
+var ports = []uint16{22, 53, 80, 123, 443, 8000, 8063, 8064, 8100, 8101, 51820, 51821}
 
-// somePolicy adds random flows, ports and probes to the rig's policy.
+// somePolicy adds random flows, ports, probes and offers to the rig's policy.
 func somePolicy(random *rand.Rand) firewall.Policy {
 	p := rigPolicy()
 	services := []firewall.Service{
@@ -92,7 +92,41 @@ func somePolicy(random *rand.Rand) firewall.Policy {
 	}
 	p.Probes = []firewall.Probe{{Tunnel: "x", Device: "sk-a", Local: ofBox["dmz0"][0], Remote: pool["sk-a"][0]},
 		{Tunnel: "y", Device: "sk-b", Local: ofBox["dmz0"][1], Remote: pool["sk-b"][2]}}
+	p.Offers = someOffers(random, p)
 	return p
+}
+
+// someOffers are services of the box: the time, and now and then a range of ports, for some of those behind a few of the links. What cannot be compiled
+// is left out, as nobody can ask for it.
+func someOffers(random *rand.Rand, p firewall.Policy) (offers []firewall.Offer) {
+	base, err := firewall.CompileBase(p)
+	if err != nil {
+		return nil // told by who compiles the whole
+	}
+	places := map[string]firewall.Place{"sk-a": {Device: "sk-a"}, "sk-b": {Device: "sk-b"}}
+	for _, i := range p.Interfaces {
+		places[i.Name] = firewall.Place{Zone: i.Zone}
+	}
+	for _, link := range []string{"sk-a", "sk-a", "sk-b", "lan0", "dmz0"} {
+		client, to := pick(random, pool[link]), pick(random, slices.Concat(ofBox["dmz0"], ofBox["dmz0"], ofBox["adm0"], ofBox["ext0"]))
+		if client.Is4() != to.Is4() {
+			continue
+		}
+		lengths := []int{128, 64, 48}
+		if client.Is4() {
+			lengths = []int{32, 28, 24}
+		}
+		sources, _ := client.Prefix(pick(random, lengths))
+		o := firewall.Offer{Name: "time", From: places[link], Sources: []netip.Prefix{sources}, Addresses: []netip.Addr{to},
+			Services: []firewall.Service{{Protocol: firewall.UDP, FirstPort: 123, LastPort: 123}}}
+		if random.IntN(3) == 0 {
+			o.Services = append(o.Services, firewall.Service{Protocol: firewall.UDP, FirstPort: 8000, LastPort: 8063}, firewall.Service{Protocol: firewall.TCP, FirstPort: 4460, LastPort: 4460})
+		}
+		if _, err := base.Elements(firewall.Policy{Offers: []firewall.Offer{o}}); err == nil {
+			offers = append(offers, o)
+		}
+	}
+	return offers
 }
 
 // everyPacket is each source (also spoofed ones) on each link, to each destination, by each service.

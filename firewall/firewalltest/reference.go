@@ -74,6 +74,12 @@ func allowed(p firewall.Policy, k packet) bool {
 				return true
 			}
 		}
+		for _, o := range p.Offers {
+			from := o.From.Device == k.arriveOn || o.From.Zone != "" && o.From.Zone == zoneOfLink[k.arriveOn]
+			if from && inside(k.source, o.Sources) && slices.Contains(o.Addresses, k.to) && serves(o.Services) {
+				return true
+			}
+		}
 		return false // no flow ends at the box itself
 	}
 	for _, f := range p.Flows {

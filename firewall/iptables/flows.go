@@ -26,6 +26,9 @@ var exact = map[firewall.Protocol]string{firewall.TCP: "tcp", firewall.UDP: "udp
 
 // place is where a permission to a destination stands: the cell, and the element of its set.
 func place(p firewall.Permission, destination netip.Prefix) (cell, string) {
+	if p.To == firewall.BoxPlace {
+		p.To = boxPlace
+	}
 	c := cell{places: p.From<<fromShift | p.To<<toShift, protocol: p.Protocol, first: p.FirstPort, last: p.LastPort}
 	if name, known := exact[p.Protocol]; known && p.FirstPort != 0 && p.FirstPort == p.LastPort {
 		c.protocol, c.first, c.last = 0, 0, 0

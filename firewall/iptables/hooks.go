@@ -22,6 +22,7 @@ const (
 	notJudged = "-m conntrack ! --ctstate NEW,ESTABLISHED "
 	related   = "-m conntrack --ctstate RELATED "
 	anyMark   = 0xffffffff
+	toThisBox = "-j MARK --set-xmark 0x1fc0000/0x0" // joins boxPlace
 )
 
 // dropChains are by table the chains in which packets end, for each ID of firewall.DropIDs. They stay, and count, when rulesets come and go. Those of nat
@@ -196,9 +197,10 @@ func (w *writer) input() {
 		}
 		toBox = append(toBox, "-s fe80::/10 "+w.family.icmp(0, 130)+w.in(zoneSet, "src,src")+passes)
 	}
-	// Whatever flows say: they end at hosts behind this box, never at the box.
-	w.chain(mangle, "to-box", append(toBox, drop("input", firewall.NoFlow))...)
-	to := w.mapped(toSet, "src,src")
+	// Whatever flows say: they end at hosts behind this box, never at the box, which is a place of its own.
+	w.chain(mangle, "to-box", append(toBox, original+w.goTo("box-open"), drop("input", firewall.NoFlow))...)
+	from, to := w.mapped(fromSet, "src,src"), w.mapped(toSet, "src,src")
+	w.chain(mangle, "box-open", slices.Concat(w.verify(anyMark, from, toThisBox), w.judge("input", "open", from, toThisBox, w.mapped(classSet, "src")))...)
 	w.chain(mangle, "box-answer", slices.Concat(
 		// What this box asked a zone for is not marked; anti-spoofing binds the answer to the zone.
 		[]string{"-m connmark --mark 0x0 " + w.in(zoneSet, "src,src") + passes},
@@ -247,5 +249,7 @@ func (w *writer) output() {
 		[]string{zeroMark, w.family.request() + original + w.in(askedSet, "dst,dst") + passes},
 		w.family.errors(),
 		w.judge("output", "open", w.mapped(homeSet, "src"), to, w.mapped(classSet, "src")))...)
-	w.chain(mangle, "tunnel-answer", slices.Concat(answers, w.family.errors(), []string{drop("output", firewall.NoFlow)})...)
+	from := w.mapped(fromSet, "dst,dst")
+	w.chain(mangle, "tunnel-answer", slices.Concat(answers, w.family.errors(),
+		w.verify(anyMark, from, toThisBox), w.judge("output", "answer", from, toThisBox, w.mapped(classSet, "dst")))...)
 }

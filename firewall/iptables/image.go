@@ -19,7 +19,8 @@ const (
 	undecided      = 0x00020000 // while flows are looked up; what passes clears it
 	classMask      = 0x0001ffff
 	generationMask = 0x00000fff
-	maxPlaces      = 1<<7 - 1
+	maxPlaces      = 1<<7 - 2
+	boxPlace       = 1<<7 - 1 // firewall.BoxPlace
 	maxClasses     = classMask
 	maxLinks       = 64 // hash:net,iface holds so many interfaces of one prefix (AHASH_MAX_SIZE in ip_set_hash_gen.h)
 )

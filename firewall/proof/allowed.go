@@ -23,9 +23,9 @@ type allowed struct {
 	forward, inward, onward opening // connections through this box, to it and from it into tunnels: who may open them
 }
 
-// pair are all flows between two places: their addresses, as who opens writes them, and services.
+// pair are all flows between two places, or all offers to one: their addresses, as who opens writes them, and services.
 type pair struct {
-	from, to firewall.Place
+	from, to firewall.Place // to no place: to this box
 	flows    formula
 	reaching formula // by where they go in place of what the opener writes; never: that is the same, or rules do not judge so
 }
@@ -153,12 +153,24 @@ func (a *allowed) service(s firewall.Service) (protocol, ports formula) {
 	return protocol, a.between(a.targetPort, small(uint64(s.FirstPort)), small(uint64(s.LastPort)))
 }
 
-// addFlows joins the flows of each pair of places.
+// asFlows are offers, to no place.
+func asFlows(offers []firewall.Offer) (out []firewall.Flow) {
+	for _, o := range offers {
+		f := firewall.Flow{From: o.From, Sources: o.Sources, Services: o.Services}
+		for _, address := range o.Addresses {
+			f.Destinations = append(f.Destinations, exactly(address))
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// addFlows joins the flows of each pair of places, and what this box offers to each.
 func (a *allowed) addFlows() {
 	lists, reached := map[[2]firewall.Place][]permission{}, map[[2]firewall.Place][]permission{}
 	var order [][2]firewall.Place
 	services := map[firewall.Service][2]formula{}
-	for _, f := range a.policy.Flows {
+	for _, f := range slices.Concat(a.policy.Flows, asFlows(a.policy.Offers)) {
 		between := [2]firewall.Place{f.From, f.To}
 		if _, known := lists[between]; !known {
 			order = append(order, between)
@@ -187,17 +199,27 @@ func (a *allowed) addFlows() {
 	}
 	for _, between := range order {
 		flows := a.permitted(a.source, a.target, lists[between])
-		a.pairs = append(a.pairs, pair{between[0], between[1], flows, a.reaching(between[0], between[1], reached[between])})
+		reaching := a.reaching(between[0], between[1], a.source, reached[between])
+		if between[1] == (firewall.Place{}) {
+			reaching = a.or(reaching, a.answering(between[0], lists[between], reached[between]))
+		}
+		a.pairs = append(a.pairs, pair{between[0], between[1], flows, reaching})
 	}
 }
 
-// connections says which may be opened, by the variables of a connection. No flow ends at this box itself.
+// connections says which may be opened, by the variables of a connection. No flow ends at this box itself, whatever its destinations; offers do.
 func (a *allowed) connections() {
-	var through, throughExactly, from, fromExactly []formula
+	var through, throughExactly, from, fromExactly, to, toExactly []formula
 	n := a.notations
 	translated := a.and(n.onward, n.shown)
 	source := a.home(a.source)
 	for _, p := range a.pairs {
+		if p.to == (firewall.Place{}) {
+			opener := a.at(a.from, a.links[p.from]...)
+			may := a.and(opener, p.flows)
+			to, toExactly = append(to, may, a.and(opener, p.reaching)), append(toExactly, a.and(may, n.inward))
+			continue
+		}
 		opener, other := a.at(a.from, a.links[p.from]...), a.at(a.to, a.links[p.to]...)
 		may := a.all(opener, other, p.flows)
 		through, throughExactly = append(through, may, a.all(opener, other, p.reaching)), append(throughExactly, a.and(may, translated))
@@ -212,7 +234,7 @@ func (a *allowed) connections() {
 	code := a.equal(a.sourcePort[8:], number{})
 	a.forward = a.opening(through, throughExactly)
 	a.onward = a.opening(append(from, asked, askedToo), append(fromExactly, a.all(asked, code, translated)))
-	a.inward = a.opening([]formula{asking, askingToo}, []formula{a.all(asking, code, n.inward)})
+	a.inward = a.opening(append(to, asking, askingToo), append(toExactly, a.all(asking, code, n.inward)))
 }
 
 func (a *allowed) echo() formula {

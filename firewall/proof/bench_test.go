@@ -138,7 +138,7 @@ func (l *loaded) change(b *testing.B) {
 		b.Fatal(err)
 	}
 	elements := func(p firewall.Policy) firewall.Elements {
-		out, err := base.Elements(p.Ports, p.Flows, p.Probes)
+		out, err := base.Elements(p)
 		if err != nil {
 			b.Fatal(err)
 		}

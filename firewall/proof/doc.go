@@ -14,7 +14,7 @@
 //
 // What is proved, on each path:
 //
-//	opened      a packet that opens a connection passes if and only if a flow, probe, peer or management lets it
+//	opened      a packet that opens a connection passes if and only if a flow, probe, peer, offer or management lets it
 //	living      a packet of a connection passes if and only if the policy lets that connection be opened between the places where the
 //	            packet is now, whatever mark the connection can carry: one that rules loaded now write for such a connection, none, or
 //	            any of another generation (as rules wrote that are gone)
@@ -27,7 +27,7 @@
 //	hidden      nothing leaves by a device that hides with another source than those that are shown: no packet, answer or ICMP error, of
 //	            no connection, however it was translated by rules that are gone
 //	sources     nothing passes that arrives from a source which its interface or device cannot have
-//	this box    is reached by registered peers, management, probes, neighbours, answers and path MTU errors alone, and
+//	this box    is reached by registered peers, management, probes, clients of what it offers, neighbours, answers and path MTU errors alone, and
 //	            seals packets only from a device's own address; it sends into a tunnel only what flows and probes say,
 //	            and what belongs to a zone behind tunnels alone by no other way
 //

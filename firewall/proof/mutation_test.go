@@ -93,6 +93,16 @@ var mutations = []mutation{
 	{"a device forgotten", `delete element inet shekara device_links { "sk-agencies" }`, proof.Violated, "out sk-agencies"},
 	{"a place at another interface", `add element inet shekara from_place { 0x01400000 . "ext0" }`, proof.Violated, "in ext0"},
 
+	// What this box serves.
+	{"a client more", "add element inet shekara flow4_28_32_16 { 0x017ff000 . 10.64.2.16 . 10.20.0.1 . 17 . 123 }", proof.Violated, "> 10.20.0.1 udp 40000>123"},
+	{"a client behind another tunnel", "add element inet shekara flow4_28_32_16 { 0x01bff000 . 10.64.1.0 . 10.20.0.1 . 17 . 123 }", proof.Violated, "in sk-agencies6"},
+	{"a client less", "delete element inet shekara flow6_48_128_16 { 0x017ff000 . fd00:64:1:: . fd00:20::1 . 17 . 123 }", proof.Violated, "fd00:20::1 udp"},
+	{"another port of this box", "add element inet shekara flow4_28_32_16 { 0x017ff000 . 10.64.1.0 . 10.20.0.1 . 17 . 124 }", proof.Violated, ">124"},
+	{"another address of this box", "add element inet shekara flow4_28_32_16 { 0x017ff000 . 10.64.1.0 . 10.20.0.2 . 17 . 123 }", proof.Violated, "> 10.20.0.2 udp"},
+	{"whoever opened to this box goes on", "insert rule inet shekara input ct state established ct direction original jump verify", proof.Violated, "established, original direction"},
+	{"no answers of a service", "flush chain inet shekara answer_output", proof.Violated, "is stopped"},
+	{"answers of what is no service", "insert rule inet shekara into_tunnel ct direction reply udp sport 124 accept", proof.Violated, "124>"},
+
 	// Tables of others.
 	{"a table that drops", "add table inet x; add chain inet x f { type filter hook forward priority -10; }; add rule inet x f tcp dport 443 drop", proof.Violated, "table inet x"},
 	{"a table that rejects in one family", "add table ip x; add chain ip x f { type filter hook forward priority 10; }; add rule ip x f ip daddr 10.20.0.10 reject", proof.Violated, "table ip x, chain f, handle 2: ip daddr 10.20.0.10 reject"},

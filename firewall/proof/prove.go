@@ -104,7 +104,7 @@ func Prove(loaded *Ruleset, policy firewall.Policy) (Result, error) {
 func check(p firewall.Policy) error {
 	base, err := firewall.CompileBase(p)
 	if err == nil {
-		_, err = base.Elements(p.Ports, p.Flows, p.Probes, p.Limits...)
+		_, err = base.Elements(p)
 	}
 	if err != nil {
 		return fmt.Errorf("prove policy: %w", err)

@@ -28,12 +28,20 @@ func (a *allowed) mappings(from, to firewall.Place) (written, behind []firewall.
 }
 
 // reaching are flows by where they go, of what its opener wrote in a range that is translated.
-func (a *allowed) reaching(from, to firewall.Place, list []permission) formula {
+func (a *allowed) reaching(from, to firewall.Place, source vector, list []permission) formula {
 	written, _ := a.mappings(from, to)
 	if !a.byTarget || len(written) == 0 {
 		return never
 	}
-	return a.and(a.permitted(a.source, a.toTarget, list), a.inRanges(a.target, written))
+	return a.and(a.permitted(source, a.toTarget, list), a.inRanges(a.target, written))
+}
+
+// answering are offers by where answers go: this box's are judged before they are translated back to what the opener wrote.
+func (a *allowed) answering(from firewall.Place, list, reached []permission) formula {
+	if !a.byTarget {
+		return never
+	}
+	return a.or(a.permitted(a.toSource, a.target, list), a.reaching(from, firewall.Place{}, a.toSource, reached))
 }
 
 func (a *allowed) inRanges(address vector, mappings []firewall.Mapping) formula {

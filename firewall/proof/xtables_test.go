@@ -57,7 +57,7 @@ var xtMutations = []xtMutation{
 	{"an accept of what passes anyway", "4", input, input + "-A INPUT -i lo -j ACCEPT\n", proof.Proved, ""},
 	{"a drop that is met already", "4", forward, forward + "-A FORWARD -m conntrack --ctstate INVALID -j DROP\n", proof.Proved, ""},
 	{"records are gone", "4", "-A SHEKARA-forward.no_flow -m limit", "-A SHEKARA-forward.no_flow -p udp -m limit", proof.Proved, ""},
-	{"no MSS", "4", "-A SHEKARA-a-forward -p tcp -m tcp --tcp-flags SYN,RST SYN -j SHEKARA-a-mss\n", "", proof.Proved, ""},
+	{"no MSS", "4", "-A SHEKARA-a-judge-forward -p tcp -m tcp --tcp-flags SYN,RST SYN -j SHEKARA-a-mss\n", "", proof.Proved, ""},
 	{"a chain that nothing leads to", "4", ":SHEKARA-a-open - [0:0]\n", ":SHEKARA-a-open - [0:0]\n:others - [0:0]\n-A others -j ACCEPT\n", proof.Proved, ""},
 	{"a set that no rule asks", "sets", "create shekara-a4-any", "create others list:set size 8\ncreate shekara-a4-any", proof.Proved, ""},
 
@@ -67,7 +67,7 @@ var xtMutations = []xtMutation{
 	{"ports are forwarded in our chain", "4", "-A SHEKARA-a-forward-open -j SHEKARA-a-begin\n", "-A SHEKARA-a-forward-open -i dmz0+ -o ext0 -p udp -m multiport --dports 53,60:61 -j RETURN\n-A SHEKARA-a-forward-open -j SHEKARA-a-begin\n", proof.Violated, "chain SHEKARA-a-forward-open, rule 1"},
 	{"all but one network", "6", forward, "-A FORWARD ! -d fd00:20::/64 -i sk-agencies -j ACCEPT\n" + forward, proof.Violated, "fd00:64:"},
 	{"this box from the internet", "4", input, "-A INPUT -i ext0 -p tcp -m tcp --dport 22 -j ACCEPT\n" + input, proof.Violated, "in ext0"},
-	{"a packet mark", "4", "-A SHEKARA-a-output -o lo", "-A SHEKARA-a-output -j MARK --set-xmark 0x534b0001/0xffffffff\n-A SHEKARA-a-output -o lo", proof.Indeterminate, "routed anew"},
+	{"a packet mark", "4", "-A SHEKARA-a-judge-output -o lo", "-A SHEKARA-a-judge-output -j MARK --set-xmark 0x534b0001/0xffffffff\n-A SHEKARA-a-judge-output -o lo", proof.Indeterminate, "routed anew"},
 	{"a connection mark", "4", "-A SHEKARA-a-forward-open -j SHEKARA-a-begin\n", "-A SHEKARA-a-forward-open -j CONNMARK --set-xmark 0x61007e4/0xffffffff\n-A SHEKARA-a-forward-open -j SHEKARA-a-begin\n", proof.Violated, "passes, but the policy"},
 	{"a host drops out", "4", forward, "-A FORWARD -s 10.64.1.5/32 -j REJECT --reject-with icmp-port-unreachable\n" + forward, proof.Violated, "rule 1: -s 10.64.1.5/32 -j REJECT"},
 
@@ -77,7 +77,7 @@ var xtMutations = []xtMutation{
 	{"no anti-spoofing", "4", "-A PREROUTING -j SHEKARA-a-prerouting\n", "", proof.Violated, "cannot have its source"},
 	{"no anti-spoofing of our own addresses", "6", "-A SHEKARA-a-prerouting -m set --match-set shekara-a6-from src,src -m addrtype --src-type LOCAL -g SHEKARA-prerouting.spoofed\n", "", proof.Violated, "cannot have its source"},
 	{"nothing is dropped", "4", "-A SHEKARA-forward.no_flow -j DROP\n", "", proof.Violated, ""},
-	{"tunnels are not judged", "4", "-A SHEKARA-a-output -m set --match-set shekara-a4-tunnel dst,dst -g SHEKARA-a-into-tunnel\n", "", proof.Violated, "out sk-agencies"},
+	{"tunnels are not judged", "4", "-A SHEKARA-a-judge-output -m set --match-set shekara-a4-tunnel dst,dst -g SHEKARA-a-into-tunnel\n", "", proof.Violated, "out sk-agencies"},
 	{"sealed packets from any address", "4", "-A SHEKARA-a-outer-534b0001 -g SHEKARA-output.wrong_source\n", "", proof.Violated, "mark 0x534b0001"},
 	{"short messages to a tunnel port", "4", "-A SHEKARA-a-tunnel-port -m u32", "-A SHEKARA-a-tunnel-port -s 198.51.100.21/32 -m u32", proof.Violated, ">51820"},
 	{"other messages to a tunnel port", "6", "0x2c>>0x10=0x28:0xffff", "0x2c>>0x10=0x20:0xffff", proof.Violated, ">51820"},
@@ -102,8 +102,8 @@ var xtMutations = []xtMutation{
 	{"a port more", "sets", "add shekara-a4-00003-0283 10.20.0.10,tcp:443\n", "add shekara-a4-00003-0283 10.20.0.10,tcp:443\nadd shekara-a4-00003-0283 10.20.0.10,tcp:444\n", proof.Violated, "40000>444"},
 	{"a flow less", "sets", "add shekara-a6-00001-0283 fd00:20::10,udp:8100\n", "", proof.Violated, "8100"},
 	{"another host behind the tunnel", "sets", "add shekara-a4-class 10.64.1.0/28 skbmark 0x3/0x0", "add shekara-a4-class 10.64.1.0/27 skbmark 0x3/0x0", proof.Violated, "shekara-a4-00003-0283"},
-	{"a source of another class", "sets", "add shekara-a4-class 10.20.0.10 skbmark 0x2/0x0", "add shekara-a4-class 10.20.0.10 skbmark 0x3/0x0", proof.Violated, ""},
-	{"a longer prefix hides a source", "sets", "add shekara-a4-class 10.20.0.0/24 skbmark 0x1/0x0", "add shekara-a4-class 10.20.0.0/24 skbmark 0x1/0x0\nadd shekara-a4-class 10.20.0.64/26 skbmark 0x0/0x0", proof.Violated, "is stopped"},
+	{"a source of another class", "sets", "add shekara-a4-class 10.20.0.10 skbmark 0x1/0x0", "add shekara-a4-class 10.20.0.10 skbmark 0x3/0x0", proof.Violated, ""},
+	{"a longer prefix hides a source", "sets", "add shekara-a4-class 10.20.0.0/24 skbmark 0x2/0x0", "add shekara-a4-class 10.20.0.0/24 skbmark 0x2/0x0\nadd shekara-a4-class 10.20.0.64/26 skbmark 0x0/0x0", proof.Violated, "is stopped"},
 	{"no exception in the sources", "sets", "add shekara-a4-source 10.20.0.0/24,ext0 nomatch\n", "", proof.Violated, "in ext0"},
 	{"an exception more", "sets", "add shekara-a4-source 10.20.0.0/24,dmz0.100\n", "add shekara-a4-source 10.20.0.0/24,dmz0.100\nadd shekara-a4-source 10.20.0.128/25,dmz0.100 nomatch\n", proof.Violated, "is stopped"},
 	{"an exception that matches nothing", "sets", "add shekara-a4-source 10.20.0.0/24,dmz0.100\n", "add shekara-a4-source 10.20.0.0/24,dmz0.100\nadd shekara-a4-source 10.30.0.0/24,dmz0.100 nomatch\n", proof.Proved, ""},
@@ -118,6 +118,14 @@ var xtMutations = []xtMutation{
 	{"a probe less", "sets", "add shekara-a4-asked 10.64.1.1,sk-agencies\n", "", proof.Violated, "out sk-agencies"},
 	{"a tunnel among the zones' links", "sets", "add shekara-a4-zones 0.0.0.0/0,ext0\n", "add shekara-a4-zones 0.0.0.0/0,ext0\nadd shekara-a4-zones 0.0.0.0/0,sk-agencies\n", proof.Violated, "in sk-agencies"},
 	{"a device forgotten", "sets", "add shekara-a4-tunnel 0.0.0.0/0,sk-agencies\n", "", proof.Violated, "out sk-agencies"},
+
+	// What this box serves.
+	{"a client more", "sets", "add shekara-a4-class 10.64.1.0/28 skbmark 0x3/0x0\n", "add shekara-a4-class 10.64.1.0/28 skbmark 0x3/0x0\nadd shekara-a4-class 10.64.9.0/28 skbmark 0x3/0x0\n", proof.Violated, "> 10.20.0.1 "},
+	{"another service", "sets", "add shekara-a4-00003-02ff 10.20.0.1,udp:123\n", "add shekara-a4-00003-02ff 10.20.0.1,udp:123\nadd shekara-a4-00003-02ff 10.20.0.1,udp:124\n", proof.Violated, ">124"},
+	{"a service less", "sets", "add shekara-a4-00003-02ff 10.20.0.1,tcp:4460\n", "", proof.Violated, "10.20.0.1 tcp 40000>4460"},
+	{"a service at another place", "4", "-A SHEKARA-a-open-00002 -m mark --mark 0x7fc0000/0xfffc0000", "-A SHEKARA-a-open-00002 -m mark --mark 0x9fc0000/0xfffc0000", proof.Violated, "10.20.0.1 udp"},
+	{"whoever opened to this box goes on", "4", "-A SHEKARA-a-box-open -j CONNMARK --restore-mark --nfmask 0x0 --ctmask 0xffffffff", "-A SHEKARA-a-box-open -j MARK --set-xmark 0x7e4/0xffffffff\n-A SHEKARA-a-box-open -j CONNMARK --restore-mark --nfmask 0x0 --ctmask 0xfff", proof.Violated, "established"},
+	{"no answers of a service", "4", "-A SHEKARA-a-tunnel-answer -j SHEKARA-a-answer\n", "", proof.Violated, "is stopped"},
 
 	// Policies, and tables of others.
 	{"a policy that drops", "4", ":FORWARD ACCEPT", ":FORWARD DROP", proof.Violated, "table ip mangle, chain FORWARD, handle 0: policy drop"},
@@ -136,8 +144,8 @@ var xtMutations = []xtMutation{
 	{"untracked", "4", "-A PREROUTING -j SHEKARA", "-A PREROUTING -j CT --notrack\n-A PREROUTING -j SHEKARA", proof.Indeterminate, "-j CT --notrack"},
 	{"fragments", "4", forward, "-A FORWARD -f -j ACCEPT\n" + forward, proof.Indeterminate, "-f"},
 	{"u32 of something else", "4", forward, "-A FORWARD -m u32 --u32 \"0x0=0x45\" -j ACCEPT\n" + forward, proof.Indeterminate, "u32"},
-	{"u32 of what is not UDP", "4", "-A SHEKARA-a-input -p udp -m set", "-A SHEKARA-a-input -m set", proof.Proved, ""}, // the set holds ports of UDP alone
-	{"u32 of all", "4", "-A SHEKARA-a-input -i lo", "-A SHEKARA-a-input -m u32 ! --u32 \"0x0>>0x16&0x3c@0x4>>0x10=0x28:0xffff\" -j DROP\n-A SHEKARA-a-input -i lo", proof.Indeterminate, "not UDP"},
+	{"u32 of what is not UDP", "4", "-A SHEKARA-a-judge-input -p udp -m set", "-A SHEKARA-a-judge-input -m set", proof.Proved, ""}, // the set holds ports of UDP alone
+	{"u32 of all", "4", "-A SHEKARA-a-judge-input -i lo", "-A SHEKARA-a-judge-input -m u32 ! --u32 \"0x0>>0x16&0x3c@0x4>>0x10=0x28:0xffff\" -j DROP\n-A SHEKARA-a-judge-input -i lo", proof.Indeterminate, "not UDP"},
 	{"a set that is not there", "4", forward, "-A FORWARD -m set --match-set nobody src -j DROP\n" + forward, proof.Indeterminate, "set nobody is not listed"},
 	{"a set whose elements expire", "sets", "create shekara-a4-any hash:ip,port family inet", "create shekara-a4-any hash:ip,port family inet timeout 60", proof.Indeterminate, "set with timeout"},
 	{"a set of another type", "sets", "create shekara-a4-any hash:ip,port family", "create shekara-a4-any hash:mac family", proof.Indeterminate, "hash:mac"},
