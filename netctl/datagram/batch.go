@@ -41,7 +41,10 @@ type Batch struct {
 	messages []Message
 	in, out  []mmsghdr
 	slots    []slot
-	queued   int // answers, at the start of out
+	queued   int                // answers, at the start of out
+	take     func(uintptr) bool // receive, made once
+	got      int                // by it
+	failed   unix.Errno
 	stamps   stamps
 }
 
@@ -67,6 +70,7 @@ func (c *Conn) NewBatch(n int) *Batch {
 		h.Name, h.Iov, h.Control = (*byte)(unsafe.Pointer(&s.peer)), &s.inVector, &s.control[0]
 		h.SetIovlen(1)
 	}
+	b.take = b.receive
 	b.stamps.init()
 	return b
 }
@@ -80,28 +84,40 @@ func (b *Batch) Receive() (n int, err error) {
 		h.Namelen = unix.SizeofSockaddrInet6
 		h.SetControllen(controlLen)
 	}
-	err = b.conn.use(func(fd int) error {
-		for {
-			got, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.in[0])), uintptr(len(b.in)), unix.MSG_WAITFORONE, 0, 0)
-			switch {
-			case b.conn.closed.Load():
-				return net.ErrClosed
-			case errno == 0:
-				n = int(got)
-				return nil
-			case errno != unix.EINTR:
-				return errno
-			}
-		}
-	})
+	b.got, b.failed = 0, 0
+	err = b.conn.use(func(int) error { return b.conn.waiting.Read(b.take) })
+	switch {
+	case b.conn.closed.Load():
+		err = net.ErrClosed
+	case b.failed != 0:
+		err = b.failed
+	}
 	runtime.KeepAlive(b)
 	if err != nil {
 		return 0, fmt.Errorf("receive at %s: %w", b.conn.local, err)
 	}
-	for i := range n {
+	for i := range b.got {
 		b.read(i)
 	}
-	return n, nil
+	return b.got, nil
+}
+
+// receive takes what there is, and says whether there is something, or no use in waiting for it.
+func (b *Batch) receive(uintptr) bool {
+	for {
+		got, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(b.conn.fd), uintptr(unsafe.Pointer(&b.in[0])), uintptr(len(b.in)), unix.MSG_DONTWAIT, 0, 0)
+		switch errno {
+		case 0:
+			b.got = int(got)
+			return true
+		case unix.EAGAIN:
+			return false
+		case unix.EINTR:
+		default:
+			b.failed = errno
+			return true
+		}
+	}
 }
 
 // read makes the i-th message out of what the kernel wrote.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,7 +27,9 @@ type Conn struct {
 	wildcard bool // bound to all addresses
 	closed   atomic.Bool
 	using    sync.RWMutex // read: while fd is used
-	fd       int
+	fd       int          // never blocks
+	poller   *os.File     // see newPoller
+	waiting  syscall.RawConn
 }
 
 // Listen opens a socket at an address and port, beside others that were opened so. The host need not have the address yet. Port 0 is any that is free.
@@ -127,7 +130,33 @@ func adopt(fd int) (*Conn, error) {
 		return nil, err
 	}
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer) // less is no error
-	return c, unix.SetNonblock(fd, false)
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, err
+	}
+	if c.poller, err = newPoller(fd); err != nil {
+		return nil, err
+	}
+	c.waiting, err = c.poller.SyscallConn()
+	return c, err
+}
+
+// newPoller is an epoll (epoll(7)) of the socket alone, for Go's poller to wait for. The socket itself it could not wait for: times of leaving are in the queue of errors, and
+// what has an error and nothing to read it takes for a file that it cannot wait for (netpollcheckerr, runtime/netpoll.go). To block in the system call instead would be simpler, but
+// has the runtime look after the thread every 20 µs (sysmon, runtime/proc.go), which takes more time than to answer.
+func newPoller(fd int) (*os.File, error) {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make an epoll: %w", err)
+	}
+	err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN})
+	if err == nil {
+		err = unix.SetNonblock(epoll, true) // by which os knows what can be waited for
+	}
+	if err != nil {
+		unix.Close(epoll)
+		return nil, fmt.Errorf("make an epoll: %w", err)
+	}
+	return os.NewFile(uintptr(epoll), "epoll"), nil
 }
 
 type option struct{ level, name, value int }
@@ -159,9 +188,8 @@ func (c *Conn) Close() error {
 	if c.closed.Swap(true) {
 		return net.ErrClosed
 	}
-	// It wakes whoever waits for a datagram, though the socket is not connected and the call fails for that (ENOTCONN; inet_shutdown, net/ipv4/af_inet.c).
-	_ = unix.Shutdown(c.fd, unix.SHUT_RD)
+	err := c.poller.Close() // wakes whoever waits
 	c.using.Lock()
 	defer c.using.Unlock()
-	return unix.Close(c.fd)
+	return errors.Join(err, unix.Close(c.fd))
 }

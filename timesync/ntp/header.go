@@ -10,8 +10,6 @@ import (
 const (
 	Port      = 123 // UDP
 	HeaderLen = 48  // bytes (RFC 5905 figure 8)
-	// MaxStratum of one who is in step; timesync.MaxStratum, 16, is written as 0 (RFC 5905 section 7.3).
-	MaxStratum = timesync.MaxStratum - 1
 )
 
 // Mode is how the sender takes part (RFC 5905 figure 10).
@@ -28,7 +26,7 @@ const (
 	Private          Mode = 7 // of ntpdc: as above, up to 200 times
 )
 
-// Kiss codes are the reference ID of an answer of stratum 0 that tells no time (RFC 5905 section 7.4, RFC 8915 section 5.7).
+// Kiss codes are the reference ID of an answer of stratum 0 that tells no time (RFC 5905 figure 13, RFC 8915 section 5.7).
 const (
 	KissDeny uint32 = 'D'<<24 | 'E'<<16 | 'N'<<8 | 'Y' // not you: stop asking
 	KissRSTR uint32 = 'R'<<24 | 'S'<<16 | 'T'<<8 | 'R' // as above, by a rule of the server's
@@ -36,6 +34,7 @@ const (
 	KissInit uint32 = 'I'<<24 | 'N'<<16 | 'I'<<8 | 'T' // not in step yet
 	KissStep uint32 = 'S'<<24 | 'T'<<16 | 'E'<<8 | 'P' // not in step since the clock was set
 	KissNTSN uint32 = 'N'<<24 | 'T'<<16 | 'S'<<8 | 'N' // the cookie is not known: establish keys anew
+	KissCryp uint32 = 'C'<<24 | 'R'<<16 | 'Y'<<8 | 'P' // the code is wrong
 )
 
 // Header is the first 48 bytes of a packet.
@@ -43,7 +42,7 @@ type Header struct {
 	Leap           timesync.Leap
 	Version        uint8 // 3 or 4 when decoded
 	Mode           Mode
-	Stratum        uint8 // 0: not said, or a kiss code
+	Stratum        uint8 // 0: not said, or a kiss code; 16: not synchronised, which others write as 0
 	Poll           int8  // log2 of the seconds between requests
 	Precision      int8  // log2 of the seconds that the clock can tell apart
 	RootDelay      Short

@@ -152,10 +152,21 @@ func decodeSecret(word string) ([]byte, error) {
 	return []byte(word), nil
 }
 
+// Usable is the key of a number, nil where there is none that can be used; Find says why. The nil Keys has none.
+func (k *Keys) Usable(id uint32) *Key {
+	if k == nil {
+		return nil
+	}
+	return k.usable[id]
+}
+
 // Find is the key of a number. The error says why there is none that can be used.
 func (k *Keys) Find(id uint32) (*Key, error) {
-	if key := k.usable[id]; key != nil {
+	if key := k.Usable(id); key != nil {
 		return key, nil
+	}
+	if k == nil {
+		return nil, errors.New("no file of keys was read")
 	}
 	if err := k.refused[id]; err != nil {
 		return nil, err

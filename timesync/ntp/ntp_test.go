@@ -273,14 +273,17 @@ func TestCMAC(t *testing.T) {
 func TestKeyFile(t *testing.T) {
 	k := keys(t)
 	for _, id := range []uint32{1, 2, 5, 6} {
-		if key, err := k.Find(id); err != nil || key.ID != id {
+		if key, err := k.Find(id); err != nil || key.ID != id || k.Usable(id) != key {
 			t.Errorf("key %d: %v", id, err)
 		}
 	}
 	for id, want := range map[uint32]string{3: "key 3 is of type MD5", 4: "key 4 is of type MD5", 7: "key 7 is of type SHA512", 9: "there is no key 9"} {
-		if _, err := k.Find(id); err == nil || !strings.HasPrefix(err.Error(), want) {
+		if _, err := k.Find(id); err == nil || !strings.HasPrefix(err.Error(), want) || k.Usable(id) != nil {
 			t.Errorf("key %d: %v", id, err)
 		}
+	}
+	if key, err := (*Keys)(nil).Find(1); key != nil || err == nil {
+		t.Errorf("without a file: %v, %v", key, err)
 	}
 	for text, want := range map[string]string{
 		"1":                                "want the key's number, its type and the key",
