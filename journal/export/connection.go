@@ -3,18 +3,16 @@ package export
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/url"
-	"os"
 	"strconv"
 	"sync"
 	"time"
 
-	"shekara/netctl/durable"
+	"shekara/netctl/certificate"
 	"shekara/netctl/socket"
 )
 
@@ -23,7 +21,6 @@ const (
 	// stalledAfter is how long a collector may take nothing, or its kernel acknowledge nothing.
 	stalledAfter = time.Minute
 	chunkBytes   = 64 << 10
-	maxPEM       = 256 << 10
 	// UDP has nothing that keeps a sender from being faster than the receiver reads.
 	datagramsAtOnce = 100
 	datagramPause   = 10 * time.Millisecond
@@ -179,37 +176,19 @@ func (c *connection) settled(now time.Time) uint64 {
 
 // tlsConfig reads the files: a certificate that was renewed counts from the next connection on.
 func (s Sink) tlsConfig() (*tls.Config, error) {
-	roots, err := durable.ReadFile(s.CA, maxPEM)
+	roots, err := certificate.Roots(s.CA)
 	if err != nil {
-		return nil, fmt.Errorf("ca: %w", err)
+		return nil, err
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: s.ServerName, RootCAs: x509.NewCertPool()}
-	if !config.RootCAs.AppendCertsFromPEM(roots) {
-		return nil, fmt.Errorf("ca: %s holds no certificate in PEM", s.CA)
-	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: s.ServerName, RootCAs: roots}
 	if config.ServerName == "" {
 		if config.ServerName, err = s.host(); err != nil {
 			return nil, err
 		}
 	}
-	info, err := os.Stat(s.Key)
+	pair, err := certificate.Files{Certificate: s.Certificate, Key: s.Key, Group: "shekara-export"}.Read()
 	if err != nil {
-		return nil, fmt.Errorf("key: %w", err)
-	}
-	if mode := info.Mode().Perm(); mode&0o007 != 0 {
-		return nil, fmt.Errorf("key: everybody may read or write %s (mode %04o): chmod 0640, and chgrp shekara-export", s.Key, mode)
-	}
-	certificate, err := durable.ReadFile(s.Certificate, maxPEM)
-	if err != nil {
-		return nil, fmt.Errorf("certificate: %w", err)
-	}
-	key, err := durable.ReadFile(s.Key, maxPEM)
-	if err != nil {
-		return nil, fmt.Errorf("key: %w", err)
-	}
-	pair, err := tls.X509KeyPair(certificate, key)
-	if err != nil {
-		return nil, fmt.Errorf("certificate %s with key %s: %w", s.Certificate, s.Key, err)
+		return nil, err
 	}
 	config.Certificates = []tls.Certificate{pair}
 	return config, nil

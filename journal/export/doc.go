@@ -10,6 +10,6 @@
 //
 // Owns: when a cursor moves, the formats of messages, the connections to sinks.
 // Never: reads the journal's files (only their writer knows what of them is acknowledged); passes a record over that the filter chose; prints a key.
-// Imports: journal, its folder cursor, netctl/durable, netctl/socket; nats.go, OpenTelemetry's protobuf types.
+// Imports: journal, its folder cursor, netctl/certificate, netctl/durable, netctl/socket; nats.go, OpenTelemetry's protobuf types.
 // Test: go test ./journal/export (unprivileged; live against rsyslog, nats-server and nginx where they are installed).
 package export

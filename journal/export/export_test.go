@@ -4,17 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -27,6 +20,7 @@ import (
 
 	"shekara/journal"
 	"shekara/journal/export/cursor"
+	"shekara/netctl/certificate/certificatetest"
 )
 
 // patience bounds what must happen. Nothing waits so long when all is well.
@@ -419,88 +413,25 @@ func TestUDP(t *testing.T) {
 	}
 }
 
-// authority makes certificates.
-type authority struct {
-	t           *testing.T
-	dir         string
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T, name string) *authority {
-	t.Helper()
-	a := &authority{t: t, dir: t.TempDir()}
-	a.certificate, a.key = a.issue(name, &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
-	return a
-}
-
-func (a *authority) issue(name string, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
-	a.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	template.SerialNumber, template.Subject = big.NewInt(time.Now().UnixNano()), pkix.Name{CommonName: name}
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	parent, signer := a.certificate, a.key
-	if parent == nil {
-		parent, signer = template, key
-	}
-	raw, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	made, err := x509.ParseCertificate(raw)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	for file, block := range map[string]*pem.Block{name + ".pem": {Type: "CERTIFICATE", Bytes: raw}, name + ".key": {Type: "PRIVATE KEY", Bytes: secret}} {
-		if err := os.WriteFile(filepath.Join(a.dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
-			a.t.Fatal(err)
-		}
-	}
-	return made, key
-}
-
-// leaf makes a certificate for an end, and names its files.
-func (a *authority) leaf(name string) (certificate, key string) {
-	a.issue(name, &x509.Certificate{DNSNames: []string{name}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}})
-	return filepath.Join(a.dir, name+".pem"), filepath.Join(a.dir, name+".key")
-}
-
-func (a *authority) file() string {
-	return filepath.Join(a.dir, a.certificate.Subject.CommonName+".pem")
-}
-
-func (a *authority) pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.certificate)
-	return pool
-}
-
 func TestTLSChecksBothWays(t *testing.T) {
-	ours, theirs := newAuthority(t, "ours"), newAuthority(t, "theirs")
-	certificate, key := ours.leaf("soc.example.org")
+	ours, theirs := certificatetest.New(t, "ours"), certificatetest.New(t, "theirs")
+	certificate, key := ours.Leaf("soc.example.org")
 	pair, err := tls.LoadX509KeyPair(certificate, key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := newLocal(t)
 	l.record(200, journal.DriftFind)
-	c := collect(t, "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ours.pool()}, 0, false)
+	c := collect(t, "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ours.Pool()}, 0, false)
 	sink := func(name string) Sink {
-		s := Sink{Name: name, Site: "owner", Protocol: SyslogTLS, Address: c.address, ServerName: "soc.example.org", CA: ours.file()}
-		s.Certificate, s.Key = ours.leaf(name)
+		s := Sink{Name: name, Site: "owner", Protocol: SyslogTLS, Address: c.address, ServerName: "soc.example.org", CA: ours.File()}
+		s.Certificate, s.Key = ours.Leaf(name)
 		return s
 	}
 	well, otherCA, otherName, stranger, open := sink("well"), sink("other-ca"), sink("other-name"), sink("stranger"), sink("open")
-	otherCA.CA = theirs.file()
+	otherCA.CA = theirs.File()
 	otherName.ServerName = ""
-	stranger.Certificate, stranger.Key = theirs.leaf("stranger")
+	stranger.Certificate, stranger.Key = theirs.Leaf("stranger")
 	if err := os.Chmod(open.Key, 0o644); err != nil {
 		t.Fatal(err)
 	}

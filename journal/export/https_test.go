@@ -29,6 +29,7 @@ import (
 
 	"shekara/journal"
 	"shekara/journal/export/cursor"
+	"shekara/netctl/certificate/certificatetest"
 )
 
 // receiver is a centre that takes batches by HTTPS, when it is in the mood for it.
@@ -55,25 +56,25 @@ type mood struct {
 	phrase string        // beside status, as it is, instead of what belongs there
 }
 
-func receives(t *testing.T, of *authority, in func(n int) mood) *receiver {
+func receives(t *testing.T, of *certificatetest.Authority, in func(n int) mood) *receiver {
 	t.Helper()
-	certificate, key := of.leaf("soc.example.org")
+	certificate, key := of.Leaf("soc.example.org")
 	pair, err := tls.LoadX509KeyPair(certificate, key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := &receiver{t: t, mood: in, ends: map[uint64]struct{}{}}
 	server := httptest.NewUnstartedServer(r)
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: of.pool()}
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: of.Pool()}
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	r.url = server.URL + "/journal"
 	return r
 }
 
-func (r *receiver) sink(of *authority, name string) Sink {
-	s := Sink{Name: "soc", Site: "owner", Protocol: HTTPS, URL: r.url, ServerName: "soc.example.org", CA: of.file()}
-	s.Certificate, s.Key = of.leaf(name)
+func (r *receiver) sink(of *certificatetest.Authority, name string) Sink {
+	s := Sink{Name: "soc", Site: "owner", Protocol: HTTPS, URL: r.url, ServerName: "soc.example.org", CA: of.File()}
+	s.Certificate, s.Key = of.Leaf(name)
 	return s
 }
 
@@ -253,7 +254,7 @@ func TestBatchesAreSigned(t *testing.T) {
 
 // TestHTTPSHasEveryRecord: a receiver that breaks off, refuses, is slow and does not end its answers gets every record, in order; what it got twice it knows.
 func TestHTTPSHasEveryRecord(t *testing.T) {
-	of := newAuthority(t, "authority")
+	of := certificatetest.New(t, "authority")
 	r := receives(t, of, func(n int) mood {
 		switch n {
 		case 2:
@@ -321,7 +322,7 @@ func TestHTTPSHasEveryRecord(t *testing.T) {
 
 // TestBatchesOfAFilterLeaveNoGap: of some records a receiver sees by the batches that none is missing, also after the exporter was ended. The receiver checks that.
 func TestBatchesOfAFilterLeaveNoGap(t *testing.T) {
-	of := newAuthority(t, "authority")
+	of := certificatetest.New(t, "authority")
 	r := receives(t, of, func(int) mood { return mood{} })
 	l := newLocal(t)
 	sink := r.sink(of, "owner")
@@ -346,12 +347,12 @@ func TestBatchesOfAFilterLeaveNoGap(t *testing.T) {
 }
 
 func TestHTTPSIsRefused(t *testing.T) {
-	of, theirs := newAuthority(t, "ours"), newAuthority(t, "theirs")
+	of, theirs := certificatetest.New(t, "ours"), certificatetest.New(t, "theirs")
 	r := receives(t, of, func(int) mood { return mood{} })
 	elsewhere := receives(t, of, func(int) mood { return mood{status: http.StatusFound} })
 	well := r.sink(of, "owner")
 	stranger, other, moved := well, well, well
-	stranger.Certificate, stranger.Key = theirs.leaf("owner")
+	stranger.Certificate, stranger.Key = theirs.Leaf("owner")
 	other.ServerName = "elsewhere.example.org"
 	moved.URL = elsewhere.url
 	l := newLocal(t)
@@ -397,7 +398,7 @@ func TestRetryAfter(t *testing.T) {
 }
 
 func TestACarrierComesWhenItIsTold(t *testing.T) {
-	of := newAuthority(t, "authority")
+	of := certificatetest.New(t, "authority")
 	r := receives(t, of, func(n int) mood {
 		if n == 1 {
 			return mood{status: http.StatusServiceUnavailable, later: "600"}
@@ -423,7 +424,7 @@ func TestACarrierComesWhenItIsTold(t *testing.T) {
 
 // TestWordsOfAReceiverAreQuoted: what it answers goes to people's terminals.
 func TestWordsOfAReceiverAreQuoted(t *testing.T) {
-	of := newAuthority(t, "authority")
+	of := certificatetest.New(t, "authority")
 	r := receives(t, of, func(int) mood {
 		return mood{status: http.StatusServiceUnavailable, phrase: "\x1b[2J" + strings.Repeat("x", 1000)}
 	})

@@ -16,6 +16,7 @@ import (
 
 	"shekara/journal"
 	"shekara/journal/export/cursor"
+	"shekara/netctl/certificate/certificatetest"
 	"shekara/netctl/probe"
 	"shekara/netctl/probe/probetest"
 )
@@ -30,7 +31,7 @@ type broker struct {
 	options []nats.Option // of the centre's own client
 }
 
-func newBroker(t *testing.T, of *authority) *broker {
+func newBroker(t *testing.T, of *certificatetest.Authority) *broker {
 	t.Helper()
 	probetest.Need(t, probe.Tool("nats-server"))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -39,11 +40,11 @@ func newBroker(t *testing.T, of *authority) *broker {
 	}
 	b := &broker{t: t, address: listener.Addr().String()}
 	listener.Close()
-	certificate, key := of.leaf("soc.example.org")
-	b.config = fromDocs(t, "nats.conf", [][2]string{{"/etc/shekara-centre/ca.pem", of.file()}, {"/etc/shekara-centre/centre.pem", certificate},
+	certificate, key := of.Leaf("soc.example.org")
+	b.config = fromDocs(t, "nats.conf", [][2]string{{"/etc/shekara-centre/ca.pem", of.File()}, {"/etc/shekara-centre/centre.pem", certificate},
 		{"/etc/shekara-centre/centre.key", key}, {"/var/lib/shekara-centre/nats", t.TempDir()}, {`"0.0.0.0:4222"`, `"` + b.address + `"`}})
-	s := Sink{CA: of.file(), ServerName: "soc.example.org"}
-	s.Certificate, s.Key = of.leaf("centre")
+	s := Sink{CA: of.File(), ServerName: "soc.example.org"}
+	s.Certificate, s.Key = of.Leaf("centre")
 	config, err := s.tlsConfig()
 	if err != nil {
 		t.Fatal(err)
@@ -98,13 +99,13 @@ func (b *broker) stream(name, subject string) jetstream.Stream {
 
 // TestNATSHasEveryRecordOnce: a real JetStream that is killed meanwhile, and an exporter that is ended, have every record once, in order.
 func TestNATSHasEveryRecordOnce(t *testing.T) {
-	of := newAuthority(t, "authority")
+	of := certificatetest.New(t, "authority")
 	b := newBroker(t, of)
 	b.start()
 	b.stream("OWNER", "shekara.journal.owner")
 	l := newLocal(t)
-	sink := Sink{Name: "soc", Site: "owner", Protocol: NATS, Address: b.address, ServerName: "soc.example.org", CA: of.file(), Subject: "shekara.journal.owner"}
-	sink.Certificate, sink.Key = of.leaf("owner")
+	sink := Sink{Name: "soc", Site: "owner", Protocol: NATS, Address: b.address, ServerName: "soc.example.org", CA: of.File(), Subject: "shekara.journal.owner"}
+	sink.Certificate, sink.Key = of.Leaf("owner")
 	l.set(sink)
 	dir := t.TempDir()
 	end := runs(t, l, dir)
@@ -186,14 +187,14 @@ func sameStream(t *testing.T, l *local, of jetstream.Stream) {
 }
 
 func TestNATSIsRefused(t *testing.T) {
-	of, theirs := newAuthority(t, "ours"), newAuthority(t, "theirs")
+	of, theirs := certificatetest.New(t, "ours"), certificatetest.New(t, "theirs")
 	b := newBroker(t, of)
 	b.start()
 	b.stream("OTHERS", "others")
-	sink := Sink{Name: "soc", Site: "owner", Protocol: NATS, Address: b.address, ServerName: "soc.example.org", CA: of.file(), Subject: "shekara.journal.owner"}
-	sink.Certificate, sink.Key = of.leaf("owner")
+	sink := Sink{Name: "soc", Site: "owner", Protocol: NATS, Address: b.address, ServerName: "soc.example.org", CA: of.File(), Subject: "shekara.journal.owner"}
+	sink.Certificate, sink.Key = of.Leaf("owner")
 	stranger, elsewhere := sink, sink
-	stranger.Certificate, stranger.Key = theirs.leaf("owner")
+	stranger.Certificate, stranger.Key = theirs.Leaf("owner")
 	elsewhere.ServerName = "elsewhere.example.org"
 	for want, s := range map[string]Sink{refusedByTLS: stranger, "elsewhere.example.org": elsewhere, "shekara.journal.owner": sink} {
 		began := time.Now()

@@ -16,6 +16,7 @@ import (
 
 	"shekara/journal"
 	"shekara/journal/export/cursor"
+	"shekara/netctl/certificate/certificatetest"
 	"shekara/netctl/probe"
 	"shekara/netctl/probe/probetest"
 )
@@ -23,7 +24,7 @@ import (
 // TestNginxHasEveryBatch: a real nginx with the configuration of docs/monitoring, which is killed meanwhile, has every record and the signatures.
 func TestNginxHasEveryBatch(t *testing.T) {
 	probetest.Need(t, probe.Tool("nginx"))
-	of := newAuthority(t, "authority")
+	of := certificatetest.New(t, "authority")
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -33,8 +34,8 @@ func TestNginxHasEveryBatch(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	certificate, key := of.leaf("soc.example.org")
-	configuration := fromDocs(t, "nginx.conf", [][2]string{{"/etc/shekara-centre/ca.pem", of.file()}, {"/etc/shekara-centre/centre.pem", certificate},
+	certificate, key := of.Leaf("soc.example.org")
+	configuration := fromDocs(t, "nginx.conf", [][2]string{{"/etc/shekara-centre/ca.pem", of.File()}, {"/etc/shekara-centre/centre.pem", certificate},
 		{"/etc/shekara-centre/centre.key", key}, {"/var/lib/shekara-centre", dir}, {"/run/shekara-centre", dir}, {"0.0.0.0:8443", address}})
 	var log lockedBuffer
 	var command *exec.Cmd
@@ -59,11 +60,11 @@ func TestNginxHasEveryBatch(t *testing.T) {
 		}
 	})
 	l := newLocal(t)
-	sink := Sink{Name: "soc", Site: "owner", Protocol: HTTPS, URL: "https://" + address + "/journal", ServerName: "soc.example.org", CA: of.file()}
-	sink.Certificate, sink.Key = of.leaf("owner.edge.example.org")
+	sink := Sink{Name: "soc", Site: "owner", Protocol: HTTPS, URL: "https://" + address + "/journal", ServerName: "soc.example.org", CA: of.File()}
+	sink.Certificate, sink.Key = of.Leaf("owner.edge.example.org")
 	stranger := sink
 	stranger.Name = "stranger"
-	stranger.Certificate, stranger.Key = of.leaf("owner.elsewhere.example.org")
+	stranger.Certificate, stranger.Key = of.Leaf("owner.elsewhere.example.org")
 	l.set(sink, stranger)
 	cursors := t.TempDir()
 	runs(t, l, cursors)

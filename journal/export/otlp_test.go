@@ -20,6 +20,7 @@ import (
 
 	"shekara/journal"
 	"shekara/journal/export/cursor"
+	"shekara/netctl/certificate/certificatetest"
 )
 
 // otlpServer takes logs, and reads them with OpenTelemetry's own types.
@@ -32,16 +33,16 @@ type otlpServer struct {
 	newest, again int
 }
 
-func newOTLPServer(t *testing.T, of *authority) *otlpServer {
+func newOTLPServer(t *testing.T, of *certificatetest.Authority) *otlpServer {
 	t.Helper()
-	certificate, key := of.leaf("soc.example.org")
+	certificate, key := of.Leaf("soc.example.org")
 	pair, err := tls.LoadX509KeyPair(certificate, key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &otlpServer{t: t, lines: map[string]string{}}
 	server := httptest.NewUnstartedServer(s)
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: of.pool()}
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: of.Pool()}
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	s.url = server.URL + "/v1/logs"
@@ -121,11 +122,11 @@ func attribute(all []*common.KeyValue, key string) string {
 
 // TestOTLPHasEveryRecord: a server that says all that the specification lets it say has every record, and what it refused for good is counted.
 func TestOTLPHasEveryRecord(t *testing.T) {
-	of := newAuthority(t, "authority")
+	of := certificatetest.New(t, "authority")
 	server := newOTLPServer(t, of)
 	l := newLocal(t)
-	sink := Sink{Name: "soc", Site: "owner", Protocol: OTLP, URL: server.url, ServerName: "soc.example.org", CA: of.file(), Version: "v1"}
-	sink.Certificate, sink.Key = of.leaf("owner")
+	sink := Sink{Name: "soc", Site: "owner", Protocol: OTLP, URL: server.url, ServerName: "soc.example.org", CA: of.File(), Version: "v1"}
+	sink.Certificate, sink.Key = of.Leaf("owner")
 	l.set(sink)
 	dir := t.TempDir()
 	runs(t, l, dir)

@@ -14,6 +14,7 @@ import (
 
 	"shekara/journal"
 	"shekara/journal/export/cursor"
+	"shekara/netctl/certificate/certificatetest"
 	"shekara/netctl/probe"
 	"shekara/netctl/probe/probetest"
 )
@@ -30,7 +31,7 @@ type centre struct {
 	log     lockedBuffer
 }
 
-func newCentre(t *testing.T, of *authority, address string) *centre {
+func newCentre(t *testing.T, of *certificatetest.Authority, address string) *centre {
 	t.Helper()
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -38,8 +39,8 @@ func newCentre(t *testing.T, of *authority, address string) *centre {
 	}
 	c := &centre{t: t, dir: t.TempDir()}
 	c.file = filepath.Join(c.dir, "log", "owner.jsonl")
-	certificate, key := of.leaf("soc.example.org")
-	c.config = fromDocs(t, "rsyslog.conf", [][2]string{{"/etc/shekara-centre/ca.pem", of.file()}, {"/etc/shekara-centre/centre.pem", certificate},
+	certificate, key := of.Leaf("soc.example.org")
+	c.config = fromDocs(t, "rsyslog.conf", [][2]string{{"/etc/shekara-centre/ca.pem", of.File()}, {"/etc/shekara-centre/centre.pem", certificate},
 		{"/etc/shekara-centre/centre.key", key}, {"/var/lib/shekara-centre", filepath.Join(c.dir, "log")}, {`address="0.0.0.0"`, `address="` + host + `"`},
 		{`port="6514"`, `port="` + port + `"`}})
 	t.Cleanup(func() {
@@ -137,7 +138,7 @@ func TestRsyslogHasEveryRecord(t *testing.T) {
 	if modules, _ := filepath.Glob("/usr/lib/*/rsyslog/lmnsd_gtls.so"); len(modules) == 0 {
 		probetest.Need(t, probe.Tool("rsyslog-gnutls")) // a package without a program, so this one lacks
 	}
-	of := newAuthority(t, "authority")
+	of := certificatetest.New(t, "authority")
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -147,11 +148,11 @@ func TestRsyslogHasEveryRecord(t *testing.T) {
 	c := newCentre(t, of, address)
 	c.start()
 	l := newLocal(t)
-	sink := Sink{Name: "soc", Site: "owner", Protocol: SyslogTLS, Address: address, ServerName: "soc.example.org", CA: of.file(), Format: JSON}
-	sink.Certificate, sink.Key = of.leaf("owner.edge.example.org")
+	sink := Sink{Name: "soc", Site: "owner", Protocol: SyslogTLS, Address: address, ServerName: "soc.example.org", CA: of.File(), Format: JSON}
+	sink.Certificate, sink.Key = of.Leaf("owner.edge.example.org")
 	stranger := sink
 	stranger.Name = "stranger"
-	stranger.Certificate, stranger.Key = of.leaf("other.example.org")
+	stranger.Certificate, stranger.Key = of.Leaf("other.example.org")
 	l.set(sink)
 	dir := t.TempDir()
 	end := runs(t, l, dir)
