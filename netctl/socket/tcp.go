@@ -2,6 +2,7 @@ package socket
 
 import (
 	"errors"
+	"strings"
 	"syscall"
 	"time"
 
@@ -38,4 +39,15 @@ func control(conn syscall.Conn, do func(fd int) error) error {
 		return err
 	}
 	return done
+}
+
+// Freebind lets a socket be bound to an address that the host does not have yet (IP_FREEBIND, ip(7)). It is a Control of net.ListenConfig.
+func Freebind(network, _ string, raw syscall.RawConn) error {
+	level, option := unix.SOL_IP, unix.IP_FREEBIND
+	if strings.HasSuffix(network, "6") {
+		level, option = unix.SOL_IPV6, unix.IPV6_FREEBIND
+	}
+	var failed error
+	err := raw.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), level, option, 1) })
+	return errors.Join(err, failed)
 }

@@ -77,3 +77,18 @@ func TestUnacknowledged(t *testing.T) {
 		t.Error("a closed socket answers")
 	}
 }
+
+func TestFreebind(t *testing.T) {
+	for _, address := range []string{"192.0.2.1:0", "[2001:db8::1]:0"} {
+		if l, err := net.Listen("tcp", address); err == nil { // the control: it is not this host's
+			l.Close()
+			t.Errorf("this host has %s", address)
+		}
+		l, err := (&net.ListenConfig{Control: socket.Freebind}).Listen(t.Context(), "tcp", address)
+		if err != nil {
+			t.Errorf("listen at %s: %v", address, err)
+			continue
+		}
+		l.Close()
+	}
+}
