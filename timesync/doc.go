@@ -2,7 +2,7 @@
 // ntp holds the packet, nts what authenticates it (RFC 8915), server answers, source asks and judges.
 //
 // A Spec is what a TimeService document asks, compiled; a Standing is what is: every answer, every status and the bound on every record of the journal is made from it,
-// and nothing in it is set that was not measured.
+// and nothing in it is set that was not measured. A Status is a Standing with the sources that it came from, and what somebody should look after.
 //
 // Owns: nothing; these are the words that the folders share.
 // Never: sets the clock. Who disciplines it is the host's affair, or chrony's.

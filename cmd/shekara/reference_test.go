@@ -51,7 +51,7 @@ func TestCommandLineTable(t *testing.T) {
 		}
 	}()
 	answered := map[string]map[int]bool{}
-	for _, c := range commandCases() {
+	for _, c := range commandCases(timeServer(t)) {
 		verb, rest, _ := strings.Cut(c.words, " / ")
 		ctx, interrupt := context.WithCancel(t.Context())
 		out := &interrupting{after: c.interruptAfter, interrupt: interrupt}
@@ -147,7 +147,8 @@ type commandCase struct {
 }
 
 // commandCases are in the order of a day: later ones rest on what earlier ones did.
-func commandCases() []commandCase {
+// commandCases are run in turn. clock is the address of a time server.
+func commandCases(clock string) []commandCase {
 	return []commandCase{
 		{words: "init / made --site owner"}, {words: "init / made --site owner", code: 1},
 		{words: "validate / zone.yaml --json"}, {words: "validate / one.yaml", code: 1}, {words: "validate / empty", code: 2},
@@ -183,6 +184,7 @@ func commandCases() []commandCase {
 		{words: "secret import / other psk"}, {words: "secret import / third -", code: 1},
 		{words: "secret export / agency --to age1box"}, {words: "secret export / agency", code: 1},
 		{words: "hold / 30m"}, {words: "hold / --end"}, {words: "hold / long", code: 1},
+		{words: "time check / " + clock + " --json"}, {words: "time check / " + clock + " --key nowhere:1", code: 1},
 		{words: "completion / bash"}, {words: "completion / tcsh", code: 1},
 		{words: "man / ."}, {words: "man / nowhere", code: 1},
 		{words: "version"}, {words: "version / x", code: 1},

@@ -62,7 +62,7 @@ func commands(t *terminal) *cobra.Command {
 		p.historyCommand(), p.compareCommand())
 	add("look", p.statusCommand(), p.tunnelCommand(), p.flowsCommand(), p.explainCommand(), p.matrixCommand(), p.verifyCommand(), p.incidentsCommand(), p.journalCommand(), p.metricsCommand())
 	add("act", p.peerCommand(), p.secretCommand(), p.holdCommand())
-	add("offline", p.testbedCommand(), p.completionCommand(), p.manCommand(), p.versionCommand())
+	add("offline", p.timeCommand(), p.testbedCommand(), p.completionCommand(), p.manCommand(), p.versionCommand())
 	root.SetHelpCommandGroupID("offline")
 	return root
 }
