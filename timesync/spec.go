@@ -5,9 +5,18 @@ import (
 	"time"
 )
 
+// Engine is who asks the sources and serves.
+type Engine string
+
+const (
+	EngineOwn    Engine = "own"    // source and server; whoever steers the clock goes on doing so, and is watched
+	EngineChrony Engine = "chrony" // chronyd, by a configuration of ours, and it steers the clock too
+)
+
 // Spec is what a TimeService document asks of this box. It holds no secret: files on the box are named, and read by who needs them.
 type Spec struct {
-	Name     string   `json:"name"` // of the document
+	Name     string   `json:"name"`             // of the document
+	Engine   Engine   `json:"engine,omitempty"` // "": own
 	Sources  []Source `json:"sources,omitempty"`
 	Agreeing int      `json:"agreeing"` // so many sources must agree, or the clock is not synchronised (TIM-01)
 	// MaxDistance is the root distance above which the clock is not synchronised (RFC 5905 section 11.2.3: half the root delay, and all dispersion).

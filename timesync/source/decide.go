@@ -30,11 +30,11 @@ func (w *Watch) decide(now time.Time) {
 	}
 	if w.agreeing() < max(w.spec.Agreeing, 1) {
 		w.followed = -1
-		w.judge.unconfirmed(now)
+		w.judge.Unconfirmed(now)
 		return
 	}
 	w.follow()
-	w.judge.confirmed(now, w.agreed(now, combine(all, agree, low, high), farthest(all)), w.drift.rate)
+	w.judge.Confirmed(now, w.agreed(now, combine(all, agree, low, high), farthest(all)), w.drift.rate)
 	best, _ := w.peers[w.followed].best(now, w.drift.rate)
 	w.drift.add(best.at, best.offset)
 }
@@ -64,15 +64,15 @@ func (w *Watch) follow() {
 }
 
 // agreed is what the majority says of this box's clock (RFC 5905 sections 11.2.3 and 11.3): that offset, and that it may be wrong by worst.
-func (w *Watch) agreed(now time.Time, offset, worst time.Duration) agreed {
+func (w *Watch) agreed(now time.Time, offset, worst time.Duration) Agreed {
 	s := w.status[w.followed]
 	best, _ := w.peers[w.followed].best(now, w.drift.rate)
-	a := agreed{
-		offset: offset, rootDelay: best.rootDelay + best.delay, stratum: s.Stratum + 1, leap: w.leap(),
-		referenceID: referenceID(s.Peer), reference: s.Name, heard: s.LastHeard,
+	a := Agreed{
+		Offset: offset, RootDelay: best.rootDelay + best.delay, Stratum: s.Stratum + 1, Leap: w.leap(),
+		ReferenceID: referenceID(s.Peer), Reference: s.Name, Heard: s.LastHeard,
 	}
-	a.rootDispersion = best.rootDispersion + s.Dispersion + s.Jitter + a.offset.Abs()
-	a.rootDispersion = max(a.rootDispersion, worst-a.rootDelay/2)
+	a.RootDispersion = best.rootDispersion + s.Dispersion + s.Jitter + a.Offset.Abs()
+	a.RootDispersion = max(a.RootDispersion, worst-a.RootDelay/2)
 	return a
 }
 

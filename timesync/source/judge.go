@@ -6,42 +6,49 @@ import (
 	"shekara/timesync"
 )
 
-// agreed is what a majority says, and the source that is followed.
-type agreed struct {
-	offset                    time.Duration // of this box's clock
-	rootDelay, rootDispersion time.Duration
-	stratum                   uint8 // of this box
-	leap                      timesync.Leap
-	referenceID               uint32
-	reference                 string
-	heard                     time.Time
+// Agreed is what a majority says, and the source that is followed.
+type Agreed struct {
+	Offset                    time.Duration // of this box's clock
+	RootDelay, RootDispersion time.Duration
+	Stratum                   uint8 // of this box
+	Leap                      timesync.Leap
+	ReferenceID               uint32
+	Reference                 string
+	Heard                     time.Time
 }
 
-// judge is the state machine: what is true of the clock, from what was agreed on and when.
-type judge struct {
+// Judge is the state machine: what is true of the clock, from what was agreed on and when. Both engines have one. It belongs to one goroutine.
+type Judge struct {
 	maxDistance time.Duration
 	standing    timesync.Standing
 }
 
-func newJudge(maxDistance time.Duration, now time.Time) *judge {
-	return &judge{maxDistance: maxDistance, standing: timesync.Unknown(now)}
+// NewJudge makes one of a clock of which nothing is known, and which is not synchronised where it may be wrong by more than maxDistance: 0 is 1 s (MAXDIST, RFC 5905 section 11.1).
+func NewJudge(maxDistance time.Duration, now time.Time) *Judge {
+	if maxDistance <= 0 {
+		maxDistance = time.Second
+	}
+	return &Judge{maxDistance: maxDistance, standing: timesync.Unknown(now)}
 }
 
-// confirmed takes what a majority says now.
-func (j *judge) confirmed(now time.Time, a agreed, drift float64) {
+// Standing is what is true of the clock.
+func (j *Judge) Standing() timesync.Standing { return j.standing }
+
+// Confirmed takes what a majority says now.
+func (j *Judge) Confirmed(now time.Time, a Agreed, drift float64) {
 	next := timesync.Standing{
-		State: timesync.Synchronised, Since: j.standing.Since, Leap: a.leap, Stratum: a.stratum,
-		ReferenceID: a.referenceID, Reference: a.reference, ReferenceTime: a.heard, Offset: a.offset,
-		RootDelay: a.rootDelay, RootDispersion: a.rootDispersion, Drift: max(drift, timesync.Tolerance), At: now,
+		State: timesync.Synchronised, Since: j.standing.Since, Leap: a.Leap, Stratum: a.Stratum,
+		ReferenceID: a.ReferenceID, Reference: a.Reference, ReferenceTime: a.Heard, Offset: a.Offset,
+		RootDelay: a.RootDelay, RootDispersion: a.RootDispersion, Drift: max(drift, timesync.Tolerance), At: now,
 	}
-	if next.Bound(now) > j.maxDistance || a.stratum >= timesync.MaxStratum {
+	if next.Bound(now) > j.maxDistance || a.Stratum >= timesync.MaxStratum {
 		next.State = timesync.Unsynchronised
 	}
 	j.become(now, next)
 }
 
-// unconfirmed: there is no majority now. What was known grows old.
-func (j *judge) unconfirmed(now time.Time) {
+// Unconfirmed: there is no majority now. What was known grows old.
+func (j *Judge) Unconfirmed(now time.Time) {
 	next := j.standing
 	if next.State == timesync.Unsynchronised {
 		return
@@ -56,8 +63,8 @@ func (j *judge) unconfirmed(now time.Time) {
 	j.become(now, next)
 }
 
-// stepped: somebody set the clock forward by by, or back. The clock is then wrong by no more than it was, and the step.
-func (j *judge) stepped(now time.Time, by time.Duration) {
+// Stepped: somebody set the clock forward by by, or back. The clock is then wrong by no more than it was, and the step.
+func (j *Judge) Stepped(now time.Time, by time.Duration) {
 	next := j.standing
 	next.RootDispersion += by.Abs()
 	next.Offset -= by
@@ -65,10 +72,10 @@ func (j *judge) stepped(now time.Time, by time.Duration) {
 		next.ReferenceTime = next.ReferenceTime.Add(by)
 	}
 	j.standing = next
-	j.unconfirmed(now)
+	j.Unconfirmed(now)
 }
 
-func (j *judge) become(now time.Time, next timesync.Standing) {
+func (j *Judge) become(now time.Time, next timesync.Standing) {
 	if next.State == timesync.Unsynchronised {
 		next.Leap, next.Stratum, next.ReferenceID, next.Reference = timesync.LeapUnknown, timesync.MaxStratum, 0, ""
 	}

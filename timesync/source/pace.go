@@ -14,6 +14,9 @@ const (
 	lostAfter  = 4                  // requests without an answer, then the source is not reached
 )
 
+// Recent are the bits of SourceStatus.Reach that make a source reached.
+const Recent = 1<<lostAfter - 1
+
 // pace is how often a source is asked.
 type pace struct {
 	left     int           // of the burst

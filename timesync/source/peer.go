@@ -21,15 +21,18 @@ type peer struct {
 	unusable  bool
 }
 
-func newPeer(s timesync.Source) *peer {
-	p := &peer{spec: s, status: timesync.SourceStatus{Name: s.Name, Address: s.Address, Authentication: "none"}}
+func newPeer(s timesync.Source) *peer { return &peer{spec: s, status: Unheard(s)} }
+
+// Unheard is the status of a source that has not been asked.
+func Unheard(s timesync.Source) timesync.SourceStatus {
+	status := timesync.SourceStatus{Name: s.Name, Address: s.Address, Verdict: timesync.Waiting, Authentication: "none"}
 	switch {
 	case s.NTS:
-		p.status.Authentication = "nts"
+		status.Authentication = "nts"
 	case s.Key != 0:
-		p.status.Authentication = "key"
+		status.Authentication = "key"
 	}
-	return p
+	return status
 }
 
 // take notes what came of a request. ours are addresses of this box.
@@ -75,7 +78,7 @@ func (p *peer) judge(now time.Time, drift float64, maxDistance time.Duration) (s
 		s.Verdict = timesync.RefusedByThem
 	case p.unusable:
 		s.Verdict = timesync.Unconfigurable
-	case s.Reach&(1<<lostAfter-1) == 0 && (s.Reach != 0 || !s.LastHeard.IsZero() || s.Error != ""):
+	case s.Reach&Recent == 0 && (s.Reach != 0 || !s.LastHeard.IsZero() || s.Error != ""):
 		s.Verdict = timesync.Unreachable
 	case p.unserving:
 		s.Verdict = timesync.Unserving

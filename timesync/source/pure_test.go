@@ -210,7 +210,7 @@ func TestStates(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := time.Now()
 		limit := time.Duration(rapid.Int64Range(1, 1000).Draw(t, "limit")) * time.Millisecond
-		j := newJudge(limit, now)
+		j := NewJudge(limit, now)
 		rate := rapid.Float64Range(0, 300e-6).Draw(t, "drift")
 		wrong := time.Duration(0) // the truth: what must be added to the clock
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
@@ -222,16 +222,16 @@ func TestStates(t *testing.T) {
 			case 0:
 				distance := time.Duration(rapid.Int64Range(0, int64(time.Second)).Draw(t, "distance"))
 				offset := wrong + time.Duration(float64(distance)*rapid.Float64Range(-1, 1).Draw(t, "error"))
-				j.confirmed(now, agreed{offset: offset, rootDelay: distance, rootDispersion: distance/2 + offset.Abs(), stratum: 3, heard: now}, rate)
+				j.Confirmed(now, Agreed{Offset: offset, RootDelay: distance, RootDispersion: distance/2 + offset.Abs(), Stratum: 3, Heard: now}, rate)
 				if j.standing.State == timesync.Holdover || (j.standing.State == timesync.Synchronised) != (distance+offset.Abs() <= limit) {
 					t.Fatalf("confirmed with a bound of %s: %+v", distance+offset.Abs(), j.standing)
 				}
 			case 1:
-				j.unconfirmed(now)
+				j.Unconfirmed(now)
 			case 2:
 				by := time.Duration(rapid.Int64Range(-int64(time.Second), int64(time.Second)).Draw(t, "by"))
 				wrong -= by
-				j.stepped(now, by)
+				j.Stepped(now, by)
 			}
 			s := j.standing
 			switch s.State {

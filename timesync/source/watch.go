@@ -33,7 +33,7 @@ type Watch struct {
 	// Of Run's goroutine.
 	peers    []*peer
 	status   []timesync.SourceStatus // of each, as decided last
-	judge    *judge
+	judge    *Judge
 	drift    drift
 	followed int           // index of the source, -1: none
 	base     clock.Reading // since when nobody set the clock
@@ -55,7 +55,7 @@ func New(spec timesync.Spec, file string, complain func(error)) *Watch {
 		w.peers = append(w.peers, newPeer(s))
 	}
 	now := time.Now()
-	w.judge = newJudge(w.maxDistance(), now)
+	w.judge = NewJudge(w.maxDistance(), now)
 	w.decide(now)
 	w.publish(now)
 	return w
@@ -237,7 +237,7 @@ func (w *Watch) look(now time.Time, hurries []chan struct{}) {
 	for _, p := range w.peers {
 		p.void()
 	}
-	w.judge.stepped(now, by)
+	w.judge.Stepped(now, by)
 	for _, h := range hurries {
 		select {
 		case h <- struct{}{}:

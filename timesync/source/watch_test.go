@@ -384,14 +384,14 @@ func TestLeapSecond(t *testing.T) {
 			t.Errorf("the same day it is %d", got)
 		}
 	})
-	j := newJudge(time.Minute, time.Now())
+	j := NewJudge(time.Minute, time.Now())
 	midnight := time.Date(2026, 12, 31, 23, 59, 59, 0, time.UTC)
-	j.confirmed(midnight, agreed{leap: timesync.LeapInsert, stratum: 2, heard: midnight}, 0)
-	j.unconfirmed(midnight)
+	j.Confirmed(midnight, Agreed{Leap: timesync.LeapInsert, Stratum: 2, Heard: midnight}, 0)
+	j.Unconfirmed(midnight)
 	if got := j.standing.Leap; got != timesync.LeapInsert {
 		t.Errorf("before midnight %d", got)
 	}
-	j.unconfirmed(midnight.Add(2 * time.Second))
+	j.Unconfirmed(midnight.Add(2 * time.Second))
 	if got := j.standing.Leap; got != timesync.LeapNone || j.standing.State != timesync.Holdover {
 		t.Errorf("after midnight %d", got)
 	}

@@ -1,0 +1,202 @@
+package chrony
+
+import (
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/facebook/time/ntp/chrony"
+
+	"shekara/timesync"
+	"shekara/timesync/source"
+)
+
+const (
+	answersWithin = 2 * time.Second // over the command socket, for all of a look
+	mostSources   = 1024
+	mostClients   = 1 << 20
+)
+
+// command is a connection to chronyd's command socket.
+type command struct {
+	client *chrony.Client
+	conn   *net.UnixConn
+	own    string
+}
+
+// dial connects. chronyd answers to a socket by name, so there must be one, and it must be allowed to write to it.
+func dial(running string, number *atomic.Uint64) (*command, error) {
+	own := filepath.Join(running, fmt.Sprintf("shekara.%d.%d.sock", os.Getpid(), number.Add(1)))
+	conn, err := net.DialUnix("unixgram", &net.UnixAddr{Name: own, Net: "unixgram"}, &net.UnixAddr{Name: socketIn(running), Net: "unixgram"})
+	if err != nil {
+		_ = os.Remove(own) // it is bound before the other side is looked for
+		return nil, err
+	}
+	c := &command{client: &chrony.Client{Connection: conn}, conn: conn, own: own}
+	if err := os.Chmod(own, 0o666); err != nil { // the folder keeps others out
+		c.close()
+		return nil, err
+	}
+	if err := conn.SetDeadline(time.Now().Add(answersWithin)); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *command) close() {
+	c.conn.Close()
+	_ = os.Remove(c.own)
+}
+
+// ask asks for one thing. An answer of another kind is an error.
+func ask[T chrony.ResponsePacket](c *command, request chrony.RequestPacket) (answer T, err error) {
+	got, err := c.client.Communicate(request)
+	if err != nil {
+		return answer, err
+	}
+	answer, ok := got.(T)
+	if !ok {
+		return answer, fmt.Errorf("chronyd answers %T, want %T", got, answer)
+	}
+	return answer, nil
+}
+
+// report is what chronyd says.
+type report struct {
+	tracking chrony.Tracking
+	sources  map[string]heard // by the host in the configuration
+}
+
+// heard is one source.
+type heard struct {
+	data chrony.SourceData
+	peer netip.Addr
+	ntp  chrony.NTPData
+	has  bool // ntp is there: it was heard
+}
+
+func read(c *command) (report, error) {
+	t, err := ask[*chrony.ReplyTracking](c, chrony.NewTrackingPacket())
+	if err != nil {
+		return report{}, err
+	}
+	r := report{tracking: t.Tracking, sources: map[string]heard{}}
+	n, err := ask[*chrony.ReplySources](c, chrony.NewSourcesPacket())
+	if err != nil {
+		return report{}, err
+	}
+	for i := range min(n.NSources, mostSources) {
+		d, err := ask[*chrony.ReplySourceData](c, chrony.NewSourceDataPacket(int32(i)))
+		if err != nil {
+			return report{}, err
+		}
+		h := heard{data: d.SourceData}
+		h.peer, _ = netip.AddrFromSlice(d.IPAddr.ToNetIP())
+		name, err := ask[*chrony.ReplyNTPSourceName](c, chrony.NewNTPSourceNamePacket(d.IPAddr))
+		if err != nil {
+			return report{}, err
+		}
+		h.ntp, h.has = ntpData(c, d.IPAddr)
+		r.sources[name.Name] = h
+	}
+	return r, nil
+}
+
+// ntpData is not there for a source whose name has not been resolved.
+func ntpData(c *command, ip *chrony.IPAddr) (chrony.NTPData, bool) {
+	got, err := c.client.Communicate(chrony.NewNTPDataPacket(ip))
+	switch got := got.(type) {
+	case *chrony.ReplyNTPData:
+		return got.NTPData, err == nil && got.TotalValidCount > 0
+	case *chrony.ReplyNTPData2: // since chrony 4.7
+		return got.NTPData, err == nil && got.TotalValidCount > 0
+	}
+	return chrony.NTPData{}, false
+}
+
+// statusOf is a source in the words of both engines. correction is what chronyd would add to the clock.
+func statusOf(s timesync.Source, h heard, now time.Time, correction time.Duration) timesync.SourceStatus {
+	status := source.Unheard(s)
+	status.Peer = h.peer
+	status.Reach = uint8(h.data.Reachability)
+	status.Poll = duration(math.Ldexp(1, int(h.data.Poll)))
+	if h.has {
+		status.Stratum, status.ReferenceID, status.Leap = h.ntp.Stratum, h.ntp.RefID, timesync.Leap(h.ntp.Leap)
+		status.Delay, status.Dispersion = duration(h.ntp.PeerDelay), duration(h.ntp.PeerDispersion)
+		// chronyd's measurement is how far its own idea of the time is ahead of the source.
+		status.Offset = correction - duration(h.data.LatestMeas)
+		status.Jitter = 0
+		status.Distance = duration(h.ntp.RootDelay+h.ntp.PeerDelay)/2 + duration(h.ntp.RootDispersion+h.ntp.PeerDispersion)
+		status.LastHeard = now.Add(-time.Duration(h.data.SinceSample) * time.Second)
+	}
+	switch {
+	case !h.has && status.Reach == 0:
+		status.Verdict = timesync.Waiting
+	case status.Reach&source.Recent == 0:
+		status.Verdict = timesync.Unreachable
+	case h.has && (h.ntp.Leap == uint8(timesync.LeapUnknown) || h.ntp.Stratum == 0 || h.ntp.Stratum >= timesync.MaxStratum):
+		status.Verdict = timesync.Unserving
+	default:
+		status.Verdict = verdictOf(h.data.State)
+	}
+	return status
+}
+
+func verdictOf(s chrony.SourceStateType) timesync.Verdict {
+	switch s {
+	case chrony.SourceStateSync:
+		return timesync.Followed
+	case chrony.SourceStateCandidate, chrony.SourceStateOutlier: // the latter agrees too, and is not counted in for its distance
+		return timesync.Agrees
+	case chrony.SourceStateFalseTicker:
+		return timesync.Falseticker
+	case chrony.SourceStateJittery:
+		return timesync.Distant
+	}
+	return timesync.Waiting
+}
+
+func duration(seconds float64) time.Duration {
+	return time.Duration(seconds * float64(time.Second))
+}
+
+// Client is a host that chronyd was asked by, since it started or as long as its memory lasts.
+type Client struct {
+	Address  netip.Addr    `json:"address"`
+	Requests uint64        `json:"requests"`
+	Dropped  uint64        `json:"dropped"`  // not answered: too many
+	Keys     uint64        `json:"keys"`     // key establishments of NTS
+	LastSeen time.Duration `json:"lastSeen"` // so long ago
+}
+
+// Clients are those that asked the time. chronyd's table may change while it is read.
+func (e *Engine) Clients() ([]Client, error) {
+	c, err := dial(e.running, &e.dialled)
+	if err != nil {
+		return nil, fmt.Errorf("ask chronyd for its clients: %w", err)
+	}
+	defer c.close()
+	var all []Client
+	for index := uint32(0); index < mostClients; {
+		page, err := ask[*chrony.ReplyClientAccessesByIndex](c, chrony.NewClientAccessesByIndexPacket(index, chrony.MaxClientAccessesByIndex, 1))
+		if err != nil {
+			return nil, fmt.Errorf("ask chronyd for its clients: %w", err)
+		}
+		for _, client := range page.Clients {
+			if address, ok := netip.AddrFromSlice(client.IPAddr.ToNetIP()); ok && client.NTPHits+client.NKEHits > 0 {
+				all = append(all, Client{address, uint64(client.NTPHits), uint64(client.NTPDrops), uint64(client.NKEHits), time.Duration(client.LastNTPHitAgo) * time.Second})
+			}
+		}
+		if page.NextIndex <= index || page.NextIndex >= page.NIndices {
+			return all, nil
+		}
+		index = page.NextIndex
+	}
+	return all, nil
+}
