@@ -6,7 +6,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 export GOFLAGS := -buildvcs=false $(GOFLAGS)
 export CGO_ENABLED := 0
 
-# What the demo runs on, and what the tests need besides.
+# What the demo runs on, and what the tests need besides. Debian has one package that keeps the clock: where that is another, chrony takes its place.
 DEMO_PACKAGES := iproute2 iputils-ping nftables wireguard-tools openssl rsyslog rsyslog-gnutls
 TEST_PACKAGES := $(DEMO_PACKAGES) chrony conntrack e2fsprogs ipset iperf3 iptables nats-server nginx-light prometheus mount procps socat systemd mandoc \
                  util-linux qemu-system-x86 busybox-static cpio kmod xz-utils
@@ -40,7 +40,7 @@ SCENARIOS := demo contours leak isolation restart rollback multihome scale drift
 # Once more on edges that lack nft, and so filter with iptables. That engine refuses limits; what is not here does not hang on who filters.
 SCENARIOS_WITHOUT_NFT := contours leak revoke lockout overlap hiding drift
 scenarios: build
-	@set -e; for s in $(SCENARIOS); do bin/shekara testbed run $$s --html build/$$s.html --json build/$$s.json; done
+	@set -e; for s in $(SCENARIOS); do bin/shekara testbed run $$s --machines build/vm --html build/$$s.html --json build/$$s.json; done
 	@set -e; for s in $(SCENARIOS_WITHOUT_NFT); do \
 	  bin/shekara testbed run $$s --without nft --html build/$$s-iptables.html --json build/$$s-iptables.json; done
 

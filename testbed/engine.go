@@ -31,6 +31,7 @@ type engine struct {
 	programs  string // folder of shekara and shekarad
 	self      string // this program
 	captureTo string // folder for captures; "" for none
+	machines  string // folder with what virtual machines need
 	without   string // path of a program that hosts with shekarad lack; "" for none
 	progress  io.Writer
 	network   *lab.Network
@@ -71,7 +72,12 @@ func (e *engine) run(ctx context.Context, stepsToo bool) {
 	if stepsToo {
 		lists = append(lists, e.scenario.Steps)
 	}
-	build := e.record(nil, "Build the network", 0, func(step *report.Step) error { return e.build(ctx, step) })
+	build := e.record(nil, "Build the network", 0, func(step *report.Step) error {
+		if err := e.fetchMachines(ctx); err != nil {
+			return err
+		}
+		return e.build(ctx, step)
+	})
 	stopped := build.Outcome != report.Passed
 	for i, list := range lists {
 		for _, s := range list {

@@ -21,12 +21,13 @@ import (
 )
 
 const usage = `usage: shekara testbed list
-       shekara testbed run SCENARIO [--json FILE] [--html FILE] [--captures DIR] [--keep] [--without PROGRAM] [--programs DIR]
-       shekara testbed up SCENARIO [--programs DIR]
+       shekara testbed run SCENARIO [--json FILE] [--html FILE] [--captures DIR] [--keep] [--without PROGRAM] [--programs DIR] [--machines DIR]
+       shekara testbed up SCENARIO [--programs DIR] [--machines DIR]
        shekara testbed exec HOST -- COMMAND...
        shekara testbed capture LINK [-w FILE]
        shekara testbed down
 --without nft runs the scenario on edges that lack that program, and so filter with iptables.
+--machines has what virtual machines need, and is filled if it is empty (one kernel, 70 MB to fetch): else it is shekara in the user's cache folder.
 SCENARIO is a name that list shows, or a .yaml file. Root is needed; the machine's own network is never touched.
 `
 
@@ -67,21 +68,32 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			return 2
 		}
 		err = foreignWireGuard(ctx, args[0])
+	case "machine": // one with a clock of its own, on a host's network
+		exit, err := boot(ctx, args, stdout)
+		if err == nil {
+			return exit
+		}
+		return complain(stderr, verb, err)
 	case "swarm":
 		return swarm.Main(ctx, args, os.Stdin, stdout, stderr)
 	default:
 		fmt.Fprint(stderr, usage)
 		return 2
 	}
-	if errors.Is(err, flag.ErrHelp) {
+	return complain(stderr, verb, err)
+}
+
+// complain says what went wrong, if anything did, and gives the exit code.
+func complain(stderr io.Writer, verb string, err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprint(stderr, usage)
 		return 2
 	}
-	if err != nil {
-		fmt.Fprintf(stderr, "shekara testbed %s: %v\n", verb, err)
-		return 1
-	}
-	return 0
+	fmt.Fprintf(stderr, "shekara testbed %s: %v\n", verb, err)
+	return 1
 }
 
 func list(stdout io.Writer) error {
@@ -119,6 +131,7 @@ func load(name string) (*scenario.Scenario, fs.FS, error) {
 // options are the flags of run and up.
 type options struct {
 	json, html, captures, programs string
+	machines                       string
 	without                        string
 	keep                           bool
 	scenario                       string
@@ -136,6 +149,7 @@ func parseOptions(verb string, args []string) (options, error) {
 		flags.StringVar(&o.without, "without", "", "")
 	}
 	flags.StringVar(&o.programs, "programs", "", "")
+	flags.StringVar(&o.machines, "machines", "", "")
 	// Flags may stand before and after the name.
 	for len(args) > 0 {
 		if err := flags.Parse(args); err != nil {
@@ -179,7 +193,14 @@ func prepare(o options, progress io.Writer) (*engine, error) {
 		return nil, err
 	}
 	e := newEngine(s, files, programs, self, progress)
-	e.captureTo = o.captures
+	e.captureTo, e.machines = o.captures, o.machines
+	if e.machines == "" && s.Machines != nil {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return nil, fmt.Errorf("find a folder for virtual machines: %w: name one by --machines", err)
+		}
+		e.machines = filepath.Join(cache, "shekara")
+	}
 	if o.without != "" {
 		if e.without, err = exec.LookPath(o.without); err != nil {
 			return nil, err
@@ -191,32 +212,24 @@ func prepare(o options, progress io.Writer) (*engine, error) {
 }
 
 func runVerb(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	complain := func(err error) int {
-		if errors.Is(err, flag.ErrHelp) {
-			fmt.Fprint(stderr, usage)
-			return 2
-		}
-		fmt.Fprintf(stderr, "shekara testbed run: %v\n", err)
-		return 1
-	}
 	o, err := parseOptions("run", args)
 	if err != nil {
-		return complain(err)
+		return complain(stderr, "run", err)
 	}
 	e, err := prepare(o, stderr)
 	if err != nil {
-		return complain(err)
+		return complain(stderr, "run", err)
 	}
 	defer e.close()
 	e.run(ctx, true)
 	if o.keep && ctx.Err() == nil {
 		fmt.Fprintln(stderr, "The network stays until Ctrl-C: shekara testbed exec HOST -- COMMAND")
 		if err := e.serveControl(ctx, func() {}); err != nil {
-			return complain(err)
+			return complain(stderr, "run", err)
 		}
 	}
 	if err := errors.Join(writeTo(o.json, e.report.WriteJSON), writeTo(o.html, e.report.WriteHTML), e.report.WriteText(stdout)); err != nil {
-		return complain(err)
+		return complain(stderr, "run", err)
 	}
 	if e.report.Failed > 0 {
 		return 1

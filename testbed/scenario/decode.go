@@ -53,6 +53,9 @@ func Decode(file string, data []byte, read func(file string) ([]byte, error)) (*
 		}
 		maps.Copy(b.Variables, s.Variables)
 		s.Variables = b.Variables
+		if s.Machines == nil {
+			s.Machines = b.Machines
+		}
 	}
 	for i := range s.Hosts {
 		s.Hosts[i].Programs = append(s.Hosts[i].Programs, s.Programs[s.Hosts[i].Name]...)
@@ -188,6 +191,9 @@ func (r Route) Prefix() (netip.Prefix, error) {
 	return netip.ParsePrefix(r.To)
 }
 
+// packageName is as Debian has them (Debian Policy 5.6.1).
+var packageName = regexp.MustCompile("^[a-z0-9][a-z0-9+.-]+$")
+
 // validator finds what does not fit together.
 type validator struct {
 	file     string
@@ -220,6 +226,13 @@ func (v *validator) check() {
 		for name := range variables {
 			if _, known := s.Variables[name]; !known {
 				v.problem(1, "without %s: there is no variable %q to be different", program, name)
+			}
+		}
+	}
+	if s.Machines != nil {
+		for _, name := range s.Machines.Packages {
+			if !packageName.MatchString(name) {
+				v.problem(1, "machines: %q is no name of a package", name)
 			}
 		}
 	}

@@ -18,13 +18,21 @@ type Scenario struct {
 	Variables   map[string]string `yaml:"variables"` // ${name} in commands, standard input, documents and files; steps can set more
 	// Without are variables that are different where the edges lack a program, by its name (--without nft).
 	Without map[string]map[string]string `yaml:"without"`
-	Hosts   []Host                       `yaml:"hosts"`
+	// Machines, if given, are virtual ones that steps start by "shekara testbed machine".
+	Machines *Machines `yaml:"machines"`
+	Hosts    []Host    `yaml:"hosts"`
 	// Programs are more programs of the hosts of the scenario that is extended.
 	Programs map[string][]Program `yaml:"programs"`
 	Links    []Link               `yaml:"links"`
 	Tunnels  []Tunnel             `yaml:"tunnels"` // for the drawing
 	Setup    []Step               `yaml:"setup"`   // what "up" does too; the first failure ends the run
 	Steps    []Step               `yaml:"steps"`
+}
+
+// Machines is what virtual machines need that hosts cannot fetch. It is fetched before the network is built, into the folder ${machines}.
+type Machines struct {
+	// Packages are of Debian, and may conflict with what is installed: they are unpacked, each into a folder of its name.
+	Packages []string `yaml:"packages"`
 }
 
 // Host is one host.

@@ -55,6 +55,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"inline control that arrives elsewhere", "controlBy: positive", "control: {packet: {source: 192.0.2.1, destination: 192.0.2.2, protocol: udp}, arrives: [a]}", `its control does not arrive at "b"`},
 		{"blocked without control", "blocked: true, controlBy: reached", "blocked: true", "blocked proves nothing"},
 		{"blocked by a control of another host", `{from: a, to: "192.0.2.2:80"`, `{from: a, to: "192.0.2.9:80"`, "blocked proves nothing"},
+		{"a package that is an option", "title: X", "title: X\nmachines: {packages: [--help]}", "x.yaml:1: machines: \"--help\" is no name"},
 		{"two actions", "{name: killed,", "{name: killed, part: {name: q},", "several things"},
 		{"no action", "{name: killed, kill: {on: b, program: p}}", "{name: killed}", "does nothing"},
 		{"unknown program", "program: p}", "program: q}", `has no program "q"`},

@@ -8,8 +8,10 @@
 //	ttyS1  the program's output, as it comes
 //	ttyS2  one line "exit N": whatever does not end with it has failed
 //
-// Owns: the folder that Kernel fills (a kernel package, unpacked, never installed), the QEMU process.
-// Never: writes to the host's files; installs anything; gives the machine a network.
+// It has no network, or one cable: a TAP device of the namespace in which it is started. Its clock is its own, so what sets, steps or stops clocks is tried here.
+//
+// Owns: the folders that FetchKernel and Unpack fill (packages, unpacked, never installed), the QEMU process.
+// Never: writes to the host's files; installs anything; makes a device of the host's.
 // Imports: os/exec.
-// Test: go test ./testbed/vm (needs qemu-system-x86, busybox-static, cpio, kmod; fetches a kernel package once, 70 MB).
+// Test: go test ./testbed/vm (needs root for its network, qemu-system-x86, busybox-static, chrony, cpio, kmod; fetches a kernel package once, 70 MB).
 package vm

@@ -12,8 +12,14 @@ import (
 	"strings"
 )
 
-// always are the modules that the machine itself is made of.
-func always() []string { return []string{"virtio_pci", "9p", "9pnet_virtio", "overlay"} }
+// modules are those that the machine itself is made of, and those that the program needs.
+func modules(c Config) []string {
+	names := []string{"virtio_pci", "9p", "9pnet_virtio", "overlay"}
+	if c.TAP != "" {
+		names = append(names, "virtio_net")
+	}
+	return append(names, c.Modules...)
+}
 
 // initScript is process 1. It has the shell that everybody has, and as little as can be in it: what may hold any character goes by file.
 const initScript = `#!/bin/busybox sh
@@ -74,7 +80,7 @@ func initramfs(ctx context.Context, folder string, k Kernel, c Config) (string, 
 			return "", err
 		}
 	}
-	files, err := k.modules(ctx, append(always(), c.Modules...))
+	files, err := k.modules(ctx, modules(c))
 	if err != nil {
 		return "", err
 	}

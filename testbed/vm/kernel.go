@@ -24,40 +24,61 @@ func (k Kernel) image() string { return filepath.Join(k.Root, "boot", "vmlinuz-"
 // metaPackage always depends on the distribution's present kernel.
 const metaPackage = "linux-image-amd64"
 
-// FetchKernel gives the kernel in a folder, which it fills first if it is empty: the present stock kernel by apt-get download, unpacked by
-// dpkg. Nothing is installed. A folder that has a kernel is used as it is, without asking the network.
+// FetchKernel gives the kernel in a folder, which it fills first if it is empty: the present stock kernel. A folder that has a kernel is
+// used as it is, without asking the network.
 func FetchKernel(ctx context.Context, folder string) (Kernel, error) {
-	folder, err := filepath.Abs(folder)
+	root, err := filepath.Abs(filepath.Join(folder, "kernel"))
 	if err != nil {
 		return Kernel{}, err
 	}
-	root := filepath.Join(folder, "kernel")
 	if k, err := find(root); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return k, err
 	}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return Kernel{}, err
-	}
-	// Beside its place and renamed when whole: a fetch that was cut off, or one at the same time, leaves no half.
-	work, err := os.MkdirTemp(folder, "fetch-")
+	name, err := fresh(ctx, func() (string, error) { return kernelPackage(ctx) })
 	if err != nil {
-		return Kernel{}, err
-	}
-	defer os.RemoveAll(work)
-	if err := fetch(ctx, work); err != nil {
 		return Kernel{}, fmt.Errorf("fetch kernel: %w", err)
 	}
-	k, err := find(filepath.Join(work, "kernel"))
+	err = Unpack(ctx, root, name, func(root string) error {
+		k, err := find(root)
+		if err == nil {
+			_, err = output(ctx, "", "depmod", "-b", k.Root, k.Version)
+		}
+		return err
+	})
 	if err != nil {
-		return Kernel{}, err
-	}
-	if _, err := output(ctx, "", "depmod", "-b", k.Root, k.Version); err != nil {
-		return Kernel{}, err
-	}
-	if err := os.Rename(k.Root, root); err != nil && !errors.Is(err, fs.ErrExist) {
 		return Kernel{}, err
 	}
 	return find(root)
+}
+
+// Unpack fills the folder root with a package's files, unless it is there: fetched by apt-get download, unpacked by dpkg. Nothing is installed, so a
+// package may conflict with what is. finish, if not nil, is called on the files before they are at root.
+func Unpack(ctx context.Context, root, name string, finish func(root string) error) error {
+	if _, err := os.Stat(root); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(root), 0o755); err != nil {
+		return err
+	}
+	// Beside its place and renamed when whole: a fetch that was cut off, or one at the same time, leaves no half.
+	work, err := os.MkdirTemp(filepath.Dir(root), "fetch-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	files := filepath.Join(work, "files")
+	if err := fetch(ctx, work, name, files); err != nil {
+		return fmt.Errorf("fetch package %s: %w", name, err)
+	}
+	if finish != nil {
+		if err := finish(files); err != nil {
+			return fmt.Errorf("package %s: %w", name, err)
+		}
+	}
+	if err := os.Rename(files, root); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
 }
 
 // find looks for the one kernel in an unpacked package; fs.ErrNotExist if there is none.
@@ -69,26 +90,28 @@ func find(root string) (Kernel, error) {
 	return Kernel{Root: root, Version: strings.TrimPrefix(filepath.Base(images[0]), "vmlinuz-")}, nil
 }
 
-func fetch(ctx context.Context, work string) error {
-	name, err := kernelPackage(ctx)
-	if err != nil {
-		// On a fresh machine the lists of packages are missing.
-		if _, updateErr := output(ctx, "", "apt-get", "update", "-qq"); updateErr != nil {
-			return errors.Join(err, updateErr)
-		}
-		if name, err = kernelPackage(ctx); err != nil {
-			return err
-		}
-	}
-	if _, err := output(ctx, work, "apt-get", "download", "-qq", name); err != nil {
+func fetch(ctx context.Context, work, name, to string) error {
+	if _, err := fresh(ctx, func() (string, error) { return output(ctx, work, "apt-get", "download", "-qq", name) }); err != nil {
 		return err
 	}
 	packages, err := filepath.Glob(filepath.Join(work, "*.deb"))
 	if err != nil || len(packages) != 1 {
 		return fmt.Errorf("apt-get download %s left %d packages", name, len(packages))
 	}
-	_, err = output(ctx, "", "dpkg", "-x", packages[0], filepath.Join(work, "kernel"))
+	_, err = output(ctx, "", "dpkg", "-x", packages[0], to)
 	return err
+}
+
+// fresh does what needs the lists of packages; on a fresh machine they are missing, or too old, and are fetched.
+func fresh(ctx context.Context, do func() (string, error)) (string, error) {
+	text, err := do()
+	if err == nil {
+		return text, nil
+	}
+	if _, updateErr := output(ctx, "", "apt-get", "update", "-qq"); updateErr != nil {
+		return "", errors.Join(err, updateErr)
+	}
+	return do()
 }
 
 var kernelName = regexp.MustCompile(`(?m)^\s*Depends: (linux-image-[0-9][^\s<>]*)$`)

@@ -14,17 +14,21 @@ import (
 	"time"
 )
 
-// Config says what to run. The program must not need what the machine lacks: a network, services, other modules.
+// Config says what to run. The program must not need what the machine lacks: services, other modules, and without TAP a network.
 type Config struct {
 	Kernel      Kernel
 	Argv        []string // Argv[0] is an absolute path of the host
 	Folder      string   // where it runs; "" means /
 	Environment []string // "NAME=value"; besides PATH, HOME and TMPDIR nothing else is set
 	Modules     []string // kernel modules by name, loaded first with what they need
-	Output      io.Writer
-	MemoryMiB   int           // 0: 2048
-	CPUs        int           // 0: 2
-	Timeout     time.Duration // 0: 15 minutes
+	// TAP is a TAP device that is there, in the network namespace of the thread that calls Run. The machine has its other end as eth0, down and without addresses.
+	// "": no network but loopback.
+	TAP       string
+	Clock     time.Time // what the machine's clock shows when it starts, in whole seconds; zero: the host's time
+	Output    io.Writer
+	MemoryMiB int           // 0: 2048
+	CPUs      int           // 0: 2
+	Timeout   time.Duration // 0: 15 minutes
 }
 
 // ErrNoExit is in the error of a run of which no exit status came: the machine crashed, or was stopped by the time limit.
@@ -60,6 +64,9 @@ func Run(ctx context.Context, c Config) (exit int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("make initramfs: %w", err)
 	}
+	if strings.ContainsRune(c.TAP, ',') {
+		return 0, fmt.Errorf("run in a machine: %q is no name of a TAP device", c.TAP) // qemu would read options
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	console, status := filepath.Join(work, "console"), filepath.Join(work, "status")
@@ -75,9 +82,9 @@ func Run(ctx context.Context, c Config) (exit int, err error) {
 }
 
 func arguments(c Config, initrd, console, status string) []string {
-	return []string{
+	words := []string{
 		"-accel", "tcg,thread=multi", "-cpu", "max", "-m", strconv.Itoa(c.MemoryMiB), "-smp", strconv.Itoa(c.CPUs),
-		"-display", "none", "-nodefaults", "-no-reboot", "-net", "none", "-monitor", "none",
+		"-display", "none", "-nodefaults", "-no-reboot", "-monitor", "none",
 		"-serial", "file:" + console, "-serial", "stdio", "-serial", "file:" + status,
 		"-kernel", c.Kernel.image(), "-initrd", initrd,
 		// A panic ends the machine (panic=-1 with -no-reboot) rather than the time limit. Clock and watchdog messages of a slow, emulated machine stay on ttyS0.
@@ -86,6 +93,15 @@ func arguments(c Config, initrd, console, status string) []string {
 		"-device", "virtio-9p-pci,fsdev=host,mount_tag=host",
 		"-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng",
 	}
+	if c.TAP != "" {
+		words = append(words, "-netdev", "tap,id=net,ifname="+c.TAP+",script=no,downscript=no", "-device", "virtio-net-pci,netdev=net,romfile=")
+	} else {
+		words = append(words, "-net", "none")
+	}
+	if !c.Clock.IsZero() {
+		words = append(words, "-rtc", "base="+c.Clock.UTC().Format("2006-01-02T15:04:05"))
+	}
+	return words
 }
 
 func readStatus(file string) (int, error) {
