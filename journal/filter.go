@@ -77,9 +77,12 @@ func (e Event) holds(text string) bool {
 	return false
 }
 
+// LegalZone is the clock by which a legal day begins and ends: that of Asia/Almaty, from data that the program brings along.
+func LegalZone() (*time.Location, error) { return time.LoadLocation(legalZone) }
+
 // Day is when a legal day (2026-11-26, JRN-10 "ағымдағы тәуліктер") begins and when the next one does.
 func Day(text string) (begins, ends time.Time, err error) {
-	zone, err := time.LoadLocation(legalZone)
+	zone, err := LegalZone()
 	if err != nil {
 		return time.Time{}, time.Time{}, err
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
@@ -155,7 +156,7 @@ func marked(ctx context.Context, dir string, first uint64, marks [][]byte, each 
 // ring is the keys that are given to who verifies, and those that handovers lead to from them, on and back.
 type ring struct {
 	given note.Verifiers
-	led   []note.Verifier
+	led   map[signature]note.Verifier
 	alien map[signature]bool // of led: what began after a loss, and what came of that; it is followed, and vouches for nothing
 }
 
@@ -165,35 +166,47 @@ func (r *ring) Verifier(name string, hash uint32) (note.Verifier, error) {
 	if err == nil {
 		return v, nil
 	}
-	for _, led := range r.led {
-		if led.Name() == name && led.KeyHash() == hash {
-			return led, nil
-		}
+	if led, is := r.led[signature{name, hash}]; is {
+		return led, nil
 	}
 	return nil, err
 }
 
 func (r *ring) add(v note.Verifier, alien bool) {
-	if _, err := r.Verifier(v.Name(), v.KeyHash()); err == nil {
+	if r.knows(v) {
 		return
 	}
-	r.led = append(r.led, v)
-	if alien {
-		if r.alien == nil {
-			r.alien = map[signature]bool{}
-		}
-		r.alien[signatureOf(v)] = true
+	if r.led == nil {
+		r.led, r.alien = map[signature]note.Verifier{}, map[signature]bool{}
 	}
+	r.led[signatureOf(v)], r.alien[signatureOf(v)] = v, alien
 }
 
-// follow takes in the keys that handovers lead to, in whatever order they come.
+func (r *ring) knows(v note.Verifier) bool {
+	_, err := r.Verifier(v.Name(), v.KeyHash())
+	return err == nil
+}
+
+// follow takes in the keys that handovers lead to. They come as the journal has them: once on and once back is enough, but for who has them otherwise.
 func (r *ring) follow(all []handover) {
-	for range all {
+	lead := func(h handover) (more bool) {
+		if r.knows(h.from) == r.knows(h.to) {
+			return false
+		}
+		if o, err := openNote([]byte(h.text), r); err != nil || r.alien[o.by] {
+			return false
+		}
+		r.add(h.from, false)
+		r.add(h.to, false)
+		return true
+	}
+	for more := true; more; {
+		more = false
 		for _, h := range all {
-			if o, err := openNote([]byte(h.text), r); err == nil && !r.alien[o.by] {
-				r.add(h.from, false)
-				r.add(h.to, false)
-			}
+			more = lead(h) || more
+		}
+		for _, h := range slices.Backward(all) {
+			more = lead(h) || more
 		}
 	}
 }

@@ -110,7 +110,7 @@ const (
 func openSegment(path string) (segment, error) { return durable.OpenLog(path, openMode) }
 
 func open(dir string, signer *Key, rotate int64, d disk) (*Journal, error) {
-	zone, err := time.LoadLocation(legalZone)
+	zone, err := LegalZone()
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}

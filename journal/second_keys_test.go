@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -22,7 +23,7 @@ func secondKeysOf(names, given []string) (*secondKeys, error) {
 	for _, public := range given {
 		k.trusted[public] = true
 	}
-	var notes []string
+	var pairs [][2]string
 	for _, name := range names {
 		var first uint64
 		if _, err := fmt.Sscanf(name[strings.LastIndex(name, "/")+1:], "%020d.", &first); err != nil {
@@ -38,15 +39,17 @@ func secondKeysOf(names, given []string) (*secondKeys, error) {
 				Fields map[string]string
 			}
 			if json.Unmarshal(line, &record) == nil && record.Type == "key.rotate" {
-				notes = append(notes, record.Fields["note"])
+				if old, next, err := secondHandover(record.Fields["note"]); err == nil && old != "" {
+					pairs = append(pairs, [2]string{old, next})
+				}
 			}
 		}
 	}
-	for range notes {
-		for _, signed := range notes {
-			old, next, err := secondHandover(signed)
-			if err == nil && old != "" && (k.trusted[old] || k.trusted[next]) {
-				k.trusted[old], k.trusted[next] = true, true
+	for more := true; more; slices.Reverse(pairs) {
+		more = false
+		for _, p := range pairs {
+			if k.trusted[p[0]] != k.trusted[p[1]] {
+				k.trusted[p[0]], k.trusted[p[1]], more = true, true, true
 			}
 		}
 	}

@@ -20,7 +20,7 @@ type Sink struct {
 	CA          string   `json:"ca,omitempty"`
 	Certificate string   `json:"certificate,omitempty"`
 	Key         string   `json:"key,omitempty"`
-	Format      string   `json:"format,omitempty"` // json, text or cef
+	Format      string   `json:"format,omitempty"` // json, text, cef or 52nk
 	Path        string   `json:"path,omitempty"`
 	Subject     string   `json:"subject,omitempty"`
 	Types       []string `json:"types,omitempty"`

@@ -22,6 +22,7 @@ const (
 	JSON = "json"
 	Text = "text"
 	CEF  = "cef"
+	NK52 = "52nk" // of the Rules 52/НҚ, by a mapping that nobody has compared with their annex
 )
 
 // Sink is a monitoring centre, or a file.
@@ -35,7 +36,7 @@ type Sink struct {
 	CA          string // files in PEM
 	Certificate string
 	Key         string
-	Format      string // JSON, Text or CEF
+	Format      string // JSON, Text, CEF or NK52
 	Version     string // of Shekara, which CEF and OTLP name
 	Path        string // of a file
 	Subject     string // of NATS

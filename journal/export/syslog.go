@@ -40,7 +40,7 @@ func severity(s journal.Severity) int {
 
 // message appends a record as an RFC 5424 message: of the site as host, with its type as MSGID, and as structured data its sequence and how far its
 // time can be believed (timeQuality, section 7.1). In JSON the rest is the record's line, byte for byte, so that a centre that gets all of them can verify the journal from what it has. As text it is
-// the sentence, and the facts are structured data; control characters in it are written as #ooo. As CEF it is that.
+// the sentence, and the facts are structured data; control characters in it are written as #ooo. As CEF it is that; in the profile of the Rules 52/НҚ it is the sentence, and structured data by the mapping.
 func message(to []byte, s Sink, r record) []byte {
 	e := r.event
 	to = fmt.Appendf(to, `<%d>1 %s %s shekara - %s [shekara@%s sequence="%d"`, facility*8+severity(e.Severity), e.Time.UTC().Format(stamp), name(s.Site, 255),
@@ -58,6 +58,8 @@ func message(to []byte, s Sink, r record) []byte {
 	case Text:
 	case CEF:
 		return cef(append(to, ' '), s, e)
+	case NK52:
+		return profile52nk().element(to, s, e)
 	default:
 		return append(append(to, ' '), r.line...)
 	}

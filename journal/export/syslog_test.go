@@ -32,6 +32,8 @@ func TestMessages(t *testing.T) {
 		JSON: head + `][timeQuality tzKnown="1" isSynced="1" syncAccuracy="250"] ` + string(sample().line),
 		Text: head + ` severity="warning" object="tunnel/agency-a" organisation="body" system="registry" system="tax" user="anna" uid="1001" link="tunnel/agency-a 1" link="organisation/body 9 aGFzaA=="]` +
 			`[timeQuality tzKnown="1" isSynced="1" syncAccuracy="250"][fields@32473 bad_name_="x#177" from="a\"b\\c\]d"] шекара: "down" [a]#012next`,
+		NK52: head + `][timeQuality tzKnown="1" isSynced="1" syncAccuracy="250"][52nk@32473 profile="unverified" date="26:11:2026" time="09:05:06" zone="+05:00" source="owner" account="anna" object="tunnel/agency-a" organisation="body" ` +
+			`level="WARNING" eventType="tunnel.state" description="шекара: \"down\" [a\]#012next" requestId="owner/4711" clock="synchronised" success="true"] шекара: "down" [a]#012next`,
 	} {
 		if diff := cmp.Diff(want, string(message(nil, Sink{Site: "owner", Format: format}, sample()))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", format, diff)
@@ -66,7 +68,7 @@ func FuzzMessage(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, format := range []string{JSON, Text, CEF} {
+		for _, format := range []string{JSON, Text, CEF, NK52} {
 			one := message(nil, Sink{Site: site, Format: format}, record{e, line})
 			check := func(m syslog.Message, err error) {
 				t.Helper()

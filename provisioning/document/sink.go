@@ -7,7 +7,7 @@ type EventSink struct {
 	Address  string     `yaml:"address,omitempty" doc:"of the centre's collector, with port: soc.example.org:6514, 192.0.2.7:6514 or [2001:db8::7]:6514; for syslog and nats"`
 	URL      string     `yaml:"url,omitempty" doc:"with https and otlp: where requests are sent to (POST), as https://soc.example.org/journal or https://soc.example.org:4318/v1/logs"`
 	TLS      *SinkTLS   `yaml:"tls,omitempty" doc:"with syslog-tls, nats, https and otlp: by what each end knows the other; with https its key signs the batches"`
-	Format   string     `yaml:"format,omitempty" doc:"of syslog messages: json (the record as it stands in the journal) text (its sentence, and its fields as structured data) or cef (ArcSight Common Event Format)" default:"json"`
+	Format   string     `yaml:"format,omitempty" doc:"of syslog messages: json (the record as it stands in the journal) text (its sentence, and its fields as structured data) cef (ArcSight Common Event Format) or 52nk (the Rules 52/НҚ, by a mapping that is unverified: their annex was not obtained)" default:"json"`
 	Path     string     `yaml:"path,omitempty" doc:"with file: the file on the appliance, which gets the records as they stand in the journal; shekarad export may write below /var/log/shekara"`
 	Subject  string     `yaml:"subject,omitempty" doc:"with nats: of the messages; a stream that is this Site's alone must take it" default:"shekara.journal.SITE"`
 	Events   SinkEvents `yaml:"events,omitempty" doc:"what it gets; signed checkpoints it gets always"`

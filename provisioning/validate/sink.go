@@ -54,7 +54,7 @@ func (c *checker) sink(s *document.EventSink) {
 	case s.Format != "" && !strings.HasPrefix(s.Protocol, "syslog-"):
 		c.add("spec.format", "format with protocol "+s.Protocol, s.Format, "remove it: records go as they stand in the journal", "")
 	case s.Format != "":
-		c.oneOf("spec.format", s.Format, "json", "text", "cef")
+		c.oneOf("spec.format", s.Format, "json", "text", "cef", "52nk")
 	}
 	switch {
 	case s.Subject != "" && s.Protocol != "nats":
