@@ -6,11 +6,14 @@ import (
 	"shekara/netctl/clock"
 )
 
+// Clock says how far the box's clock can be believed. It is asked for each record, so it must answer at once.
+type Clock func() (clock.State, error)
+
 // Event is one thing that happened. Append and Post fill Sequence, Time, ClockErrorMicroseconds and Links.
 type Event struct {
 	Sequence uint64    `json:"sequence"` // from 1, no gaps
 	Time     time.Time `json:"time"`     // UTC, by the box's clock; order is by Sequence
-	// ClockErrorMicroseconds is how wrong Time may be, by the kernel's word; 0: nobody keeps the clock, and nothing is known.
+	// ClockErrorMicroseconds is how wrong Time may be, by the journal's Clock; 0: nobody keeps the clock, and nothing is known.
 	ClockErrorMicroseconds int64    `json:"clockErrorMicroseconds,omitempty"`
 	Type                   Type     `json:"type"`
 	Severity               Severity `json:"severity"`
@@ -29,9 +32,12 @@ type Event struct {
 const MaxSystems = 64
 
 // stamp says when it was, just now, and how far that can be believed.
-func (e *Event) stamp(now time.Time) {
+func (e *Event) stamp(now time.Time, ask Clock) {
 	e.Time, e.ClockErrorMicroseconds = now.UTC(), 0
-	if s, err := clock.Now(); err == nil && s.Synchronised {
+	if ask == nil {
+		ask = clock.Now
+	}
+	if s, err := ask(); err == nil && s.Synchronised {
 		e.ClockErrorMicroseconds = max(s.MaxError.Microseconds(), 1)
 	}
 }
@@ -94,6 +100,12 @@ const (
 	ClockSynchronise  Type = "clock.synchronise"
 	ClockLose         Type = "clock.lose"
 	ClockStep         Type = "clock.step"
+	TimeState         Type = "time.state"
+	TimeSource        Type = "time.source"
+	TimeWarn          Type = "time.warn"
+	TimeServe         Type = "time.serve"
+	TimeFail          Type = "time.fail"
+	TimeRecover       Type = "time.recover"
 	FilterClose       Type = "filter.close"
 	ConnectionStart   Type = "connection.start"
 	ConnectionEnd     Type = "connection.end"

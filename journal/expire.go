@@ -169,7 +169,7 @@ func (j *Journal) expireRecord(firsts []uint64, last uint64, months int, day str
 	return newRecord(Event{Type: JournalExpire, Severity: Notice, Object: "journal",
 		Message: fmt.Sprintf("records %d to %d, of %s, are removed: %d months have passed", firsts[0], last, day, months),
 		Fields: map[string]string{fieldFirst: strconv.FormatUint(firsts[0], 10), fieldLast: strconv.FormatUint(last, 10), fieldFiles: strconv.Itoa(len(firsts)), fieldBytes: strconv.FormatInt(bytes, 10),
-			fieldDay: day, fieldSize: strconv.FormatUint(before.size, 10), fieldRoot: before.root().String(), fieldEdge: before.edgeText()}}, true)
+			fieldDay: day, fieldSize: strconv.FormatUint(before.size, 10), fieldRoot: before.root().String(), fieldEdge: before.edgeText()}}, true, j.clock())
 }
 
 // remove removes the files that an expiry is about, the oldest first: whenever it is cut short, what is gone is a prefix, and the next turn goes on.

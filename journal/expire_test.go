@@ -258,7 +258,7 @@ func TestAPrefixThatNobodyVouchesForIsMissing(t *testing.T) {
 		r, err := j.expireRecord(mustSegments(t, dir)[:1], mustSegments(t, dir)[1]-1, KeepMonths, "2026-11-26")
 		must(t, err)
 		change(&r.event)
-		r, err = newRecord(r.event, false)
+		r, err = newRecord(r.event, false, nil)
 		must(t, err)
 		mustAppend(t, j, r.event)
 		must(t, j.Close())

@@ -15,6 +15,7 @@ import (
 	"time"
 	_ "time/tzdata" // the legal day does not hang on what the box has installed
 
+	"shekara/netctl/clock"
 	"shekara/netctl/durable"
 )
 
@@ -73,8 +74,9 @@ type Journal struct {
 	sayFull  bool             // that it is full is not on record yet
 	reserved bool             // the reserve is held
 
-	months atomic.Int64 // that records are kept, as Tend was told last
-	begun  struct {     // when files began, as far as somebody asked
+	asked  atomic.Pointer[Clock] // nil: the kernel is
+	months atomic.Int64          // that records are kept, as Tend was told last
+	begun  struct {              // when files began, as far as somebody asked
 		sync.Mutex
 		of map[uint64]time.Time
 	}
@@ -91,6 +93,16 @@ type Journal struct {
 		failing error     // what the last write came to
 		failed  time.Time // since when
 	}
+}
+
+// Believe has the clock judged by ask from now on. Before, the kernel is asked (adjtimex(2)).
+func (j *Journal) Believe(ask Clock) { j.asked.Store(&ask) }
+
+func (j *Journal) clock() Clock {
+	if ask := j.asked.Load(); ask != nil {
+		return *ask
+	}
+	return clock.Now
 }
 
 // Open reads the newest file of dir (made if absent) and goes on after its last whole record. A torn tail, as a power cut leaves
@@ -218,7 +230,7 @@ func (j *Journal) write(batch []*record, settle bool) error {
 	if settle || j.signer != nil && j.loose+len(batch) >= checkpointRecords {
 		batch = append(batch, nil)
 	}
-	p := page{sequence: j.Last(), tree: j.tree.clone(), links: links{j.ends, map[string]chain{}}, signer: j.signer, now: now}
+	p := page{sequence: j.Last(), tree: j.tree.clone(), links: links{j.ends, map[string]chain{}}, signer: j.signer, now: now, clock: j.clock()}
 	loose := j.loose
 	for _, r := range batch {
 		var err error
@@ -271,6 +283,7 @@ type page struct {
 	links    links
 	signer   *Key
 	now      time.Time
+	clock    Clock
 	head     string // the last checkpoint that was signed
 }
 
@@ -279,7 +292,7 @@ func (p *page) add(e *Event, rest []byte) (err error) {
 	e.Sequence = p.sequence + 1
 	if rest == nil {
 		if e.Time.IsZero() {
-			e.stamp(p.now)
+			e.stamp(p.now, p.clock)
 		}
 		if rest, err = encodeRest(*e); err != nil {
 			return err

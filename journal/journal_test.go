@@ -12,9 +12,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"shekara/netctl/clock"
 	"shekara/netctl/durable"
 )
 
@@ -395,5 +397,37 @@ func TestCatalogueIsWhole(t *testing.T) {
 			t.Errorf("entry %+v", e)
 		}
 		seen[e.Type] = true
+	}
+}
+
+// TestTheClockIsBelievedAsWhoMeasuresItSays: what the box's time service measured stands on each record, the journal's own too, not what the kernel was told.
+func TestTheClockIsBelievedAsWhoMeasuresItSays(t *testing.T) {
+	j, err := Open(t.TempDir(), signer(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	state := clock.State{Synchronised: true, MaxError: 1234 * time.Microsecond}
+	j.Believe(func() (clock.State, error) { return state, nil })
+	record := func() int64 {
+		e, err := j.Append(t.Context(), Event{Type: DriftFind, Severity: Warning, Message: "m"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e.ClockErrorMicroseconds
+	}
+	if got := record(); got != 1234 {
+		t.Errorf("%d, want what was measured", got)
+	}
+	if j.Settle() == "" {
+		t.Fatal("no checkpoint")
+	}
+	own, err := j.Read(t.Context(), j.Last()-1, 1)
+	if err != nil || len(own) != 1 || own[0].Type != JournalCheckpoint || own[0].ClockErrorMicroseconds != 1234 {
+		t.Errorf("%+v, %v", own, err)
+	}
+	state.Synchronised = false
+	if got := record(); got != 0 {
+		t.Errorf("%d of a clock that is not synchronised", got)
 	}
 }

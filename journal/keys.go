@@ -261,7 +261,7 @@ func (j *Journal) rotateKey(ctx context.Context, lost bool, by Actor) (string, e
 	if lost {
 		e.Type, e.Severity, e.Message = KeyLose, Alert, "the key is lost: from here on a new one signs, and no signature leads to it: "+next.Public
 	}
-	r, err := newRecord(e, false)
+	r, err := newRecord(e, false, j.clock())
 	if err != nil {
 		return "", err
 	}

@@ -54,8 +54,8 @@ type queue struct {
 	wake    chan struct{} // holds one token when there is something to take
 }
 
-func newRecord(e Event, posted bool) (*record, error) {
-	e.stamp(time.Now())
+func newRecord(e Event, posted bool, ask Clock) (*record, error) {
+	e.stamp(time.Now(), ask)
 	rest, err := check(e)
 	if err != nil {
 		return nil, err
@@ -202,7 +202,7 @@ func (q *queue) close() bool {
 // It is for who must know. While the disk is full or does not answer it refuses: at once if that is known, else within seconds. An error means
 // that the event is not on record, or, if it says so, that nobody knows yet whether it will be.
 func (j *Journal) Append(ctx context.Context, e Event) (Event, error) {
-	r, err := newRecord(e, false)
+	r, err := newRecord(e, false, j.clock())
 	if err != nil {
 		return Event{}, err
 	}
@@ -244,7 +244,7 @@ func (j *Journal) await(r *record) error {
 // Of what comes of it the channel tells; nobody needs to read it. Beyond what the memory for it holds, events are counted, by type, and the count is on record when the disk
 // takes writes again (JournalMiss).
 func (j *Journal) Post(e Event) <-chan error {
-	r, err := newRecord(e, true)
+	r, err := newRecord(e, true, j.clock())
 	if err != nil {
 		failed := make(chan error, 1)
 		failed <- err

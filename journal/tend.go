@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"time"
-
-	"shekara/netctl/clock"
 )
 
 const (
@@ -47,7 +45,7 @@ func (j *Journal) expireNow(ctx context.Context, t Tending) error {
 	if err != nil {
 		return err
 	}
-	kept, err := clock.Now()
+	kept, err := j.clock()()
 	if err != nil {
 		return err
 	}

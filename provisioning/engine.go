@@ -86,6 +86,8 @@ type Options struct {
 	Boot        Boot            // nil: KernelBoot
 	// Clock reads the host's clock: clock.Read. nil: nothing is said of it.
 	Clock func() (clock.Reading, error)
+	// Time is the process that asks and serves the time. nil: TimeService documents are kept, and nothing is known of it.
+	Time TimeReporter
 	// Events is the journal that Journal writes. nil: incidents are not looked for.
 	Events EventReader
 	Log    *slog.Logger // nil: none
@@ -113,6 +115,7 @@ type Engine struct {
 	unverified trigger
 	verifying  chan struct{}
 	ready      chan struct{} // closed when the start is over
+	measured   measured      // the last word of shekarad time; it waits for nobody
 
 	mu         sync.Mutex
 	documents  *document.Set // of the revision in force
@@ -144,6 +147,7 @@ type Engine struct {
 	others     []string           // what of others stood in the way when it was told last
 	turned     time.Time          // when the loop last turned
 	clock      *ClockStatus       // nil: it was not looked at yet
+	time       *TimeStatus        // nil: no TimeService is in force
 	incidents  IncidentReport     // by what was read of the journal so far
 }
 
@@ -188,7 +192,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	close(e.ready)
 	group, ctx := errgroup.WithContext(ctx)
-	for _, f := range []func(context.Context){e.keepLooking, e.keepRetrying, e.keepWindow, e.keepSampling, e.keepProbing, e.keepResolving, e.keepTidy, e.keepRevoking, e.keepDropped, e.keepVerifying, e.keepCounting, e.keepEvidence, e.keepClock, e.keepIncidents} {
+	for _, f := range []func(context.Context){e.keepLooking, e.keepRetrying, e.keepWindow, e.keepSampling, e.keepProbing, e.keepResolving, e.keepTidy, e.keepRevoking, e.keepDropped, e.keepVerifying, e.keepCounting, e.keepEvidence, e.keepClock, e.keepTime, e.keepIncidents} {
 		group.Go(func() error {
 			f(ctx)
 			return nil

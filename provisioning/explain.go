@@ -195,13 +195,7 @@ func viewOf(set *document.Set, site string) (*view, error) {
 		return nil, err
 	}
 	v := &view{set: set, site: site, intent: intent{present: true, base: desired.Base, tunnels: desired.Tunnels, flows: desired.Flows}}
-	policy := policyOf(desired.Base)
-	for _, t := range desired.Tunnels {
-		holdingOf(t).addTo(&policy)
-	}
-	for _, f := range desired.Flows {
-		policy.Flows = append(policy.Flows, f.Flow)
-	}
+	policy := v.intent.policy()
 	if v.base, err = firewall.CompileBase(policy); err != nil {
 		return nil, fmt.Errorf("filter: %w", err)
 	}

@@ -334,6 +334,12 @@ func (v *view) documents(p firewall.Packet, x firewall.Explanation, way Explaine
 				add(document.KindFlow, f.Name)
 			}
 		}
+		for _, o := range v.intent.base.Offers {
+			if v.has(holding{offers: []firewall.Offer{o}}, x) {
+				add(document.KindTimeService, o.Name)
+				break
+			}
+		}
 	}
 	return found
 }

@@ -125,7 +125,10 @@ func (v *view) advise(x *Explanation, p, inside firewall.Packet) {
 
 // adviseToBox is for what would open something on this box itself.
 func (v *view) adviseToBox(p firewall.Packet, from ExplainedEnd, add func(string, ...any)) {
-	add("no Flow leads to this box itself: only management, probes and the tunnels' peers reach it")
+	add("no Flow leads to this box itself: only management, probes, the tunnels' peers and who is given the time reach it")
+	if t := v.intent.base.Time; t != nil && slices.Contains(t.Addresses, p.Destination) && p.Protocol == firewall.UDP && p.DestinationPort == 123 {
+		add("if it is to be given the time: register a System with %s, in a zone that TimeService %s serves", single(p.Source), t.Name)
+	}
 	if m := v.intent.base.Management; from.Zone == m.Zone && m.Zone != "" {
 		add("if it is to manage this box: add %s to management.allow and %s to management.from of Site %s", serviceText(p), single(p.Source), v.site)
 	}

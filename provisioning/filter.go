@@ -47,6 +47,11 @@ func planFilter(f *filterState, i *intent, p patch) (filterChange, error) {
 		return planWhole(f, i, p, policy)
 	}
 	change := filterChange{owners: map[string]ownerChange{}}
+	if p.base != nil {
+		if err := change.owner(f, boxOwner, holding{offers: base.Offers}); err != nil {
+			return filterChange{}, fmt.Errorf("filter of what the box serves: %w", err)
+		}
+	}
 	for name := range p.tunnels {
 		next, found := i.tunnel(p, name)
 		if !found {
@@ -91,6 +96,10 @@ func (c *filterChange) owner(f *filterState, owner string, next holding) error {
 // holdings are all owners' after the patch, and what of each was asked for before it too.
 func (i *intent) holdings(p patch) (next, kept map[string]holding) {
 	next, kept = map[string]holding{}, map[string]holding{}
+	if base, _ := i.after(p); len(base.Offers) > 0 {
+		next[boxOwner] = holding{offers: base.Offers}
+		kept[boxOwner] = holding{offers: i.base.Offers}.common(next[boxOwner])
+	}
 	for name, t := range i.tunnels {
 		owner := tunnelOwner(name)
 		if now, found := i.tunnel(p, name); found {
@@ -147,7 +156,7 @@ func planWhole(f *filterState, i *intent, p patch, policy firewall.Policy) (filt
 		}
 		denied = append(denied, ports)
 		if k, both := kept[owner]; both {
-			elements, err := base.Elements(firewall.Policy{Flows: k.flows, Probes: k.probes})
+			elements, err := base.Elements(firewall.Policy{Flows: k.flows, Probes: k.probes, Offers: k.offers})
 			if err != nil {
 				// What was kept named a place that the new base no longer has: it is not allowed by both, then.
 				continue

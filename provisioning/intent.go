@@ -127,12 +127,13 @@ func policyOf(b compile.Base) firewall.Policy {
 	return p
 }
 
-// holding is what one owner, a tunnel or a flow between zones, asks of the filter.
+// holding is what one owner, a tunnel, a flow between zones or the time service, asks of the filter.
 type holding struct {
 	ports  []firewall.TunnelPort
 	flows  []firewall.Flow
 	probes []firewall.Probe
 	limits []firewall.Limit
+	offers []firewall.Offer
 }
 
 func holdingOf(t compile.Tunnel) holding {
@@ -158,12 +159,12 @@ func (h holding) policy() (p firewall.Policy) {
 // addTo adds what the owner asks for to a policy.
 func (h holding) addTo(p *firewall.Policy) {
 	p.Ports, p.Flows = append(p.Ports, h.ports...), append(p.Flows, h.flows...)
-	p.Probes, p.Limits = append(p.Probes, h.probes...), append(p.Limits, h.limits...)
+	p.Probes, p.Limits, p.Offers = append(p.Probes, h.probes...), append(p.Limits, h.limits...), append(p.Offers, h.offers...)
 }
 
 // common is what both ask for; of limits, which take away, only the other's are in force.
 func (h holding) common(other holding) holding {
-	return holding{ports: both(h.ports, other.ports), flows: both(h.flows, other.flows), probes: both(h.probes, other.probes), limits: other.limits}
+	return holding{ports: both(h.ports, other.ports), flows: both(h.flows, other.flows), probes: both(h.probes, other.probes), limits: other.limits, offers: both(h.offers, other.offers)}
 }
 
 func both[T any](a, b []T) []T {
@@ -178,3 +179,6 @@ func both[T any](a, b []T) []T {
 
 func tunnelOwner(name string) string { return "tunnel/" + name }
 func flowOwner(name string) string   { return "flow/" + name }
+
+// boxOwner is the box itself, for what it serves.
+const boxOwner = "box"

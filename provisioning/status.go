@@ -96,6 +96,8 @@ func (e *Engine) Status(context.Context) (Status, error) {
 		s.Alarms = append(s.Alarms, "revisions cannot be written: "+err.Error()+". Free room on the disk of the state folder, or see the daemon's log")
 	}
 	s.Alarms = append(s.Alarms, journalAlarms(health, e.stopped)...)
+	s.Time = e.time
+	s.Alarms = append(s.Alarms, timeAlarms(e.time, time.Now())...)
 	return s, nil
 }
 

@@ -154,6 +154,7 @@ type Status struct {
 	LastObserved time.Time      `json:"lastObserved"`
 	Journal      JournalStatus  `json:"journal"`
 	Clock        *ClockStatus   `json:"clock,omitempty"`
+	Time         *TimeStatus    `json:"time,omitempty"` // absent: no TimeService is in force
 	// Incidents are how many are open, by severity.
 	Incidents map[journal.Severity]int `json:"incidents,omitempty"`
 }

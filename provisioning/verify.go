@@ -121,6 +121,7 @@ func (e *Engine) demands(ctx context.Context) (demand, error) {
 // policy is all that the documents ask of the filter.
 func (i *intent) policy() firewall.Policy {
 	p := policyOf(i.base)
+	p.Offers = i.base.Offers
 	for _, name := range slices.Sorted(maps.Keys(i.tunnels)) {
 		holdingOf(i.tunnels[name]).addTo(&p)
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 func (p *program) timeCommand() *cobra.Command {
-	return group("time", "How true the time is", p.timeCheckCommand())
+	return group("time", "How true the time is", p.timeStatusCommand(), p.timeClientsCommand(), p.timeCheckCommand())
 }
 
 func (p *program) timeCheckCommand() *cobra.Command {

@@ -60,7 +60,7 @@ func commands(t *terminal) *cobra.Command {
 	}
 	add("documents", p.initCommand(), p.validateCommand(), p.planCommand(), p.applyCommand(), p.confirmCommand(), p.rollbackCommand(),
 		p.historyCommand(), p.compareCommand())
-	add("look", p.statusCommand(), p.tunnelCommand(), p.flowsCommand(), p.explainCommand(), p.matrixCommand(), p.verifyCommand(), p.incidentsCommand(), p.journalCommand(), p.metricsCommand())
+	add("look", p.statusCommand(), p.tunnelCommand(), p.flowsCommand(), p.explainCommand(), p.matrixCommand(), p.verifyCommand(), p.incidentsCommand(), p.timeCommand(), p.journalCommand(), p.metricsCommand())
 	add("act", p.peerCommand(), p.secretCommand(), p.holdCommand())
 	add("offline", p.timeCommand(), p.testbedCommand(), p.completionCommand(), p.manCommand(), p.versionCommand())
 	root.SetHelpCommandGroupID("offline")

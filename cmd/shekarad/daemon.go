@@ -26,6 +26,7 @@ import (
 type settings struct {
 	stateDir, runDir, etcDir string
 	exportDir                string
+	timeDir, timeRunDir      string
 	engine                   string // auto, kernel, userspace
 	logFormat, logLevel      string
 }

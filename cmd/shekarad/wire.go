@@ -28,6 +28,7 @@ import (
 	"shekara/provisioning"
 	"shekara/provisioning/api"
 	"shekara/systemd"
+	"shekara/timesync/service"
 	"shekara/tunnels"
 	"shekara/tunnels/wireguard"
 	"shekara/tunnels/wireguard/dataplane"
@@ -61,10 +62,12 @@ func commands(stdout, stderr io.Writer) *cobra.Command {
 	flags.StringVar(&s.runDir, "run-dir", "/run/shekara", "sockets")
 	flags.StringVar(&s.etcDir, "etc", "/etc/shekara", "documents to read on SIGHUP, and the file site that says which Site this box is")
 	flags.StringVar(&s.exportDir, "export-dir", "/var/lib/shekara-export", "how far the journal got on its way to each monitoring centre")
+	flags.StringVar(&s.timeDir, "time-dir", "/var/lib/shekara-time", "what shekarad time knows: the last good time, the clock's drift, keys of NTS cookies")
+	flags.StringVar(&s.timeRunDir, "time-run-dir", "/run/shekara-time", "the socket on which shekarad time tells the daemon how it stands")
 	flags.StringVar(&s.engine, "engine", "auto", "what makes tunnel devices: auto, kernel or userspace")
 	flags.StringVar(&s.logFormat, "log-format", "text", "text or json")
 	flags.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
-	root.AddCommand(s.dataplaneCommand(stderr), s.cleanupCommand(stderr), s.closeCommand(stderr), s.exportCommand(stderr), &cobra.Command{
+	root.AddCommand(s.dataplaneCommand(stderr), s.cleanupCommand(stderr), s.closeCommand(stderr), s.exportCommand(stderr), s.timeCommand(stderr), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintf(stdout, "shekarad %s\n", version)
@@ -238,6 +241,7 @@ func (s *settings) runDaemon(ctx context.Context, log *slog.Logger) (err error) 
 		return err
 	}
 	opened = append(opened, engine)
+	events.Believe(engine.Clock)
 	site, err := s.site()
 	if err != nil {
 		return err
@@ -341,7 +345,7 @@ func (s *settings) options(h *host, recorder provisioning.Recorder, log *slog.Lo
 	options := provisioning.Options{
 		Site: site, StateDir: s.stateDir, RunDir: s.runDir, Version: version,
 		Network: h.network, Tunnels: h.tunnels, Filter: h.filter, Secrets: secrets, Journal: recorder,
-		Prover: &engine.Prover{}, Beside: filters.Look, Resolver: net.DefaultResolver, Counts: h.filter, Clock: clock.Read, Log: log,
+		Prover: &engine.Prover{}, Beside: filters.Look, Resolver: net.DefaultResolver, Counts: h.filter, Clock: clock.Read, Time: service.NewReporter(s.timeRunDir), Log: log,
 	}
 	if h.drops != nil {
 		options.Drops = h.drops

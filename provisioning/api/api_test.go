@@ -283,6 +283,9 @@ func rights() map[string]struct {
 		"GET /api/v1/journal/lines":             {api.Looks, ""},
 		"GET /api/v1/sinks":                     {api.Looks, ""},
 		"GET /api/v1/incidents":                 {api.Looks, ""},
+		"GET /api/v1/time":                      {api.Looks, ""},
+		"GET /api/v1/time/clients":              {api.Looks, ""},
+		"GET /api/v1/time/service":              {api.Looks, ""},
 		"GET /api/v1/changes":                   {api.Looks, ""},
 		"GET /api/v1/health/live":               {api.Looks, ""},
 		"GET /api/v1/health/ready":              {api.Looks, ""},
@@ -415,7 +418,7 @@ func TestBadRequestsAreProblems(t *testing.T) {
 		{"no operation", "GET", "/api/v2/", "", nil, 404, "there is no operation GET /api/v2/"},
 		{"no method", "PATCH", "/api/v1/status", "", nil, 404, "there is no operation PATCH"},
 		{"unknown query", "GET", "/api/v1/tunnels?stat=down", "", nil, 422, "stat"},
-		{"too large", "PUT", "/api/v1/secrets/x", `{"value":"` + strings.Repeat("x", 200<<10) + `"}`, nil, 413, `"status":413`},
+		{"too large", "PUT", "/api/v1/secrets/x", `{"value":"` + strings.Repeat("x", 130<<10) + `"}`, nil, 413, `"status":413`},
 		{"hold too long", "POST", "/api/v1/holds", `{"for":"48h"}`, nil, 422, "is not a duration"},
 	} {
 		answer, text := b.send(t, client.ActSocket, c.method, c.path, c.body, c.header...)

@@ -8,6 +8,7 @@ import (
 	"shekara/journal"
 	"shekara/provisioning"
 	"shekara/provisioning/verification"
+	"shekara/timesync/server"
 )
 
 // Engine is what the API needs of the provisioning engine. Errors are typed: InvalidError, ConflictError, fs.ErrNotExist;
@@ -15,7 +16,7 @@ import (
 type Engine interface {
 	changer
 	historian
-	observer
+	looker
 	explainer
 	keeper
 }
@@ -38,6 +39,21 @@ type historian interface {
 	Flows(context.Context, provisioning.FlowQuery) (provisioning.FlowReport, error)
 	// Sinks are to whom this box's journal goes, by name.
 	Sinks(context.Context) ([]provisioning.Sink, error)
+}
+
+// looker says how the box is.
+type looker interface {
+	observer
+	timekeeper
+}
+
+type timekeeper interface {
+	// TimeService is what shekarad time is to do.
+	TimeService(context.Context) (provisioning.TimeService, error)
+	// TimeStatus is how the box stands with the time; nil where no TimeService is in force.
+	TimeStatus(context.Context) (*provisioning.TimeStatus, error)
+	// TimeClients are at most limit addresses that asked for the time, those after one, by address.
+	TimeClients(ctx context.Context, after string, limit int) ([]server.Client, error)
 }
 
 type observer interface {

@@ -120,7 +120,7 @@ func (m *Metrics) Handler(config Config) http.Handler {
 
 // collectorsOf are those that look when they are asked.
 func collectorsOf(config Config) []prometheus.Collector {
-	return []prometheus.Collector{tunnelCollector{config.Engine}, flowCollector{config.Engine}, sinkCollector{config}, journalCollector{config.Journal}}
+	return []prometheus.Collector{tunnelCollector{config.Engine}, flowCollector{config.Engine}, sinkCollector{config}, timeCollector{config.Engine}, journalCollector{config.Journal}}
 }
 
 // tunnelCollector asks the engine at each scrape: nothing is remembered, so nothing can be stale. The labels are names from

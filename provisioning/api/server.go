@@ -22,6 +22,9 @@ import (
 	"shekara/provisioning"
 	"shekara/provisioning/document"
 	"shekara/provisioning/verification"
+	"shekara/timesync"
+	"shekara/timesync/server"
+	"shekara/timesync/service"
 )
 
 // RequestHeader carries the correlation id: taken from the caller if it is well-formed, else made here, and always answered.
@@ -83,6 +86,7 @@ func New(config Config) *Server {
 	s.registerEvents()
 	s.registerSinks()
 	s.registerIncidents()
+	s.registerTime()
 	s.registerHealth()
 	dropForeignErrorModel(s.api)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -119,6 +123,14 @@ func schemaName(t reflect.Type, hint string) string {
 		return "Verdict"
 	case reflect.TypeFor[verification.Report]():
 		return "Verification"
+	}
+	if t.Name() != "" {
+		switch t.PkgPath() {
+		case reflect.TypeFor[timesync.Status]().PkgPath():
+			return "Timesync" + t.Name()
+		case reflect.TypeFor[server.Client]().PkgPath(), reflect.TypeFor[service.Report]().PkgPath():
+			return "TimeServer" + t.Name()
+		}
 	}
 	return huma.DefaultSchemaNamer(t, hint)
 }

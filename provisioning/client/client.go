@@ -371,6 +371,21 @@ func (c *Client) Incidents(ctx context.Context, closed bool) (provisioning.Incid
 	return call[provisioning.IncidentReport](ctx, c, request{method: "GET", path: "/incidents", query: url.Values{"closed": {strconv.FormatBool(closed)}}})
 }
 
+// TimeService is what shekarad time is to do.
+func (c *Client) TimeService(ctx context.Context) (provisioning.TimeService, error) {
+	return call[provisioning.TimeService](ctx, c, request{method: "GET", path: "/time/service"})
+}
+
+// Time is how good the box's clock is, by which sources, and whom it was given to.
+func (c *Client) Time(ctx context.Context) (provisioning.TimeStatus, error) {
+	return call[provisioning.TimeStatus](ctx, c, request{method: "GET", path: "/time"})
+}
+
+// TimeClients are at most limit addresses that asked for the time, those after one ("": from the first).
+func (c *Client) TimeClients(ctx context.Context, after string, limit int) (api.TimeClients, error) {
+	return call[api.TimeClients](ctx, c, request{method: "GET", path: "/time/clients", query: url.Values{"after": {after}, "limit": {strconv.Itoa(limit)}}})
+}
+
 // Sinks are to whom the journal goes, and of which Site it is.
 func (c *Client) Sinks(ctx context.Context) (api.Sinks, error) {
 	return call[api.Sinks](ctx, c, request{method: "GET", path: "/sinks"})

@@ -62,6 +62,10 @@ func (r *Resolver) Base() (Base, error) {
 	if b.Management.Services, err = services(r.site.Management.Allow); err != nil {
 		return Base{}, fmt.Errorf("compile management of site %q: %w", r.name, err)
 	}
+	if b.Time, err = r.time(); err != nil {
+		return Base{}, fmt.Errorf("compile time service of site %q: %w", r.name, err)
+	}
+	b.Offers = r.offers(b.Time, b.Devices)
 	if err := r.lawfulBase(&b); err != nil {
 		return Base{}, err
 	}

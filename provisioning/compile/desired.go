@@ -5,6 +5,7 @@ import (
 
 	"shekara/firewall"
 	"shekara/netctl"
+	"shekara/timesync"
 	"shekara/tunnels"
 )
 
@@ -32,6 +33,8 @@ type Base struct {
 	Engine         string // auto, kernel, userspace
 	Filter         firewall.Engine
 	Lab            bool
+	Time           *timesync.Spec // nil: the site has no time service
+	Offers         []firewall.Offer
 }
 
 // Device is a tunnel device without its private key, which the secret KeyName holds; PublicKey is what the documents say, if they do.

@@ -8,7 +8,7 @@ import (
 // Affected are the documents of s whose validity, or whose part of what a box should hold, may differ from that before the changes that
 // led to s; sorted, and never nil. A document that is removed is not among them.
 //
-// A Site speaks for every peer, tunnel and flow on it: a change of one affects all documents. So does a change of what the contour rules
+// A Site speaks for every peer, tunnel and flow on it, and a TimeService for it: a change of one affects all documents. So does a change of what the contour rules
 // judge by: the registers (Organisation, System, Gateway, Service, CryptoModule), and what a Zone says beside its prefixes. Everything
 // else stays near: a Tunnel affects its Flows, a Flow its Tunnel, a Peer the Tunnels and Sites that name it, a Zone what names it and the
 // Tunnels of the Sites that touch it. Where two documents contradict each other the one that came later is at fault, and that is the changed one.
@@ -39,7 +39,8 @@ func (s *Set) Affected(changes []Change) []Ref {
 // speaksForAll reports whether the change may matter to any document.
 func (c Change) speaksForAll() bool {
 	if c.Ref.Kind != KindZone {
-		return c.Ref.Kind == KindSite || c.Ref.Kind.IsRegister()
+		// A TimeService says which Flows may lead to an appliance, and adds to the base of its own.
+		return c.Ref.Kind == KindSite || c.Ref.Kind == KindTimeService || c.Ref.Kind.IsRegister()
 	}
 	if c.Before == nil || c.After == nil {
 		return true

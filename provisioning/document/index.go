@@ -83,6 +83,11 @@ func facts(d *Document) ([]fact, []prefixFact) {
 		for i, name := range s.Sites {
 			c.reference(KindSite, name, Index("spec.sites", i))
 		}
+	case *TimeService:
+		c.reference(KindSite, s.Site, "spec.site")
+		for i, zone := range s.Zones {
+			c.reference(KindZone, zone, Index("spec.zones", i))
+		}
 	default:
 		c.register(d.Spec)
 	}

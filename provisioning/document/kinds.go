@@ -20,6 +20,7 @@ const (
 	KindAssertion    Kind = "Assertion"
 	KindEventSink    Kind = "EventSink"
 	KindIncidentRule Kind = "IncidentRule"
+	KindTimeService  Kind = "TimeService"
 )
 
 // Environment keeps test and production apart (VPN-11).

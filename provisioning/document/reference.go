@@ -134,6 +134,8 @@ func registerReference(k Kind) (about string, e example) {
 		return sinkReference()
 	case KindIncidentRule:
 		return incidentReference()
+	case KindTimeService:
+		return timeReference()
 	case KindAssertion:
 		return "What must hold of all flows together. It lets nothing pass. Whatever would break it is refused, by `shekara validate`, by a plan and before an apply, with a connection that shows it, " +
 				"and what is in force stays. It is judged by the packet filter's rules as they would be loaded, for connections that come from where routing has their sources.",

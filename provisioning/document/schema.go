@@ -46,7 +46,7 @@ func fieldsOf(t reflect.Type) []field { return schema[t] }
 
 // kinds in the order in which the reference tells of them.
 func kinds() []Kind {
-	return []Kind{KindZone, KindSite, KindPeer, KindTunnel, KindFlow, KindOrganisation, KindSystem, KindGateway, KindService, KindCryptoModule, KindAssertion, KindEventSink, KindIncidentRule}
+	return []Kind{KindZone, KindSite, KindPeer, KindTunnel, KindFlow, KindOrganisation, KindSystem, KindGateway, KindService, KindCryptoModule, KindAssertion, KindEventSink, KindIncidentRule, KindTimeService}
 }
 
 // IsRegister reports whether documents of the kind are facts alone (registers.go).
@@ -87,6 +87,8 @@ func newSpec(k Kind) any {
 		return &EventSink{}
 	case KindIncidentRule:
 		return &IncidentRule{}
+	case KindTimeService:
+		return &TimeService{}
 	}
 	return nil
 }

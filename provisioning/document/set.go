@@ -164,6 +164,19 @@ func (s *Set) IncidentRule(name string) *IncidentRule {
 	return spec[IncidentRule](s, KindIncidentRule, name)
 }
 
+// TimeService is the spec of a time service, nil if there is none of that name.
+func (s *Set) TimeService(name string) *TimeService {
+	return spec[TimeService](s, KindTimeService, name)
+}
+
+// TimeServiceOf is the name and the spec of the site's time service, nil if it has none.
+func (s *Set) TimeServiceOf(site string) (string, *TimeService) {
+	for h := range s.References(Ref{KindSite, site}, KindTimeService) {
+		return h.Name, s.TimeService(h.Name)
+	}
+	return "", nil
+}
+
 // EventSink is the spec of a sink, nil if there is none of that name.
 func (s *Set) EventSink(name string) *EventSink { return spec[EventSink](s, KindEventSink, name) }
 

@@ -43,7 +43,7 @@ func (c *checker) flow(f *document.Flow) {
 	case f.Tunnel != "":
 		if c.reference("spec.tunnel", document.KindTunnel, f.Tunnel) {
 			tunnel := c.set.Tunnel(f.Tunnel)
-			fromZone, toZone = c.throughTunnel(f.Tunnel, tunnel, from, to)
+			fromZone, toZone = c.throughTunnel(f.Tunnel, tunnel, from, to, f.Allow)
 			environment = tunnel.Environment
 		}
 	default:
@@ -55,7 +55,7 @@ func (c *checker) flow(f *document.Flow) {
 				sites = append(sites, h.Name)
 			}
 		}
-		c.notAppliance(to, sites)
+		c.notAppliance(to, sites, f.Allow)
 	}
 	if !c.sound() {
 		return
@@ -125,7 +125,7 @@ func (c *checker) family(path, written string, list []prefix) {
 }
 
 // throughTunnel finds which way the flow goes by its first source, holds every prefix to that, and says from which zone to which that is.
-func (c *checker) throughTunnel(name string, t *document.Tunnel, from, to []prefix) (fromZone, toZone string) {
+func (c *checker) throughTunnel(name string, t *document.Tunnel, from, to []prefix, allow []string) (fromZone, toZone string) {
 	ends := []struct {
 		side string
 		document.End
@@ -149,24 +149,18 @@ func (c *checker) throughTunnel(name string, t *document.Tunnel, from, to []pref
 		c.add(to[0].path, "destination is hidden behind one address", to[0].written,
 			fmt.Sprintf("the %s of tunnel %s hides behind %s, so it can only open connections: write hide one to one, or exchange from and to", destination.side, name, few(destination.Hide)), "HID-01")
 	}
-	c.notAppliance(to, c.set.SitesOf(destination.Peer))
+	c.notAppliance(to, c.set.SitesOf(destination.Peer), allow)
 	return source.Zone, destination.Zone
 }
 
 // notAppliance refuses a destination that every site has as its own address at which the flow would end: what others open to an appliance itself
-// no flow admits (firewall.Flow), so such a flow would have no effect.
-func (c *checker) notAppliance(to []prefix, sites []string) {
+// no flow admits (firewall.Flow), so such a flow would have no effect. To a site that gives the time there it may lead: the appliance at the other end needs it.
+func (c *checker) notAppliance(to []prefix, sites []string, allow []string) {
 	for _, p := range to {
 		var at []string
 		for _, site := range sites {
-			for _, n := range c.set.Site(site).Interfaces {
-				if p.IsSingleIP() && slices.ContainsFunc(n.Addresses, func(s string) bool {
-					a, err := document.ParseInterfaceAddress(s)
-					return err == nil && a.Addr() == p.Addr()
-				}) {
-					at = append(at, n.Name+" of site "+site)
-					break
-				}
+			if n := interfaceOf(c.set.Site(site), p.Addr()); n != nil && p.IsSingleIP() && !c.servesTime(site, p.Addr(), allow) {
+				at = append(at, n.Name+" of site "+site)
 			}
 		}
 		if len(at) > 0 && len(at) == len(sites) {

@@ -117,7 +117,7 @@ func TestValidKeepsTheRest(t *testing.T) {
 	for d := range rest.All() {
 		kept = append(kept, d.Ref().String())
 	}
-	const want = "EventSink centre, EventSink copy, Flow mirror, Flow updates, Peer four, Peer nat, Peer owner-a, Peer owner-b, Peer sec, Site owner, Tunnel four-test, Tunnel nat, Tunnel sec, Zone admin, Zone agencies, Zone dmz, Zone internet"
+	const want = "EventSink centre, EventSink copy, Flow mirror, Flow updates, Peer four, Peer nat, Peer owner-a, Peer owner-b, Peer sec, Site owner, TimeService owner-time, Tunnel four-test, Tunnel nat, Tunnel sec, Zone admin, Zone agencies, Zone dmz, Zone internet"
 	if got := strings.Join(kept, ", "); got != want {
 		t.Errorf("kept %s\nwant %s", got, want)
 	}

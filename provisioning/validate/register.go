@@ -29,6 +29,8 @@ func (c *checker) register(spec any) {
 		c.sink(s)
 	case *document.IncidentRule:
 		c.incidentRule(s)
+	case *document.TimeService:
+		c.timeService(s)
 	}
 }
 

@@ -76,7 +76,7 @@ func TestEachRegisterRuleBrokenAlone(t *testing.T) {
 	if p := check(t, base, validate.Options{Day: dayOfCases}); len(p) > 0 {
 		t.Fatal(p)
 	}
-	for _, c := range slices.Concat(registerCases(), assertionCases(), sinkCases(), incidentCases()) {
+	for _, c := range slices.Concat(registerCases(), assertionCases(), sinkCases(), incidentCases(), timeCases()) {
 		t.Run(c.name, func(t *testing.T) {
 			text := base + c.new
 			if c.old != "" {

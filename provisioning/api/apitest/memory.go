@@ -17,6 +17,9 @@ import (
 	"shekara/provisioning"
 	"shekara/provisioning/document"
 	"shekara/provisioning/verification"
+	"shekara/timesync"
+	"shekara/timesync/server"
+	"shekara/timesync/service"
 )
 
 // Memory is an engine without a host: files are its documents, "bad" in one is a problem, "failing" a tunnel that cannot be made real. It keeps revisions, refuses a stale
@@ -227,6 +230,39 @@ func (m *Memory) Incidents(context.Context) (provisioning.IncidentReport, error)
 	scan := incident.Incident{Rule: "contour-scan", Key: "10.64.1.5", Severity: journal.Warning, Summary: "somebody looks for open ports across a contour", Opened: opened, Last: opened, Count: 7, Sequences: []uint64{3, 4, 5}}
 	lost := incident.Incident{Rule: "clock-lost", Severity: journal.Error, Summary: "nobody keeps the clock", Opened: opened, Last: opened, Closed: opened, Reason: "ended by clock.synchronise", Count: 1}
 	return provisioning.IncidentReport{Open: []incident.Incident{scan}, Closed: []incident.Incident{lost}, Rules: []string{"clock-lost", "contour-scan"}, Through: 9, Unopened: 2}, nil
+}
+
+// timeReport is of a clock that three sources confirm, one that lies, and one system that asked.
+func timeReport() service.Report {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	source := func(name string, verdict timesync.Verdict, offset time.Duration) timesync.SourceStatus {
+		return timesync.SourceStatus{Name: name, Address: name, Verdict: verdict, Authentication: "none", Stratum: 1, Reach: 255, Offset: offset, Delay: 2 * time.Millisecond, Distance: 3 * time.Millisecond, Poll: 16 * time.Second, LastHeard: at}
+	}
+	return service.Report{Service: "owner-time", Time: at, Status: timesync.Status{
+		Standing: timesync.Standing{State: timesync.Synchronised, Since: at, Stratum: 2, Reference: "192.0.2.1:123", ReferenceTime: at, Offset: 120 * time.Microsecond, RootDelay: 2 * time.Millisecond,
+			RootDispersion: 900 * time.Microsecond, Drift: timesync.Tolerance, At: at},
+		Sources: []timesync.SourceStatus{source("192.0.2.1:123", timesync.Followed, 120*time.Microsecond), source("192.0.2.2:123", timesync.Agrees, 80*time.Microsecond),
+			source("192.0.2.3:123", timesync.Agrees, 200*time.Microsecond), source("192.0.2.4:123", timesync.Falseticker, 2*time.Second)},
+		Warnings: []timesync.Warning{{Kind: timesync.WarnFalseticker, Source: "192.0.2.4:123", Message: "192.0.2.4:123 tells another time"}}},
+		Requests: server.Counters{Received: 15, Served: 12, Refused: 3},
+		Systems:  []server.System{{Name: "portal-a", Served: 12, LastSeen: at}}}
+}
+
+func (m *Memory) TimeService(context.Context) (provisioning.TimeService, error) {
+	return provisioning.TimeService{Site: "owner", Spec: &timesync.Spec{Name: "owner-time", Agreeing: 3, Addresses: []netip.Addr{netip.MustParseAddr("10.20.0.1")}}}, nil
+}
+
+func (m *Memory) TimeStatus(context.Context) (*provisioning.TimeStatus, error) {
+	return &provisioning.TimeStatus{Report: timeReport()}, nil
+}
+
+// TimeClients has one address.
+func (m *Memory) TimeClients(_ context.Context, after string, _ int) ([]server.Client, error) {
+	s := timeReport().Systems[0]
+	if after != "" {
+		return nil, nil
+	}
+	return []server.Client{{Address: netip.MustParseAddr("10.64.1.5"), System: s.Name, LastSeen: s.LastSeen, Served: s.Served, Version: 4, Offset: 40 * time.Millisecond, OffsetKnown: true}}, nil
 }
 
 func (m *Memory) Sinks(context.Context) ([]provisioning.Sink, error) { return m.Centres, nil }

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"shekara/provisioning/client"
+	"shekara/timesync"
+	"shekara/timesync/service"
+)
+
+func (s *settings) timeCommand(stderr io.Writer) *cobra.Command {
+	return &cobra.Command{
+		Use:   "time",
+		Short: "Ask the time of the sources, and give it to the systems, that a TimeService document names",
+		Long: "time asks the daemon, over its socket, for what the TimeService in force wants of this box, and remembers that: at boot it begins before the daemon. It needs\n" +
+			"no right but to look (group shekara-view) and, to serve, the port 123 (CAP_NET_BIND_SERVICE). It never sets the clock.",
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			log, err := s.logger(stderr)
+			if err != nil {
+				return err
+			}
+			daemon := client.New(s.runDir)
+			ask := func(ctx context.Context) (*timesync.Spec, error) {
+				ctx, cancel := context.WithTimeout(ctx, time.Minute)
+				defer cancel()
+				wanted, err := daemon.TimeService(ctx)
+				return wanted.Spec, err
+			}
+			err = service.Run(c.Context(), service.Options{Ask: ask, Dir: s.timeDir, RunDir: s.timeRunDir, Log: log})
+			if err != nil {
+				return hint(err, "it needs "+s.timeDir+" and "+s.timeRunDir+" for itself, and one runs on a box")
+			}
+			return nil
+		},
+	}
+}

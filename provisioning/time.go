@@ -1,0 +1,375 @@
+package provisioning
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"shekara/journal"
+	"shekara/netctl/clock"
+	"shekara/provisioning/contour"
+	"shekara/timesync"
+	"shekara/timesync/server"
+	"shekara/timesync/service"
+)
+
+// TimeReporter is the process that asks and serves the time: `shekarad time`, over its socket.
+type TimeReporter interface {
+	Report(context.Context) (service.Report, error)
+	// Clients are at most limit addresses that asked, by address, those after one.
+	Clients(ctx context.Context, after string, limit int) ([]server.Client, error)
+}
+
+const (
+	timeEvery    = time.Second      // between two questions to shekarad time
+	timePatience = 2 * time.Second  // for an answer
+	timeStale    = 5 * time.Second  // how long an answer is good
+	timeSilent   = 10 * time.Second // how long it may not answer before that is told
+	timeWindow   = time.Minute      // within which a source's changes are told once
+	// timeSystems is how many systems are told of one by one at the end of a day.
+	timeSystems = 1000
+)
+
+// TimeService is what this box's TimeService asks, for shekarad time. Spec is nil where there is none.
+type TimeService struct {
+	Site string         `json:"site"`
+	Spec *timesync.Spec `json:"spec,omitempty"`
+}
+
+// TimeStatus is what is known of shekarad time.
+type TimeStatus struct {
+	Report service.Report `json:"report"`
+	Error  string         `json:"error,omitempty"` // why it does not answer; the report is then the last one
+	Since  time.Time      `json:"since,omitzero"`  // of Error
+}
+
+// measured is the last word of shekarad time, nil where there is none, and when it came.
+type measured struct{ atomic.Pointer[heard] }
+
+type heard struct {
+	standing timesync.Standing
+	at       time.Time // with Go's monotonic reading, which nobody sets
+}
+
+// Clock is how far the box's clock can be believed: by what shekarad time measured, where a TimeService is in force and it answers; else by the kernel's word. The journal
+// asks for every record.
+func (e *Engine) Clock() (clock.State, error) {
+	h := e.measured.Load()
+	if h == nil || time.Since(h.at) > timeStale {
+		return clock.Now()
+	}
+	return clock.State{Synchronised: h.standing.State != timesync.Unsynchronised, MaxError: h.standing.Bound(h.standing.At.Add(time.Since(h.at)))}, nil
+}
+
+// TimeService is for shekarad time, which asks for it.
+func (e *Engine) TimeService(context.Context) (TimeService, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return TimeService{Site: e.options.Site, Spec: e.intent.base.Time}, nil
+}
+
+// TimeStatus is how the box stands with the time; nil where no TimeService is in force.
+func (e *Engine) TimeStatus(context.Context) (*TimeStatus, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.time, nil
+}
+
+// TimeClients asks shekarad time.
+func (e *Engine) TimeClients(ctx context.Context, after string, limit int) ([]server.Client, error) {
+	if e.options.Time == nil {
+		return nil, nil
+	}
+	return e.options.Time.Clients(ctx, after, limit)
+}
+
+// timeWatch is what is on record of the time. It belongs to the one goroutine of keepTime.
+type timeWatch struct {
+	service string // whose document's; another begins anew
+	since   time.Time
+	failed  bool // that it does not answer is on record
+	state   timesync.State
+	sources map[string]*toldSource
+	warned  map[warned]string // warnings that are on record, and what they said
+
+	// What is counted from for the day's summary: since the day began, or the daemon.
+	day     string
+	from    time.Time
+	served  server.Counters
+	systems map[string]server.System
+}
+
+type warned struct{ kind, source string }
+
+// toldSource is what is on record of a source.
+type toldSource struct {
+	verdict timesync.Verdict
+	changes int
+	last    timesync.Verdict // seen last
+	next    time.Time        // from when on it may be told again
+}
+
+// keepTime asks shekarad time, and puts on record what changed.
+func (e *Engine) keepTime(ctx context.Context) {
+	if e.options.Time == nil {
+		return
+	}
+	w := timeWatch{}
+	tick := time.NewTicker(timeEvery)
+	defer tick.Stop()
+	for {
+		for _, event := range e.lookAtTime(ctx, &w, time.Now()) {
+			e.record(ctx, event)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (e *Engine) lookAtTime(ctx context.Context, w *timeWatch, now time.Time) []journal.Event {
+	e.mu.Lock()
+	spec := e.intent.base.Time
+	e.mu.Unlock()
+	if spec == nil {
+		*w = timeWatch{}
+		e.measured.Store(nil)
+		e.showTime(nil)
+		return nil
+	}
+	if w.service != spec.Name {
+		*w = timeWatch{service: spec.Name, since: now, sources: map[string]*toldSource{}, day: contour.Day(now)}
+	}
+	ask, cancel := context.WithTimeout(ctx, timePatience)
+	report, err := e.options.Time.Report(ask)
+	cancel()
+	if err == nil && report.Service != spec.Name {
+		err = fmt.Errorf("it acts by TimeService %q yet, not by %q", report.Service, spec.Name)
+	}
+	if err != nil {
+		return e.timeSilent(w, now, err)
+	}
+	e.measured.Store(&heard{report.Status.Standing, time.Now()})
+	e.showTime(&TimeStatus{Report: report})
+	return w.observe(now, report)
+}
+
+// timeSilent is when shekarad time does not answer: told once it has been so for long.
+func (e *Engine) timeSilent(w *timeWatch, now time.Time, err error) []journal.Event {
+	shown := &TimeStatus{Error: err.Error(), Since: w.since.UTC()}
+	e.mu.Lock()
+	if e.time != nil {
+		shown.Report = e.time.Report
+	}
+	e.mu.Unlock()
+	e.showTime(shown)
+	if w.failed || now.Sub(w.since) < timeSilent {
+		return nil
+	}
+	w.failed = true
+	return []journal.Event{{Type: journal.TimeFail, Severity: journal.Error, Object: "time/" + w.service,
+		Message: fmt.Sprintf("shekarad time does not answer since %s: nobody is served, and the clock is believed by the kernel's word: %v", w.since.UTC().Format(time.RFC3339), err),
+		Fields:  fieldsOf("since", w.since.UTC().Format(time.RFC3339Nano))}}
+}
+
+// timeAlarms are what makes the time worth an alarm: nobody keeps it, or nobody tells.
+func timeAlarms(s *TimeStatus, now time.Time) []string {
+	switch {
+	case s == nil:
+		return nil
+	case s.Error != "" && now.Sub(s.Since) >= timeSilent:
+		return []string{"shekarad time does not answer, so nobody is given the time: systemctl status shekara-time (" + s.Error + ")"}
+	case s.Error == "" && s.Report.Status.Standing.State == timesync.Unsynchronised && now.Sub(s.Report.Status.Standing.Since) >= timeWindow:
+		return []string{"the clock is not synchronised: shekara time status says why"}
+	}
+	return nil
+}
+
+func (e *Engine) showTime(s *TimeStatus) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.time = s // whoever was given the one before keeps it
+}
+
+// observe says what there is to put on record after a report.
+func (w *timeWatch) observe(now time.Time, r service.Report) (events []journal.Event) {
+	w.since = now
+	if w.from.IsZero() {
+		w.count(now, r)
+	}
+	if w.failed {
+		w.failed = false
+		events = append(events, journal.Event{Type: journal.TimeRecover, Severity: journal.Notice, Object: "time/" + w.service, Message: "shekarad time answers again"})
+	}
+	s := r.Status.Standing
+	if s.State != w.state {
+		events = append(events, w.changed(s))
+		w.state = s.State
+	}
+	for _, source := range r.Status.Sources {
+		if event, is := w.source(now, source); is {
+			events = append(events, event)
+		}
+	}
+	events = append(events, w.warnings(r)...)
+	if day := contour.Day(now); day != w.day {
+		events = append(events, w.summary(r)...)
+		w.day = day
+		w.count(now, r)
+	}
+	return events
+}
+
+func (w *timeWatch) changed(s timesync.Standing) journal.Event {
+	bound := s.Bound(s.At)
+	event := journal.Event{Type: journal.TimeState, Object: "time/" + w.service, Fields: fieldsOf("before", string(w.state), "after", string(s.State), "stratum", strconv.Itoa(int(s.Stratum)),
+		"reference", s.Reference, "offset", s.Offset.String())}
+	switch s.State {
+	case timesync.Synchronised:
+		event.Severity, event.Message = journal.Notice, fmt.Sprintf("the clock is synchronised, by %s: it is wrong by at most %s", s.Reference, bound)
+	case timesync.Holdover:
+		event.Severity, event.Message = journal.Warning, fmt.Sprintf("no source confirms the clock any more: it is wrong by at most %s, and that grows", bound)
+	default:
+		event.Severity, event.Message = journal.Error, "the clock is not synchronised: too few sources agree, or it may be wrong by more than the TimeService allows"
+		return event
+	}
+	event.Fields["boundMicroseconds"] = strconv.FormatInt(bound.Microseconds(), 10)
+	return event
+}
+
+// plain is a verdict without what changes all the time: which of those that agree is followed, and that one is asked anew.
+func plainVerdict(v timesync.Verdict) timesync.Verdict {
+	if v == timesync.Followed {
+		return timesync.Agrees
+	}
+	return v
+}
+
+// source is told at once, and then once in timeWindow with how often its verdict changed.
+func (w *timeWatch) source(now time.Time, s timesync.SourceStatus) (journal.Event, bool) {
+	verdict := plainVerdict(s.Verdict)
+	told := w.sources[s.Name]
+	if told == nil {
+		told = &toldSource{}
+		w.sources[s.Name] = told
+	}
+	if verdict == timesync.Waiting {
+		return journal.Event{}, false // it is not judged yet
+	}
+	if verdict != told.last {
+		told.last = verdict
+		told.changes++
+	}
+	if verdict == told.verdict || now.Before(told.next) {
+		return journal.Event{}, false
+	}
+	event := journal.Event{Type: journal.TimeSource, Severity: journal.Warning, Object: "time/" + w.service,
+		Message: fmt.Sprintf("source %s: %s", s.Name, verdictWords(verdict)),
+		Fields: fieldsOf("source", s.Name, "before", string(told.verdict), "after", string(verdict), "offset", s.Offset.String(), "distance", s.Distance.String(), "stratum", strconv.Itoa(int(s.Stratum)),
+			"authentication", s.Authentication, "times", strconv.Itoa(told.changes))}
+	if s.Error != "" {
+		event.Fields["error"] = s.Error
+		event.Message += ": " + s.Error
+	}
+	if verdict == timesync.Agrees {
+		event.Severity = journal.Info
+	}
+	told.verdict, told.changes, told.next = verdict, 0, now.Add(timeWindow)
+	return event, true
+}
+
+func verdictWords(v timesync.Verdict) string {
+	switch v {
+	case timesync.Agrees:
+		return "it agrees with the others"
+	case timesync.Disagrees:
+		return "it disagrees with others, and no majority says who is wrong"
+	case timesync.Falseticker:
+		return "it tells another time than the majority"
+	case timesync.Unreachable:
+		return "it does not answer"
+	case timesync.Unserving:
+		return "it says itself that it does not know the time"
+	case timesync.Loop:
+		return "it learns the time from this box"
+	case timesync.Distant:
+		return "its root distance is beyond what the TimeService allows"
+	case timesync.RefusedByThem:
+		return "it does not want to be asked by this box"
+	}
+	return "it cannot be asked as the document says"
+}
+
+// warnings are told when they begin and when they are over.
+func (w *timeWatch) warnings(r service.Report) (events []journal.Event) {
+	now := map[warned]string{}
+	tell := func(severity journal.Severity, of warned, message, state string) {
+		events = append(events, journal.Event{Type: journal.TimeWarn, Severity: severity, Object: "time/" + w.service, Message: message,
+			Fields: fieldsOf("warning", of.kind, "source", of.source, "state", state)})
+	}
+	add := func(of warned, message string) {
+		now[of] = message
+		if _, is := w.warned[of]; !is {
+			tell(journal.Warning, of, message, "begins")
+		}
+	}
+	for _, warning := range r.Status.Warnings {
+		add(warned{string(warning.Kind), warning.Source}, warning.Message)
+	}
+	for _, trouble := range r.Troubles {
+		add(warned{"trouble", trouble}, trouble)
+	}
+	over := slices.SortedFunc(maps.Keys(w.warned), func(a, b warned) int { return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.source, b.source)) })
+	for _, of := range over {
+		if _, still := now[of]; !still {
+			tell(journal.Info, of, "over: "+w.warned[of], "over")
+		}
+	}
+	w.warned = now
+	return events
+}
+
+// summary is who was served in the legal day that is over: a record of all, and one for each system that asked.
+func (w *timeWatch) summary(r service.Report) []journal.Event {
+	was, is := w.served, r.Requests
+	if is.Received < was.Received { // shekarad time was started anew
+		was, w.systems = server.Counters{}, nil
+	}
+	number := func(n uint64) string { return strconv.FormatUint(n, 10) }
+	events := []journal.Event{{Type: journal.TimeServe, Severity: journal.Info, Object: "time/" + w.service,
+		Message: fmt.Sprintf("on %s %d requests for the time were answered, %d refused", w.day, is.Served-was.Served, refusals(is)-refusals(was)),
+		Fields: fieldsOf("day", w.day, "since", w.from.UTC().Format(time.RFC3339), "answered", number(is.Served-was.Served), "withheld", number(is.Withheld-was.Withheld), "limited", number(is.Limited-was.Limited),
+			"unregistered", number(is.Refused-was.Refused), "unauthenticated", number(is.Unauthenticated-was.Unauthenticated), "malformed", number(is.Malformed+is.OtherMode-was.Malformed-was.OtherMode))}}
+	for _, s := range r.Systems {
+		before := w.systems[s.Name]
+		answered, refused := s.Served-before.Served, s.Refused+s.Limited-before.Refused-before.Limited
+		if answered == 0 && refused == 0 || len(events) > timeSystems {
+			continue
+		}
+		event := journal.Event{Type: journal.TimeServe, Severity: journal.Info, Object: "system/" + s.Name,
+			Message: fmt.Sprintf("on %s system %s was given the time %d times and refused %d times", w.day, s.Name, answered, refused),
+			Fields: fieldsOf("day", w.day, "answered", number(answered), "limited", number(s.Limited-before.Limited), "unauthenticated", number(s.Refused-before.Refused),
+				"lastSeen", s.LastSeen.UTC().Format(time.RFC3339))}
+		events = append(events, event)
+	}
+	return events
+}
+
+// count begins a new count.
+func (w *timeWatch) count(now time.Time, r service.Report) {
+	w.from, w.served, w.systems = now, r.Requests, map[string]server.System{}
+	for _, s := range r.Systems {
+		w.systems[s.Name] = s
+	}
+}
+
+func refusals(s server.Counters) uint64 {
+	return s.Limited + s.Refused + s.Unauthenticated + s.Malformed + s.OtherMode + s.Withheld
+}

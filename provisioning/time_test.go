@@ -1,0 +1,119 @@
+package provisioning
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"shekara/timesync"
+	"shekara/timesync/server"
+	"shekara/timesync/service"
+)
+
+// timeProcess is shekarad time as the engine asks it.
+type timeProcess struct {
+	mu     sync.Mutex
+	report service.Report
+	err    error
+}
+
+func (p *timeProcess) Report(context.Context) (service.Report, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r := p.report
+	r.Time, r.Status.Standing.At = time.Now(), time.Now()
+	return r, p.err
+}
+
+func (p *timeProcess) Clients(context.Context, string, int) ([]server.Client, error) {
+	return nil, nil
+}
+
+func (p *timeProcess) change(change func(*timeProcess)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change(p)
+}
+
+// TestTimeIsOnRecord goes through a day of a time service: it starts, is synchronised, a source begins to lie, all vanish, the process dies and comes back, the day ends.
+func TestTimeIsOnRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBox(t)
+		p := &timeProcess{report: service.Report{Service: "owner-time", Status: timesync.Status{Standing: timesync.Standing{State: timesync.Synchronised, Stratum: 2, Reference: "a", RootDelay: 2 * time.Millisecond},
+			Sources: []timesync.SourceStatus{{Name: "a", Verdict: timesync.Followed}, {Name: "b", Verdict: timesync.Waiting}}}}}
+		b.open()
+		b.Engine.options.Time = p
+		b.Engine.intent.base.Time = &timesync.Spec{Name: "owner-time"}
+		b.done.Go(func() error { b.keepTime(t.Context()); return nil })
+		seen := 0
+		expect := func(what string, after time.Duration, want ...string) {
+			t.Helper()
+			time.Sleep(after)
+			synctest.Wait()
+			b.events.mu.Lock()
+			defer b.events.mu.Unlock()
+			got := b.events.list[seen:]
+			seen = len(b.events.list)
+			var said []string
+			for _, e := range got {
+				said = append(said, string(e.Type)+" "+string(e.Severity)+": "+e.Message)
+			}
+			if len(got) != len(want) {
+				t.Fatalf("%s:\n%s\nwant %q", what, strings.Join(said, "\n"), want)
+			}
+			for i := range want {
+				if !strings.HasPrefix(said[i], want[i]) {
+					t.Fatalf("%s: %q, want %q", what, said[i], want[i])
+				}
+			}
+		}
+		bound := func(want time.Duration, kept bool) {
+			t.Helper()
+			if s, err := b.Engine.Clock(); err != nil || s.Synchronised != kept || kept && (s.MaxError < want || s.MaxError > want+time.Millisecond) {
+				t.Errorf("the clock is %+v, %v, want %s", s, err, want)
+			}
+		}
+		expect("the start", timeEvery, "time.state notice: the clock is synchronised, by a", "time.source info: source a: it agrees")
+		bound(time.Millisecond, true)
+		expect("nothing new", time.Minute)
+		p.change(func(p *timeProcess) {
+			p.report.Status.Sources = []timesync.SourceStatus{{Name: "a", Verdict: timesync.Agrees}, {Name: "b", Verdict: timesync.Falseticker}}
+			p.report.Status.Warnings = []timesync.Warning{{Kind: timesync.WarnFalseticker, Source: "b", Message: "b lies"}}
+		})
+		expect("a source lies; that another is followed is nothing new", timeEvery, "time.source warning: source b: it tells another time", "time.warn warning: b lies")
+		for range 10 { // it flaps
+			p.change(func(p *timeProcess) { p.report.Status.Sources[1].Verdict = timesync.Agrees })
+			time.Sleep(timeEvery)
+			p.change(func(p *timeProcess) { p.report.Status.Sources[1].Verdict = timesync.Falseticker })
+			time.Sleep(timeEvery)
+		}
+		expect("it flaps, and is as it was told", timeWindow)
+		p.change(func(p *timeProcess) {
+			p.report.Status.Sources, p.report.Status.Warnings = nil, nil
+			p.report.Status.Standing.State, p.report.Status.Standing.RootDispersion = timesync.Holdover, 20*time.Millisecond
+		})
+		expect("the sources are gone", timeEvery, "time.state warning: no source confirms the clock any more: it is wrong by at most 21ms", "time.warn info: over: b lies")
+		bound(21*time.Millisecond, true)
+		p.change(func(p *timeProcess) { p.report.Status.Standing.State = timesync.Unsynchronised })
+		expect("for too long", timeEvery, "time.state error: the clock is not synchronised")
+		bound(0, false)
+		p.change(func(p *timeProcess) { p.err = errors.New("no such file") })
+		expect("the process is dead, not for long", timeSilent-2*timeEvery)
+		expect("the process is dead", 5*timeEvery, "time.fail error: shekarad time does not answer since")
+		p.change(func(p *timeProcess) {
+			p.err = nil
+			p.report.Requests, p.report.Systems = server.Counters{Received: 9, Served: 7, Refused: 2}, []server.System{{Name: "portal", Served: 7}, {Name: "silent"}}
+		})
+		expect("it is back", timeEvery, "time.recover notice")
+		expect("the day is over", 24*time.Hour, "time.serve info: on 2000-01-01 7 requests for the time were answered, 2 refused", "time.serve info: on 2000-01-01 system portal was given the time 7 times")
+		p.change(func(p *timeProcess) {
+			p.report.Requests = server.Counters{Received: 3, Served: 3}
+			p.report.Systems[0].Served = 3
+		})
+		expect("the process was started anew within the next", 24*time.Hour, "time.serve info: on 2000-01-02 3 requests", "time.serve info: on 2000-01-02 system portal was given the time 3 times")
+	})
+}

@@ -1,0 +1,19 @@
+package service
+
+import (
+	"time"
+
+	"shekara/timesync"
+	"shekara/timesync/server"
+)
+
+// Report is what `shekarad time` says of itself: whose word it follows, how good its clock is, and whom it served.
+type Report struct {
+	Service  string          `json:"service"` // name of the TimeService document that it acts by; "": none yet
+	Time     time.Time       `json:"time"`    // of the report
+	Status   timesync.Status `json:"status"`
+	Requests server.Counters `json:"requests"`
+	Systems  []server.System `json:"systems,omitempty"` // registered ones, by name
+	// Troubles are what it cannot do: an address that is not there, a key file that cannot be read. The rest goes on.
+	Troubles []string `json:"troubles,omitempty"`
+}

@@ -1,0 +1,259 @@
+package service
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"shekara/netctl/certificate"
+	"shekara/netctl/durable"
+	"shekara/timesync"
+	"shekara/timesync/nts"
+	"shekara/timesync/server"
+	"shekara/timesync/source"
+)
+
+const (
+	askEvery  = 5 * time.Second // what to do
+	askTime   = 5 * time.Second
+	specBytes = 8 << 20
+	group     = "shekara-time" // of the files that only the process may read
+)
+
+// Options say where the process lives and whom it asks what to do.
+type Options struct {
+	// Ask gives what the TimeService in force asks of this box, nil where there is none.
+	Ask    func(context.Context) (*timesync.Spec, error)
+	Dir    string // state
+	RunDir string // of the socket
+	Log    *slog.Logger
+}
+
+// service is the process. Who is asked for its report waits for nobody.
+type service struct {
+	options Options
+	keys    *nts.Keys
+	server  *server.Server
+	spec    atomic.Pointer[timesync.Spec]
+	watch   atomic.Pointer[source.Watch]
+	parts   map[string]*part // of follow's goroutine
+
+	mu   sync.Mutex
+	said map[string]string // troubles that stand, by what they are about
+}
+
+// part is what goes on by a share of the Spec: it begins anew when that share changes, and not when something else does.
+type part struct {
+	by   any
+	stop func()
+}
+
+// Run asks and serves until the context ends, and returns why it cannot.
+func Run(ctx context.Context, o Options) error {
+	if err := durable.MkdirAll(o.Dir, 0o700); err != nil {
+		return err
+	}
+	lock, err := durable.AcquireLock(filepath.Join(o.Dir, "LOCK"))
+	if err != nil {
+		return fmt.Errorf("one time service runs on a box: %w", err)
+	}
+	defer func() { _ = lock.Release() }()
+	if err := durable.RemoveTemporary(o.Dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(o.RunDir, 0o755); err != nil {
+		return err
+	}
+	door, err := listen(o.RunDir)
+	if err != nil {
+		return fmt.Errorf("open the socket for the daemon: %w", err)
+	}
+	s := &service{options: o, parts: map[string]*part{}, said: map[string]string{}}
+	nothing := timesync.Spec{}
+	s.spec.Store(&nothing)
+	s.watch.Store(source.New(nothing, "", func(error) {})) // nothing is known yet
+	if s.keys, err = nts.OpenKeys(filepath.Join(o.Dir, "cookies")); err != nil {
+		return errors.Join(err, door.Close())
+	}
+	s.server = server.New(server.Options{Standing: s.standing, NTS: s.keys, Logger: o.Log})
+	running, ctx := errgroup.WithContext(ctx)
+	running.Go(func() error { return serve(ctx, door, s) })
+	running.Go(func() error { s.server.Run(ctx); return nil })
+	running.Go(func() error { s.keys.Run(ctx, func(err error) { s.trouble("keys of cookies", err) }); return nil })
+	running.Go(func() error { s.follow(ctx); return nil })
+	return running.Wait()
+}
+
+// follow asks what to do, and does it.
+func (s *service) follow(ctx context.Context) {
+	defer func() {
+		for _, p := range s.parts {
+			p.stop()
+		}
+	}()
+	s.adopt(ctx, s.remembered())
+	tick := time.NewTicker(askEvery)
+	defer tick.Stop()
+	for {
+		ask, cancel := context.WithTimeout(ctx, askTime)
+		spec, err := s.options.Ask(ask)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil: // the daemon starts, or is being replaced: what it said last goes on
+			s.options.Log.Debug("ask what to do", "error", err)
+		default:
+			if spec == nil {
+				spec = &timesync.Spec{}
+			}
+			if !reflect.DeepEqual(*s.spec.Load(), *spec) {
+				s.remember(*spec)
+				s.adopt(ctx, *spec)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// adopt goes on by another Spec.
+func (s *service) adopt(ctx context.Context, spec timesync.Spec) {
+	watched := spec
+	watched.Clients, watched.NTS, watched.Withhold = nil, nil, false // who is served changes nothing of what is known of the clock
+	s.begin(ctx, "sources", watched, func() func(context.Context) error {
+		watch := source.New(watched, filepath.Join(s.options.Dir, "clock.json"), func(err error) { s.trouble("clock", err) })
+		s.watch.Store(watch)
+		return watch.Run
+	})
+	s.spec.Store(&spec)
+	s.trouble("serve", s.server.Set(spec))
+	establish := struct {
+		nts       timesync.NTS
+		addresses []netip.Addr
+	}{addresses: spec.Addresses}
+	if spec.NTS != nil {
+		establish.nts = *spec.NTS
+	}
+	s.begin(ctx, "key establishment", establish, func() func(context.Context) error {
+		if spec.NTS == nil {
+			return nil
+		}
+		establishing := &nts.Server{Addresses: spec.Addresses, Files: certificate.Files{Certificate: spec.NTS.Certificate, Key: spec.NTS.Key, Group: group}, Keys: s.keys, Admit: s.registered,
+			Done: func(client netip.Addr, err error) {
+				s.options.Log.Debug("key establishment", "client", client, "error", err)
+			}, Log: s.options.Log}
+		return establishing.Run
+	})
+}
+
+// begin ends a part and begins it anew, if what it goes by has changed. To run is nil where there is nothing to do.
+func (s *service) begin(ctx context.Context, name string, by any, make func() (run func(context.Context) error)) {
+	if was := s.parts[name]; was != nil {
+		if reflect.DeepEqual(was.by, by) {
+			return
+		}
+		was.stop()
+		s.trouble(name, nil)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	if run := make(); run != nil {
+		running.Go(func() { s.trouble(name, run(ctx)) })
+	}
+	s.parts[name] = &part{by, func() {
+		cancel()
+		running.Wait()
+	}}
+}
+
+func (s *service) trouble(about string, err error) {
+	if err != nil && errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case err == nil:
+		delete(s.said, about)
+	case s.said[about] != err.Error():
+		s.said[about] = err.Error()
+		s.options.Log.Warn(about, "error", err)
+	}
+}
+
+func (s *service) standing() timesync.Standing { return s.watch.Load().Standing() }
+
+// Report is how it stands.
+func (s *service) Report() Report {
+	r := Report{Service: s.spec.Load().Name, Time: time.Now().UTC(), Status: s.watch.Load().Status(), Requests: s.server.Counters(), Systems: s.server.Systems()}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for about, why := range s.said {
+		r.Troubles = append(r.Troubles, about+": "+why)
+	}
+	for _, f := range s.server.Failures() {
+		r.Troubles = append(r.Troubles, fmt.Sprintf("serve at %s: %v", f.Address, f.Err))
+	}
+	slices.Sort(r.Troubles)
+	return r
+}
+
+// Clients are at most limit addresses after one, by address.
+func (s *service) Clients(after netip.Addr, limit int) []server.Client {
+	all := s.server.Clients()
+	slices.SortFunc(all, func(a, b server.Client) int { return a.Address.Compare(b.Address) })
+	at, found := slices.BinarySearchFunc(all, after, func(c server.Client, a netip.Addr) int { return c.Address.Compare(a) })
+	if found {
+		at++
+	}
+	return all[at:min(at+limit, len(all))]
+}
+
+// registered says whether an address is that of a system that is served.
+func (s *service) registered(a netip.Addr) bool {
+	return slices.ContainsFunc(s.spec.Load().Clients, func(c timesync.Client) bool {
+		return slices.ContainsFunc(c.Prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
+	})
+}
+
+func (s *service) file() string { return filepath.Join(s.options.Dir, "service.json") }
+
+// remembered is what it was told last: at boot nobody may be there to tell.
+func (s *service) remembered() (spec timesync.Spec) {
+	text, err := durable.ReadFile(s.file(), specBytes)
+	if err == nil {
+		err = json.Unmarshal(text, &spec)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.options.Log.Warn("read what to do; the daemon is asked", "error", err)
+		return timesync.Spec{}
+	}
+	return spec
+}
+
+func (s *service) remember(spec timesync.Spec) {
+	text, err := json.Marshal(spec)
+	if err == nil {
+		err = durable.WriteFile(s.file(), text, os.FileMode(0o600))
+	}
+	if err != nil {
+		s.options.Log.Warn("remember what to do; it goes on without", "error", err)
+	}
+}
