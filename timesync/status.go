@@ -56,6 +56,7 @@ const (
 	WarnRefused         WarningKind = "refused"         // a source does not want to be asked
 	WarnUnusable        WarningKind = "unusable"        // a source cannot be asked as the document says
 	WarnBehind          WarningKind = "clock-behind"    // the clock is before a time that is known to be over
+	WarnLeap            WarningKind = "leap"            // sources announce a leap second that the kernel was not told of
 	WarnEngine          WarningKind = "engine"          // what should keep or tell the time does not run
 )
 
@@ -69,6 +70,7 @@ type Warning struct {
 // Kernel is what the host's kernel was told of the clock by whoever disciplines it.
 type Kernel struct {
 	Synchronised bool          `json:"synchronised"`
+	Leap         Leap          `json:"leap"`     // at the end of the day it will insert a second, or leave one out
 	MaxError     time.Duration `json:"maxError"` // means nothing where Synchronised is false
 }
 

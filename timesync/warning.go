@@ -21,6 +21,9 @@ func Warnings(spec *Spec, s *Status) []Warning {
 	if offset := s.Standing.Offset; spec.WarnOffset > 0 && offset.Abs() >= spec.WarnOffset {
 		warn(WarnOffset, "", "the clock is wrong by %s, the limit is %s", offset.Abs(), spec.WarnOffset)
 	}
+	if leap := s.Standing.Leap; s.Standing.State == Synchronised && leap != LeapNone && s.Kernel.Leap != leap {
+		warn(WarnLeap, "", "the sources announce a leap second, and nobody told the kernel: the clock will be wrong by 1 s after midnight (UTC)")
+	}
 	heard, agree, judged := 0, 0, 0
 	for _, source := range s.Sources {
 		switch source.Verdict {

@@ -12,7 +12,7 @@ import (
 )
 
 // manualDate is when the words of the manual last changed. It is not the day of the build, so that builds can be repeated.
-const manualDate = "November 24, 2026"
+const manualDate = "November 26, 2026"
 
 func (p *program) manCommand() *cobra.Command {
 	return &cobra.Command{

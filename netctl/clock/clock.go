@@ -10,6 +10,7 @@ import (
 // State is what the kernel says of its clock.
 type State struct {
 	Synchronised bool          // somebody keeps it, and has told the kernel not long ago
+	Leap         int           // seconds that it was told to insert at the end of the day (UTC): 1, or -1 to leave one out; 0: neither
 	MaxError     time.Duration // bound of its error, as whoever keeps it last said, and 500 ppm of the time since (MAXFREQ, kernel/time/ntp.c)
 }
 
@@ -65,5 +66,12 @@ func ask() (State, time.Time, error) {
 // stateOf reads an answer. The kernel says TIME_ERROR, and sets STA_UNSYNC, when nobody has kept the clock for so long that its error may be above 16 s
 // (NTP_PHASE_LIMIT), as it is from the start until somebody does.
 func stateOf(kept int, t *unix.Timex) State {
-	return State{Synchronised: kept != unix.TIME_ERROR && t.Status&unix.STA_UNSYNC == 0, MaxError: time.Duration(t.Maxerror) * time.Microsecond}
+	s := State{Synchronised: kept != unix.TIME_ERROR && t.Status&unix.STA_UNSYNC == 0, MaxError: time.Duration(t.Maxerror) * time.Microsecond}
+	switch {
+	case t.Status&unix.STA_INS != 0:
+		s.Leap = 1
+	case t.Status&unix.STA_DEL != 0:
+		s.Leap = -1
+	}
+	return s
 }

@@ -20,10 +20,11 @@ func TestStateOf(t *testing.T) {
 		t    unix.Timex
 		want State
 	}{
-		"kept":             {unix.TIME_OK, unix.Timex{Maxerror: 2500}, State{true, 2500 * time.Microsecond}},
-		"a leap second":    {unix.TIME_INS, unix.Timex{Status: unix.STA_INS, Maxerror: 1}, State{true, time.Microsecond}},
-		"never kept":       {unix.TIME_ERROR, unix.Timex{Status: unix.STA_UNSYNC, Maxerror: 16_000_000}, State{false, 16 * time.Second}},
-		"said by one word": {unix.TIME_OK, unix.Timex{Status: unix.STA_UNSYNC, Maxerror: 1}, State{false, time.Microsecond}},
+		"kept":             {unix.TIME_OK, unix.Timex{Maxerror: 2500}, State{true, 0, 2500 * time.Microsecond}},
+		"a leap second":    {unix.TIME_INS, unix.Timex{Status: unix.STA_INS, Maxerror: 1}, State{true, 1, time.Microsecond}},
+		"a second less":    {unix.TIME_DEL, unix.Timex{Status: unix.STA_DEL | unix.STA_NANO, Maxerror: 1}, State{true, -1, time.Microsecond}},
+		"never kept":       {unix.TIME_ERROR, unix.Timex{Status: unix.STA_UNSYNC, Maxerror: 16_000_000}, State{false, 0, 16 * time.Second}},
+		"said by one word": {unix.TIME_OK, unix.Timex{Status: unix.STA_UNSYNC, Maxerror: 1}, State{false, 0, time.Microsecond}},
 	} {
 		if got := stateOf(c.kept, &c.t); got != c.want {
 			t.Errorf("%s: %+v, want %+v", name, got, c.want)

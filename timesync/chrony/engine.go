@@ -212,7 +212,7 @@ func (e *Engine) publish(now time.Time, r report, err error) {
 	}
 	next.Standing = e.judge.Standing()
 	if k, err := clock.Now(); err == nil {
-		next.Kernel = timesync.Kernel{Synchronised: k.Synchronised, MaxError: k.MaxError}
+		next.Kernel = source.KernelOf(k)
 	}
 	next.Warnings = timesync.Warnings(spec, next)
 	if err != nil {

@@ -63,9 +63,13 @@ func (j *Judge) Unconfirmed(now time.Time) {
 	j.become(now, next)
 }
 
-// Stepped: somebody set the clock forward by by, or back. The clock is then wrong by no more than it was, and the step.
+// Stepped: somebody set the clock forward by by, or back. The clock is then wrong by no more than it was, and the step; but not for a leap second that was announced.
 func (j *Judge) Stepped(now time.Time, by time.Duration) {
 	next := j.standing
+	if leap := leapOf(next.Leap); leap != 0 && (by+leap).Abs() < leapWithin && midnight(now) {
+		by += leap
+		next.Leap = timesync.LeapNone
+	}
 	next.RootDispersion += by.Abs()
 	next.Offset -= by
 	if !next.ReferenceTime.IsZero() {
@@ -73,6 +77,19 @@ func (j *Judge) Stepped(now time.Time, by time.Duration) {
 	}
 	j.standing = next
 	j.Unconfirmed(now)
+}
+
+// leapWithin is how near to one second a step must be to be a leap second.
+const leapWithin = 10 * time.Millisecond
+
+// leapOf is what is inserted: the kernel sets the clock back by it.
+func leapOf(l timesync.Leap) time.Duration {
+	return map[timesync.Leap]time.Duration{timesync.LeapInsert: time.Second, timesync.LeapDelete: -time.Second}[l]
+}
+
+// midnight says whether it is at most a minute to or past midnight, by UTC.
+func midnight(t time.Time) bool {
+	return t.Add(time.Minute).UTC().Sub(t.Add(time.Minute).UTC().Truncate(24*time.Hour)) <= 2*time.Minute
 }
 
 func (j *Judge) become(now time.Time, next timesync.Standing) {

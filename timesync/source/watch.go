@@ -218,7 +218,7 @@ func (w *Watch) look(now time.Time, hurries []chan struct{}) {
 		w.complain(fmt.Errorf("look at the clock: %w", err))
 		return
 	}
-	w.kernel = timesync.Kernel{Synchronised: r.Synchronised, MaxError: r.MaxError}
+	w.kernel = KernelOf(r.State)
 	if w.base.Wall.IsZero() {
 		w.base = r
 		return
@@ -253,4 +253,10 @@ func (w *Watch) take(r result) {
 	if r.generation == w.generation.Load() {
 		p.take(time.Now(), r.answer, r.err, w.ours)
 	}
+}
+
+// KernelOf is what the kernel was told, in the words of a Status.
+func KernelOf(s clock.State) timesync.Kernel {
+	leap := map[int]timesync.Leap{1: timesync.LeapInsert, -1: timesync.LeapDelete}[s.Leap]
+	return timesync.Kernel{Synchronised: s.Synchronised, Leap: leap, MaxError: s.MaxError}
 }

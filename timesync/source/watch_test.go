@@ -373,8 +373,14 @@ func TestLeapSecond(t *testing.T) {
 		r.set(func() { r.servers["b"].answer = leap(timesync.LeapInsert) })
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
-		if got := w.Standing().Leap; got != timesync.LeapInsert {
+		if got := w.Standing().Leap; got != timesync.LeapInsert || !warns(w, timesync.WarnLeap, "") {
 			t.Errorf("two of three make it %d", got)
+		}
+		r.set(func() { r.kernel.Leap = 1 })
+		time.Sleep(lookEvery)
+		synctest.Wait()
+		if warns(w, timesync.WarnLeap, "") {
+			t.Error("the kernel has been told")
 		}
 		r.set(func() { r.servers["c"].answer = leap(timesync.LeapInsert) })
 		time.Sleep(2 * time.Minute)
@@ -384,16 +390,36 @@ func TestLeapSecond(t *testing.T) {
 			t.Errorf("the same day it is %d", got)
 		}
 	})
-	j := NewJudge(time.Minute, time.Now())
-	midnight := time.Date(2026, 12, 31, 23, 59, 59, 0, time.UTC)
-	j.Confirmed(midnight, Agreed{Leap: timesync.LeapInsert, Stratum: 2, Heard: midnight}, 0)
-	j.Unconfirmed(midnight)
-	if got := j.standing.Leap; got != timesync.LeapInsert {
+	eve := time.Date(2026, 12, 31, 23, 59, 59, 0, time.UTC)
+	judged := func(at time.Time) *Judge {
+		j := NewJudge(time.Minute, at)
+		j.Confirmed(at, Agreed{Leap: timesync.LeapInsert, Stratum: 2, Heard: at}, 0)
+		return j
+	}
+	j := judged(eve)
+	j.Unconfirmed(eve)
+	if got := j.Standing().Leap; got != timesync.LeapInsert {
 		t.Errorf("before midnight %d", got)
 	}
-	j.Unconfirmed(midnight.Add(2 * time.Second))
-	if got := j.standing.Leap; got != timesync.LeapNone || j.standing.State != timesync.Holdover {
+	j.Unconfirmed(eve.Add(2 * time.Second))
+	if got := j.Standing().Leap; got != timesync.LeapNone || j.Standing().State != timesync.Holdover {
 		t.Errorf("after midnight %d", got)
+	}
+	for name, c := range map[string]struct {
+		at    time.Time
+		by    time.Duration
+		wrong time.Duration
+	}{
+		"as announced":   {eve, -time.Second, 0},
+		"the other way":  {eve, time.Second, time.Second},
+		"at noon":        {eve.Add(-12 * time.Hour), -time.Second, time.Second},
+		"and a bit more": {eve, -1002 * time.Millisecond, 2 * time.Millisecond},
+	} {
+		j := judged(c.at)
+		j.Stepped(c.at.Add(c.by), c.by)
+		if got := j.Standing(); got.RootDispersion != c.wrong || (got.Leap == timesync.LeapNone) != (c.wrong < time.Second) {
+			t.Errorf("%s: wrong by %s, leap %d", name, got.RootDispersion, got.Leap)
+		}
 	}
 }
 
