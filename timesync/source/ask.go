@@ -59,7 +59,7 @@ func Ask(ctx context.Context, q Question) (Look, error) {
 		}
 		address = net.JoinHostPort(trimBrackets(address), port)
 	}
-	e := &exchanger{life: ctx, keyFile: q.KeyFile, certTime: time.Now,
+	e := &exchanger{keyFile: q.KeyFile, certTime: time.Now,
 		source: timesync.Source{Address: address, NTS: q.NTS, CA: q.CA, ServerName: q.ServerName, Key: q.Key}}
 	var a answer
 	var err error

@@ -1,7 +1,7 @@
 // Package source asks the time of the servers that a TimeService document names, judges them, and says what is true of the box's clock: Watch makes a timesync.Standing
 // of it. Ask looks once at any server, as a client would.
 //
-//	each source:  exchange (beevik/ntp, beevik/nts) -> the last eight samples -> the nearest of them (RFC 5905 section 10)
+//	each source:  exchange (beevik/ntp) -> the last eight samples -> the nearest of them (RFC 5905 section 10)
 //	all of them:  intersection (section 11.2.1) -> at least Spec.Agreeing agree? -> offset, bound -> state
 //
 //	                  a majority confirms, the bound is below MaxDistance
@@ -20,6 +20,6 @@
 //
 // Owns: the file with the last good time and the drift.
 // Never: sets the clock or its speed; believes an answer that does not prove itself where the document asks for that; waits for a disk or a name server with the others.
-// Imports: timesync, netctl/clock, netctl/durable, beevik/ntp, beevik/nts.
+// Imports: timesync, timesync/ntp, timesync/nts, netctl/certificate, netctl/clock, netctl/durable, beevik/ntp.
 // Test: go test ./timesync/source (unprivileged; with chronyd as a source in namespaces, which needs root).
 package source

@@ -4,19 +4,18 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"time"
 
 	beevik "github.com/beevik/ntp"
-	"github.com/beevik/nts"
 
+	"shekara/netctl/certificate"
 	"shekara/timesync"
 	"shekara/timesync/ntp"
+	"shekara/timesync/nts"
 )
 
 const (
@@ -57,7 +56,6 @@ func isUnusable(err error) bool {
 
 // exchanger asks one server. It belongs to one goroutine.
 type exchanger struct {
-	life     context.Context // key establishment ends with it
 	source   timesync.Source
 	keyFile  string
 	certTime func() time.Time // what certificates are held against
@@ -81,14 +79,13 @@ func (e *exchanger) exchange(ctx context.Context) (answer, error) {
 		a.local, a.peer = addressOf(conn.LocalAddr()), addressOf(conn.RemoteAddr())
 		return conn, nil
 	}}
-	query := func() (*beevik.Response, error) { return beevik.QueryWithOptions(e.source.Address, options) }
+	address := e.source.Address
 	switch {
 	case e.source.NTS:
-		if err := e.establish(); err != nil {
+		if err := e.establish(ctx); err != nil {
 			return answer{}, err
 		}
-		options.Extensions = []beevik.Extension{sealed{}}
-		query = func() (*beevik.Response, error) { return e.session.QueryWithOptions(&options) }
+		address, options.Extensions = e.session.Server, []beevik.Extension{sealed{e.session}}
 	case e.source.Key != 0:
 		key, err := e.key()
 		if err != nil {
@@ -97,7 +94,7 @@ func (e *exchanger) exchange(ctx context.Context) (answer, error) {
 		a.key = key.String()
 		options.Extensions = []beevik.Extension{keyed{key}}
 	}
-	response, err := safely(query)
+	response, err := safely(address, options)
 	if e.failed++; err == nil {
 		e.failed = 0
 		a.take(response, time.Now())
@@ -121,15 +118,14 @@ func (a *answer) take(r *beevik.Response, now time.Time) {
 	}
 }
 
-// safely turns a panic into an error. BUG: beevik/ntp v1.6.0 panics on an answer whose precision or poll is -128, beevik/nts v0.3.0 on extension fields shorter than four
-// bytes and on empty ciphertext: anybody on the way could end this process.
-func safely(query func() (*beevik.Response, error)) (r *beevik.Response, err error) {
+// safely turns a panic into an error. BUG: beevik/ntp v1.6.0 panics on an answer whose precision or poll is -128, so that anybody on the way could end this process.
+func safely(address string, options beevik.QueryOptions) (r *beevik.Response, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			r, err = nil, fmt.Errorf("malformed answer: %v", p)
 		}
 	}()
-	return query()
+	return beevik.QueryWithOptions(address, options)
 }
 
 func (e *exchanger) key() (*ntp.Key, error) {
@@ -159,56 +155,36 @@ func (k keyed) ProcessResponse(datagram []byte) error {
 	return nil
 }
 
-// sealed refuses an answer without an authenticator. BUG: beevik/nts v0.3.0 checks one that is there, and takes an answer that has none (RFC 8915 section 5.7 forbids that).
-type sealed struct{}
+// sealed authenticates by NTS (RFC 8915 section 5).
+type sealed struct{ session *nts.Session }
 
-const authenticatorField = 0x0404 // NTS Authenticator and Encrypted Extension Fields (RFC 8915 section 5.6)
-
-func (sealed) ProcessQuery(*bytes.Buffer) error { return nil }
-
-func (sealed) ProcessResponse(datagram []byte) error {
-	var p ntp.Packet
-	if err := p.Parse(datagram); err != nil {
+func (s sealed) ProcessQuery(b *bytes.Buffer) error {
+	request, err := s.session.Seal(bytes.Clone(b.Bytes()))
+	if err != nil {
 		return err
 	}
-	for rest := p.Extensions; ; {
-		field, after, ok := rest.Next()
-		if !ok {
-			return errors.New("the answer is not authenticated by NTS")
-		}
-		if field.Type == authenticatorField {
-			return nil
-		}
-		rest = after
-	}
+	_, err = b.Write(request[b.Len():])
+	return err
 }
 
-// establish establishes keys where there are none.
-func (e *exchanger) establish() error {
-	if e.session != nil {
+func (s sealed) ProcessResponse(datagram []byte) error { return s.session.Open(datagram) }
+
+// establish establishes keys where there are none, or no cookie is left.
+func (e *exchanger) establish(ctx context.Context) error {
+	if e.session != nil && e.session.Cookies() > 0 {
 		return nil
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS13, ServerName: e.source.ServerName, Time: e.certTime}
+	config := &tls.Config{ServerName: e.source.ServerName, Time: e.certTime}
 	if e.source.CA != "" {
-		text, err := os.ReadFile(e.source.CA)
-		if err != nil {
+		var err error
+		if config.RootCAs, err = certificate.Roots(e.source.CA); err != nil {
 			return unusable{err}
 		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(text) {
-			return unusable{fmt.Errorf("read %s: there is no certificate (PEM) in it", e.source.CA)}
-		}
 	}
-	session, err := nts.NewSessionWithOptions(e.source.Address, &nts.SessionOptions{TLSConfig: config, Dialer: func(network, address string, config *tls.Config) (*tls.Conn, error) {
-		ctx, cancel := context.WithTimeout(e.life, keysWithin)
-		defer cancel()
-		conn, err := (&tls.Dialer{Config: config}).DialContext(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		return conn.(*tls.Conn), conn.SetDeadline(time.Now().Add(keysWithin)) // the records that follow are read without another bound
-	}})
-	e.session = session
+	ctx, cancel := context.WithTimeout(ctx, keysWithin)
+	defer cancel()
+	var err error
+	e.session, err = nts.Establish(ctx, tls.Dialer{Config: config}, e.source.Address)
 	return err
 }
 

@@ -54,7 +54,7 @@ func plainly(_ ntp.Packet, h ntp.Header) []byte { return h.Append(nil) }
 // ask asks once, or until it is answered: a busy machine may be late.
 func askOnce(t *testing.T, s timesync.Source, keyFile string) (answer, error) {
 	t.Helper()
-	e := &exchanger{life: t.Context(), source: s, keyFile: keyFile, certTime: time.Now}
+	e := &exchanger{source: s, keyFile: keyFile, certTime: time.Now}
 	return e.exchange(t.Context())
 }
 
@@ -119,7 +119,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 func TestNobodyAnswers(t *testing.T) {
 	silent := serve(t, func(ntp.Packet, ntp.Header) []byte { return nil })
 	ctx, cancel := context.WithCancel(t.Context())
-	e := &exchanger{life: ctx, source: timesync.Source{Address: silent}}
+	e := &exchanger{source: timesync.Source{Address: silent}}
 	time.AfterFunc(10*time.Millisecond, cancel)
 	if _, err := e.exchange(ctx); err == nil {
 		t.Error("an exchange that was called off has an answer")
@@ -175,26 +175,6 @@ func TestKeys(t *testing.T) {
 
 // requestOf is the header of a request, as it was before its code.
 func requestOf(p ntp.Packet) []byte { return p.Header.Append(nil) }
-
-// TestSealed: an answer without an authenticator is none, whatever else it has.
-func TestSealed(t *testing.T) {
-	h := ntp.Header{Version: 4, Mode: ntp.Server}
-	unique := ntp.AppendField(h.Append(nil), 0x0104, make([]byte, 32), 16)
-	for name, c := range map[string]struct {
-		datagram []byte
-		ok       bool
-	}{
-		"bare":          {h.Append(nil), false},
-		"an identifier": {unique, false},
-		"authenticated": {ntp.AppendField(bytes.Clone(unique), authenticatorField, make([]byte, 40), 28), true},
-		"torn":          {append(bytes.Clone(unique), 4, 4, 0, 0), false},
-		"not an answer": {make([]byte, 20), false},
-	} {
-		if err := (sealed{}).ProcessResponse(c.datagram); (err == nil) != c.ok {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-}
 
 func TestMemory(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "time.json")

@@ -2,59 +2,27 @@ package source
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"shekara/netctl/certificate/certificatetest"
 	"shekara/netctl/nstest"
 	"shekara/netctl/probe"
 	"shekara/netctl/probe/probetest"
 	"shekara/timesync"
 )
 
-// certificate writes one for an address, and its key, and returns their files.
-func certificate(t *testing.T, dir string, address net.IP) (certificate, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "time"}, IPAddresses: []net.IP{address}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certificate, key = filepath.Join(dir, "certificate.pem"), filepath.Join(dir, "key.pem")
-	for file, block := range map[string]*pem.Block{certificate: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: text}} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return certificate, key
-}
-
 // TestChronydIsASource: chronyd as a source, plain, by a key and by NTS, beside one that answers what chronyd would not.
 func TestChronydIsASource(t *testing.T) {
 	probetest.Need(t, probe.Root, probe.Namespaces, probe.Tool("chronyd"))
 	probetest.NeedTime(t, "a burst of requests to real servers: 15 s")
 	dir := t.TempDir()
-	cert, key := certificate(t, dir, net.IPv4(127, 0, 0, 1))
+	authority := certificatetest.New(t, "authority")
+	cert, key := authority.Leaf("time", "127.0.0.1")
 	keys := filepath.Join(dir, "keys")
 	if err := os.WriteFile(keys, []byte("5 AES128 HEX:000102030405060708090a0b0c0d0e0f\n6 AES128 HEX:ff0102030405060708090a0b0c0d0e0f\n"), 0o640); err != nil {
 		t.Fatal(err)
@@ -71,13 +39,13 @@ func TestChronydIsASource(t *testing.T) {
 	host := nstest.Host(t, "edge")
 	host.Start("chronyd", "-x", "-d", "-u", "root", "-f", config)
 	host.Do(func() {
-		checkAnswers(t, cert, keys)
+		checkAnswers(t, authority.File(), keys)
 	})
-	watchChronyd(t, host, cert, keys)
+	watchChronyd(t, host, authority.File(), keys)
 }
 
 // checkAnswers asks once each way, and once with what must not be believed.
-func checkAnswers(t *testing.T, cert, keys string) {
+func checkAnswers(t *testing.T, ca, keys string) {
 	for _, c := range []struct {
 		name string
 		q    Question
@@ -86,10 +54,10 @@ func checkAnswers(t *testing.T, cert, keys string) {
 	}{
 		{"plain", Question{Address: "127.0.0.1"}, "none", ""},
 		{"key", Question{Address: "127.0.0.1:123", KeyFile: keys, Key: 5}, "key 5 (AES128CMAC)", ""},
-		{"nts", Question{Address: "127.0.0.1", NTS: true, CA: cert}, "nts", ""},
+		{"nts", Question{Address: "127.0.0.1", NTS: true, CA: ca}, "nts", ""},
 		{"another key", Question{Address: "127.0.0.1", KeyFile: keys, Key: 6}, "", ""},
 		{"another's CA", Question{Address: "127.0.0.1", NTS: true}, "", "certificate"},
-		{"another name", Question{Address: "127.0.0.1", NTS: true, CA: cert, ServerName: "time.example.org"}, "", "certificate"},
+		{"another name", Question{Address: "127.0.0.1", NTS: true, CA: ca, ServerName: "time.example.org"}, "", "certificate"},
 		{"another port", Question{Address: "127.0.0.1:12300"}, "", "refused"},
 	} {
 		var l Look
@@ -108,15 +76,15 @@ func checkAnswers(t *testing.T, cert, keys string) {
 	}
 }
 
-func watchChronyd(t *testing.T, host *nstest.H, cert, keys string) {
+func watchChronyd(t *testing.T, host *nstest.H, ca, keys string) {
 	spec := timesync.Spec{Agreeing: 2, MaxDistance: time.Second, KeyFile: keys, Sources: []timesync.Source{
-		{Name: "plain", Address: "127.0.0.1:123"}, {Name: "key", Address: "127.0.0.1:123", Key: 5}, {Name: "nts", Address: "127.0.0.1:4460", NTS: true, CA: cert},
+		{Name: "plain", Address: "127.0.0.1:123"}, {Name: "key", Address: "127.0.0.1:123", Key: 5}, {Name: "nts", Address: "127.0.0.1:4460", NTS: true, CA: ca},
 		{Name: "wrong key", Address: "127.0.0.1:123", Key: 6},
 	}}
 	w := New(spec, filepath.Join(t.TempDir(), "time.json"), func(err error) { t.Errorf("complains: %v", err) })
 	open := w.open
-	w.open = func(ctx context.Context, s timesync.Source, certTime func() time.Time) func(context.Context) (answer, error) {
-		exchange := open(ctx, s, certTime)
+	w.open = func(s timesync.Source, certTime func() time.Time) func(context.Context) (answer, error) {
+		exchange := open(s, certTime)
 		return func(ctx context.Context) (a answer, err error) { // its goroutine would be on another host
 			host.Do(func() { a, err = exchange(ctx) })
 			return a, err

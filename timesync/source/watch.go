@@ -22,7 +22,7 @@ type Watch struct {
 	spec     timesync.Spec
 	file     string
 	complain func(error)
-	open     func(ctx context.Context, s timesync.Source, certTime func() time.Time) func(context.Context) (answer, error)
+	open     func(s timesync.Source, certTime func() time.Time) func(context.Context) (answer, error)
 	read     func() (clock.Reading, error)
 
 	current    atomic.Pointer[timesync.Status]
@@ -47,8 +47,8 @@ type Watch struct {
 // to complain, and goes without.
 func New(spec timesync.Spec, file string, complain func(error)) *Watch {
 	w := &Watch{spec: spec, file: file, complain: complain, read: clock.Read, changed: make(chan struct{}, 1), followed: -1, ours: spec.Addresses}
-	w.open = func(ctx context.Context, s timesync.Source, certTime func() time.Time) func(context.Context) (answer, error) {
-		e := &exchanger{life: ctx, source: s, keyFile: spec.KeyFile, certTime: certTime}
+	w.open = func(s timesync.Source, certTime func() time.Time) func(context.Context) (answer, error) {
+		e := &exchanger{source: s, keyFile: spec.KeyFile, certTime: certTime}
 		return e.exchange
 	}
 	for _, s := range spec.Sources {
@@ -140,7 +140,7 @@ func (w *Watch) Run(ctx context.Context) error {
 // poll asks one source for ever, at its pace. A name server or a certificate that keeps it waiting keeps nobody else.
 func (w *Watch) poll(ctx context.Context, i int, results chan<- result, hurry <-chan struct{}) {
 	p := newPace()
-	exchange := w.open(ctx, w.spec.Sources[i], w.certTime)
+	exchange := w.open(w.spec.Sources[i], w.certTime)
 	for {
 		r := result{source: i, generation: w.generation.Load()}
 		r.answer, r.err = exchange(ctx)

@@ -60,7 +60,7 @@ func (r *rig) read() (clock.Reading, error) {
 	return clock.Reading{State: r.kernel, Wall: time.Now().Add(r.stepped), Boot: time.Since(r.began)}, nil
 }
 
-func (r *rig) open(_ context.Context, s timesync.Source, _ func() time.Time) func(context.Context) (answer, error) {
+func (r *rig) open(s timesync.Source, _ func() time.Time) func(context.Context) (answer, error) {
 	return func(ctx context.Context) (answer, error) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
