@@ -12,7 +12,13 @@ import (
 )
 
 // patience bounds the wait for what an engine finds out by itself: chronyd asks every 16 s, and four requests must be lost.
-const patience = 3 * time.Minute
+const patience = 5 * time.Minute
+
+// A busy machine reads its clock late, and so measures badly: the lie is larger than that.
+const (
+	lie   = 20 * time.Second
+	badly = 2 * time.Second
+)
 
 // Engine knows how the clock stands.
 type Engine interface {
@@ -70,8 +76,8 @@ func Contract(t *testing.T, inside func(func()), open func(timesync.Spec) Engine
 		}
 	})
 	liar := servers[2]
-	liar.Lie.Store(int64(300 * time.Millisecond))
-	spec := timesync.Spec{Name: "contract", Agreeing: 2, MaxDistance: time.Second, WarnOffset: 100 * time.Millisecond}
+	liar.Lie.Store(int64(lie))
+	spec := timesync.Spec{Name: "contract", Agreeing: 2, MaxDistance: badly, WarnOffset: badly}
 	for i, name := range []string{"a", "b", "liar"} {
 		spec.Sources = append(spec.Sources, timesync.Source{Name: name, Address: servers[i].Address})
 	}
@@ -93,15 +99,15 @@ func Contract(t *testing.T, inside func(func()), open func(timesync.Spec) Engine
 		return s.Standing.State == timesync.Synchronised && verdict(s, "liar") == timesync.Falseticker && good(s, "a") && good(s, "b") && warned(s, timesync.WarnFalseticker, "liar")
 	})
 	s := e.Status()
-	if st := s.Standing; st.Stratum != 3 || st.Leap != timesync.LeapNone || st.Reference != "a" && st.Reference != "b" || st.Offset.Abs() > st.Bound(time.Now()) || st.Bound(time.Now()) > 100*time.Millisecond {
+	if st := s.Standing; st.Stratum != 3 || st.Leap != timesync.LeapNone || st.Reference != "a" && st.Reference != "b" || st.Offset.Abs() > st.Bound(time.Now()) || st.Bound(time.Now()) > badly {
 		t.Errorf("synchronised: %+v, bound %s", st, st.Bound(time.Now()))
 	}
 	for _, source := range s.Sources {
-		lie := time.Duration(0)
+		ahead := time.Duration(0)
 		if source.Name == "liar" {
-			lie = 300 * time.Millisecond
+			ahead = lie
 		}
-		if (source.Offset-lie).Abs() > 100*time.Millisecond || source.Stratum != 2 || source.Reach == 0 || source.LastHeard.IsZero() || source.Distance <= 0 || source.ReferenceID != 0xc0000205 {
+		if (source.Offset-ahead).Abs() > badly || source.Stratum != 2 || source.Reach == 0 || source.LastHeard.IsZero() || source.Distance <= 0 || source.ReferenceID != 0xc0000205 {
 			t.Errorf("%+v", source)
 		}
 	}
@@ -109,13 +115,15 @@ func Contract(t *testing.T, inside func(func()), open func(timesync.Spec) Engine
 		t.Errorf("warnings are %v", s.Warnings)
 	}
 
+	until(t, e, "the drift is measured well enough for a holdover", func(s timesync.Status) bool {
+		return s.Standing.State == timesync.Synchronised && s.Standing.Bound(time.Now().Add(patience)) < badly
+	})
 	for _, server := range servers {
 		server.Silent.Store(true)
 	}
-	before := e.Standing().Bound(time.Now())
 	until(t, e, "sources vanish: holdover", func(s timesync.Status) bool { return s.Standing.State == timesync.Holdover })
-	if s := e.Status(); s.Standing.Bound(time.Now()) <= before/2 || s.Standing.Stratum != 3 || !warned(s, timesync.WarnFewSources, "") {
-		t.Errorf("the bound was %s; then %+v", before, s)
+	if s, now := e.Status(), time.Now(); s.Standing.Bound(now) <= 0 || s.Standing.Bound(now.Add(time.Hour)) < s.Standing.Bound(now)+50*time.Millisecond || s.Standing.Stratum != 3 || !warned(s, timesync.WarnFewSources, "") {
+		t.Errorf("held over: %+v", s)
 	}
 	for _, server := range servers {
 		server.Silent.Store(false)
