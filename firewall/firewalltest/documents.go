@@ -331,7 +331,13 @@ func (p paper) offered(k packet) bool {
 	known := inside(p.policy, k)
 	written, addressable := outside(p.policy, known)
 	offers := firewall.Policy{Zones: p.policy.Zones, Interfaces: p.policy.Interfaces, Devices: p.policy.Devices, Offers: p.policy.Offers}
-	return k.deliverTo == "" && k.pieces != later && addressable && written.to == k.to && allowed(offers, known)
+	comes := true
+	for _, d := range p.policy.Devices {
+		if d.Name == k.arriveOn && len(d.Sources) > 0 {
+			comes = slices.ContainsFunc(d.Sources, func(prefix netip.Prefix) bool { return prefix.Contains(k.source) })
+		}
+	}
+	return comes && k.deliverTo == "" && k.pieces != later && addressable && written.to == k.to && allowed(offers, known)
 }
 
 // location is where an address is that is behind a link. A peer is told by its addresses, as WireGuard sees to it.

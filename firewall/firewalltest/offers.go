@@ -24,71 +24,26 @@ func (e Engine) offers(t *testing.T) {
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
 			r := newRig(t, e)
-			in := e.Open(t, r.box)
-			heard := listen(t, r)
+			o := &offering{rig: r, family: f, in: e.Open(t, r.box), heard: listen(t, r)}
 			host := r.ends["sk-a"].host
 			host.Address("eth0", f.far+map[bool]string{true: "/32", false: "/128"}[f.name == "IPv4"])
 			p := offerPolicy(f)
-			rules := load(t, in, p)
-			x, _ := explainer(t, p)
-			far, near, box := netip.MustParseAddr(f.far), netip.MustParseAddr(f.near), netip.MustParseAddr(f.box)
-			good := packet{source: far, to: box, protocol: firewall.UDP, sport: 40000, dport: 123, arriveOn: "sk-a"}
-			inside := good
-			inside.source, inside.arriveOn = near, "dmz0"
-			served := func(what string, k packet, want bool) {
-				t.Helper()
-				id := r.send(k)
-				r.arrived()
-				if got := heard()[id]; got != want {
-					t.Errorf("%s: heard %v, want %v\n%s", what, got, want, r.state())
-				}
-			}
-			judged := func(what string, k packet, want bool) {
-				t.Helper()
-				served(what, k, want)
-				found := explain(t, x, k.explained())
-				if found.Pass != want || want && found.BuiltIn != firewall.OwnService {
-					t.Errorf("%s: explained as %+v, want %v", what, found, want)
-				}
-			}
-			answered := func(what string, k packet, want bool) {
-				t.Helper()
-				back := packet{source: k.to, to: k.source, protocol: firewall.UDP, sport: k.dport, dport: k.sport}
-				r.next++
-				back.id = r.next
-				if err := testbed.Send(r.box.Namespace, "", back.bytes(t, r.ends[k.arriveOn].mac, r.ends[k.arriveOn].mac)[14:]); err != nil {
-					t.Fatal(err)
-				}
-				if _, there := r.arrived()[k.arriveOn][back.id]; there != want {
-					t.Errorf("%s: answer arrives %v, want %v\n%s", what, there, want, r.state())
-				}
-			}
+			rules := load(t, o.in, p)
+			o.explainer, _ = explainer(t, p)
+			box := netip.MustParseAddr(f.box)
+			tunnel := packet{source: netip.MustParseAddr(f.far), to: box, protocol: firewall.UDP, sport: 40000, dport: 123, arriveOn: "sk-a"}
+			zone := tunnel
+			zone.source, zone.arriveOn = netip.MustParseAddr(f.near), "dmz0"
 			for _, again := range []string{"first", "second"} {
-				served(again+" request of a tunnel", good, true)
-				answered(again+" request of a tunnel", good, true)
-				served(again+" request of a zone", inside, true)
-				answered(again+" request of a zone", inside, true)
+				o.served(t, again+" request of a tunnel", tunnel, true)
+				o.answered(t, again+" request of a tunnel", tunnel, true)
+				o.served(t, again+" request of a zone", zone, true)
+				o.answered(t, again+" request of a zone", zone, true)
 			}
-			good.sport, inside.sport = 40001, 40001
-			judged("a tunnel", good, true)
-			judged("a zone", inside, true)
-			for what, change := range map[string]func(*packet){
-				"another host of the tunnel's": func(k *packet) { k.source = far.Next() },
-				"another port":                 func(k *packet) { k.dport = 53 },
-				"another address of the box": func(k *packet) {
-					k.to = netip.MustParseAddr(map[bool]string{true: "192.168.100.1", false: "fd00:100::1"}[box.Is4()])
-				},
-				"its source from another tunnel":     func(k *packet) { k.arriveOn = "sk-b" },
-				"its source from a zone":             func(k *packet) { k.arriveOn = "ext0" },
-				"another protocol's port number":     func(k *packet) { k.dport = 443 },
-				"a zone that is not served":          func(k *packet) { k.source, k.arriveOn = netip.MustParseAddr(f.stranger), "lan0" },
-				"what is served there, from another": func(k *packet) { k.source = near },
-			} {
-				k := good
-				k.sport = 40002
-				change(&k)
-				judged(what, k, false)
-			}
+			tunnel.sport, zone.sport = 40001, 40001
+			o.judged(t, "a tunnel", tunnel, true)
+			o.judged(t, "a zone", zone, true)
+			o.strangers(t, tunnel)
 			if err := echo(t, r.box, host, f.far, f.box, 4460); err != nil {
 				t.Errorf("TCP: %v", err)
 			}
@@ -96,23 +51,87 @@ func (e Engine) offers(t *testing.T) {
 				t.Error("TCP to a port that is not served is answered")
 			}
 			p.Offers = p.Offers[1:]
-			less := compiled(t, p)
-			add, remove := rules.Elements.Diff(less.Elements)
+			add, remove := rules.Elements.Diff(compiled(t, p).Elements)
 			if add.Count() != 0 || remove.Count() != 2 {
 				t.Errorf("one client less is %d elements more and %d less, want 0 and 2", add.Count(), remove.Count())
 			}
-			if err := in.Change(t.Context(), nil, remove); err != nil {
+			if err := o.in.Change(t.Context(), nil, remove); err != nil {
 				t.Fatal(err)
 			}
-			served("a tunnel, revoked", good, false)
-			answered("a tunnel, revoked", good, false)
-			served("a zone, still served", inside, true)
-			answered("a zone, still served", inside, true)
-			if err := in.Change(t.Context(), remove, nil); err != nil {
+			o.served(t, "a tunnel, revoked", tunnel, false)
+			o.answered(t, "a tunnel, revoked", tunnel, false)
+			o.served(t, "a zone, still served", zone, true)
+			o.answered(t, "a zone, still served", zone, true)
+			if err := o.in.Change(t.Context(), remove, nil); err != nil {
 				t.Fatal(err)
 			}
-			served("a tunnel, again", good, true)
-			answered("a tunnel, again", good, true)
+			o.served(t, "a tunnel, again", tunnel, true)
+			o.answered(t, "a tunnel, again", tunnel, true)
 		})
+	}
+}
+
+// offering is a box that serves.
+type offering struct {
+	*rig
+	family    family
+	in        Inside
+	heard     func() map[uint32]bool
+	explainer *firewall.Explainer
+}
+
+// served sends a request, which the box hears or not.
+func (o *offering) served(t *testing.T, what string, k packet, want bool) {
+	t.Helper()
+	id := o.send(k)
+	o.arrived()
+	if got := o.heard()[id]; got != want {
+		t.Errorf("%s: heard %v, want %v\n%s", what, got, want, o.state())
+	}
+}
+
+// judged is served, and explained so: the first packet of a connection.
+func (o *offering) judged(t *testing.T, what string, k packet, want bool) {
+	t.Helper()
+	o.served(t, what, k, want)
+	x := explain(t, o.explainer, k.explained())
+	if x.Pass != want || want && x.BuiltIn != firewall.OwnService {
+		t.Errorf("%s: explained as %+v, want %v", what, x, want)
+	}
+}
+
+// answered lets the box answer a request, which leaves or not.
+func (o *offering) answered(t *testing.T, what string, k packet, want bool) {
+	t.Helper()
+	back := packet{source: k.to, to: k.source, protocol: firewall.UDP, sport: k.dport, dport: k.sport}
+	o.next++
+	back.id = o.next
+	end := o.ends[k.arriveOn]
+	if err := testbed.Send(o.box.Namespace, "", back.bytes(t, end.mac, end.mac)[14:]); err != nil {
+		t.Fatal(err)
+	}
+	if _, there := o.arrived()[k.arriveOn][back.id]; there != want {
+		t.Errorf("%s: answer arrives %v, want %v\n%s", what, there, want, o.state())
+	}
+}
+
+// strangers are one field away from a client.
+func (o *offering) strangers(t *testing.T, client packet) {
+	t.Helper()
+	another := map[bool]string{true: "192.168.100.1", false: "fd00:100::1"}[client.to.Is4()]
+	for what, change := range map[string]func(*packet){
+		"another host of the tunnel's":     func(k *packet) { k.source = k.source.Next() },
+		"another port":                     func(k *packet) { k.dport = 53 },
+		"another address of the box":       func(k *packet) { k.to = netip.MustParseAddr(another) },
+		"its source from another tunnel":   func(k *packet) { k.arriveOn = "sk-b" },
+		"its source from a zone":           func(k *packet) { k.arriveOn = "ext0" },
+		"a zone that is not served":        func(k *packet) { k.source, k.arriveOn = netip.MustParseAddr(o.family.stranger), "lan0" },
+		"a zone's client, from the tunnel": func(k *packet) { k.source = netip.MustParseAddr(o.family.near) },
+		"the tunnel's client, from a zone": func(k *packet) { k.arriveOn = "dmz0" },
+	} {
+		k := client
+		k.sport = 40002
+		change(&k)
+		o.judged(t, what, k, false)
 	}
 }
