@@ -57,14 +57,7 @@ func TestNTS(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	var session *nts.Session
-	for deadline := time.Now().Add(patience); session == nil; time.Sleep(5 * time.Millisecond) {
-		var err error
-		dialer := tls.Dialer{Config: &tls.Config{RootCAs: authority.Pool(), ServerName: "127.0.0.1"}}
-		if session, err = nts.Establish(ctx, dialer, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), establishing.Port).String()); err != nil && time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-	}
+	session := establish(t, authority, establishing.Port)
 	exchange := func(port uint16) (request, answer []byte) {
 		t.Helper()
 		request, err := session.Seal((&ntp.Header{Version: 4, Mode: ntp.Client, Transmit: 42}).Append(nil))
@@ -106,5 +99,20 @@ func TestNTS(t *testing.T) {
 	}
 	if ask(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), ports[keys]), 100*time.Millisecond) {
 		t.Error("one without NTS is answered")
+	}
+}
+
+// establish establishes keys at a port of loopback, as soon as somebody listens there.
+func establish(t *testing.T, authority *certificatetest.Authority, port uint16) *nts.Session {
+	t.Helper()
+	dialer := tls.Dialer{Config: &tls.Config{RootCAs: authority.Pool(), ServerName: "127.0.0.1"}}
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		session, err := nts.Establish(t.Context(), dialer, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port).String())
+		if err == nil {
+			return session
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
 	}
 }
