@@ -105,7 +105,7 @@ func (b *Batch) Receive() (n int, err error) {
 // receive takes what there is, and says whether there is something, or no use in waiting for it.
 func (b *Batch) receive(uintptr) bool {
 	for {
-		got, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(b.conn.fd), uintptr(unsafe.Pointer(&b.in[0])), uintptr(len(b.in)), unix.MSG_DONTWAIT, 0, 0)
+		got, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(b.conn.fd), uintptr(unsafe.Pointer(&b.in[0])), uintptr(len(b.in)), unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
 			b.got = int(got)
@@ -192,7 +192,7 @@ func (b *Batch) source(control []byte, from netip.Addr) (used int) {
 func (b *Batch) Send() (sent int, err error) {
 	failed := b.conn.use(func(fd int) error {
 		for at := 0; at < b.queued; {
-			got, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.out[at])), uintptr(b.queued-at), unix.MSG_DONTWAIT, 0, 0)
+			got, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.out[at])), uintptr(b.queued-at), unix.MSG_DONTWAIT, 0, 0)
 			switch {
 			case errno == 0:
 				at, sent = at+int(got), sent+int(got)

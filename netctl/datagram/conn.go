@@ -25,6 +25,7 @@ type Conn struct {
 	local    netip.AddrPort
 	six      bool // of family AF_INET6
 	wildcard bool // bound to all addresses
+	both     bool // of both families
 	closed   atomic.Bool
 	using    sync.RWMutex // read: while fd is used
 	fd       int          // never blocks
@@ -122,6 +123,11 @@ func adopt(fd int) (*Conn, error) {
 	}
 	set = append(set, option{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_INTERFACE}) // of a socket for both families too
 	if c.wildcard = c.local.Addr().IsUnspecified(); c.wildcard && c.six {
+		only, err := unix.GetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
+		if err != nil {
+			return nil, err
+		}
+		c.both = only == 0
 		set = append(set, option{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1})
 	} else if c.wildcard {
 		set = append(set, option{unix.IPPROTO_IP, unix.IP_PKTINFO, 1})
@@ -141,8 +147,10 @@ func adopt(fd int) (*Conn, error) {
 }
 
 // newPoller is an epoll (epoll(7)) of the socket alone, for Go's poller to wait for. The socket itself it could not wait for: times of leaving are in the queue of errors, and
-// what has an error and nothing to read it takes for a file that it cannot wait for (netpollcheckerr, runtime/netpoll.go). To block in the system call instead would be simpler, but
-// has the runtime look after the thread every 20 µs (sysmon, runtime/proc.go), which takes more time than to answer.
+// what has an error and nothing to read it takes for a file that it cannot wait for (netpollcheckerr, runtime/netpoll.go).
+//
+// To block in the system call instead would be simpler, but the runtime would look after the thread every 20 µs (sysmon, runtime/proc.go), which takes more time than to answer. For
+// the same reason the calls, none of which waits, are made behind its back (unix.RawSyscall6).
 func newPoller(fd int) (*os.File, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
@@ -172,6 +180,14 @@ func setAll(fd int, options []option) error {
 
 // Local is where the socket is bound.
 func (c *Conn) Local() netip.AddrPort { return c.local }
+
+// Serves says whether what is sent to an address and port comes to the socket.
+func (c *Conn) Serves(to netip.AddrPort) bool {
+	if c.wildcard {
+		return to.Port() == c.local.Port() && (to.Addr().Is6() == c.six || c.both)
+	}
+	return to == c.local
+}
 
 // use does something with the socket unless it is closed.
 func (c *Conn) use(do func(fd int) error) error {

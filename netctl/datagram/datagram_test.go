@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -148,6 +149,29 @@ func TestAnswers(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestServes(t *testing.T) {
+	for _, c := range []struct {
+		conn          *datagram.Conn
+		serves, never []string
+	}{
+		{listen(t, "127.0.0.1:0"), []string{"127.0.0.1"}, []string{"127.0.0.2", "::1"}},
+		{wildcard(t, "udp4", "0.0.0.0:0"), []string{"127.0.0.1", "192.0.2.1"}, []string{"::1"}},
+		{wildcard(t, "udp6", "[::]:0"), []string{"::1", "2001:db8::1"}, []string{"127.0.0.1"}},
+		{wildcard(t, "udp", "[::]:0"), []string{"::1", "127.0.0.1"}, nil},
+	} {
+		port := c.conn.Local().Port()
+		for _, address := range append(c.serves, c.never...) {
+			to := netip.AddrPortFrom(netip.MustParseAddr(address), port)
+			if want := slices.Contains(c.serves, address); c.conn.Serves(to) != want {
+				t.Errorf("%s serves %s: %v", c.conn.Local(), to, !want)
+			}
+			if c.conn.Serves(netip.AddrPortFrom(to.Addr(), port+1)) {
+				t.Errorf("%s serves another port", c.conn.Local())
+			}
+		}
 	}
 }
 

@@ -75,7 +75,7 @@ func (s *stamps) take(fd int) (n int, err error) {
 		s.in[i].header.SetControllen(controlLen)
 	}
 	for {
-		got, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&s.in[0])), uintptr(len(s.in)), unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT, 0, 0)
+		got, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&s.in[0])), uintptr(len(s.in)), unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT, 0, 0)
 		runtime.KeepAlive(s)
 		switch errno {
 		case 0:

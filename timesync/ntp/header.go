@@ -112,6 +112,11 @@ func (h *Header) Put(b []byte) {
 	binary.BigEndian.PutUint64(b[40:], uint64(h.Transmit))
 }
 
+// PutTransmit writes over the Transmit of a header that is written.
+func PutTransmit(datagram []byte, at Timestamp) {
+	binary.BigEndian.PutUint64(datagram[40:HeaderLen], uint64(at))
+}
+
 // Append writes the header after b.
 func (h *Header) Append(b []byte) []byte {
 	n := len(b)

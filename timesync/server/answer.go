@@ -23,7 +23,8 @@ type worker struct {
 	key      *ntp.Key     // that authenticated the request at hand
 	exchange nts.Exchange // of the request at hand
 	awaited  [awaited]departure
-	departed uint64 // answers of which it is asked when they leave
+	departed uint64   // answers of which it is asked when they leave
+	late     [][]byte // answers whose time of leaving may be written at the last moment: nothing authenticates them
 }
 
 // awaited is how many of these are remembered.
@@ -64,9 +65,18 @@ func (w *worker) run() error {
 			queued++
 		}
 		w.server.counters.add(&w.counts) // before anybody has an answer that was not counted
-		sent, _ := w.batch.Send()        // one that cannot be sent, for want of a route or by a filter, is lost as it could be on its way
+		w.leave(time.Now())
+		sent, _ := w.batch.Send() // one that cannot be sent, for want of a route or by a filter, is lost as it could be on its way
 		w.counts.Unsent = uint64(queued - sent)
 	}
+}
+
+// leave says in the answers that are about to leave that they do.
+func (w *worker) leave(now time.Time) {
+	for _, answer := range w.late {
+		ntp.PutTransmit(answer, ntp.TimestampOf(now))
+	}
+	w.late = w.late[:0]
 }
 
 // begin looks at what is the same for all requests of a batch.
@@ -75,6 +85,7 @@ func (w *worker) begin(now time.Time) {
 	w.now = int64(now.Sub(w.server.began))
 	w.standing = w.server.options.Standing()
 	s := &w.standing
+	w.late = w.late[:0]
 	w.face = ntp.Header{
 		Leap:           s.Leap,
 		Mode:           ntp.Server,
@@ -206,6 +217,9 @@ func (w *worker) tell(at time.Time, e *entry, found finding, room *[]byte) (stam
 	}
 	e.receive, e.transmit = h.Receive, now
 	*room = w.seal(h.Append(*room), found)
+	if found == byNothing && !stamp {
+		w.late = append(w.late, *room)
+	}
 	return stamp
 }
 

@@ -156,31 +156,37 @@ func TestAPortThatIsTaken(t *testing.T) {
 	}
 }
 
-// TestASocketThatWasHandedOver is bound to all addresses, and serves those of the spec.
+// TestASocketThatWasHandedOver is bound to all addresses, of one family or of both as systemd's are, and serves those of the spec.
 func TestASocketThatWasHandedOver(t *testing.T) {
-	opened, err := net.ListenUDP("udp4", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer opened.Close()
-	file, err := opened.File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	port := opened.LocalAddr().(*net.UDPAddr).AddrPort().Port()
-	s := server.New(server.Options{Standing: standing, Port: port, Files: []*os.File{file}})
-	if err := s.Set(specFor("127.0.0.1", "127.0.0.3")); err != nil {
-		t.Fatal(err)
-	}
-	start(t, s)
-	await(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port))
-	await(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.3"), port))
-	if ask(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), port), 100*time.Millisecond) {
-		t.Error("an address is served that the spec does not have")
-	}
-	if len(s.Failures()) > 0 {
-		t.Errorf("%v", s.Failures())
+	for _, network := range []string{"udp4", "udp"} {
+		t.Run(network, func(t *testing.T) {
+			opened, err := net.ListenUDP(network, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer opened.Close()
+			file, err := opened.File()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer file.Close()
+			port := opened.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+			s := server.New(server.Options{Standing: standing, Port: port, Files: []*os.File{file}})
+			served := map[string][]string{"udp4": {"127.0.0.1", "127.0.0.3"}, "udp": {"127.0.0.1", "127.0.0.3", "::1"}}[network]
+			if err := s.Set(specFor(served...)); err != nil {
+				t.Fatal(err)
+			}
+			start(t, s)
+			for _, address := range served {
+				await(t, netip.AddrPortFrom(netip.MustParseAddr(address), port))
+			}
+			if ask(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), port), 100*time.Millisecond) {
+				t.Error("an address is served that the spec does not have")
+			}
+			if len(s.Failures()) > 0 {
+				t.Errorf("%v", s.Failures())
+			}
+		})
 	}
 }
 

@@ -334,6 +334,25 @@ func TestInterleaved(t *testing.T) {
 	}
 }
 
+// TestTransmitIsOfTheLastMoment has what is not authenticated say when the whole batch leaves.
+func TestTransmitIsOfTheLastMoment(t *testing.T) {
+	w := newTest(t, Options{})
+	plain, keyed := w.ask("192.0.2.1", request(4).Append(nil)), w.ask("192.0.2.2", key(t, 1).AppendMAC(request(4).Append(nil)))
+	before := parse(t, keyed).Transmit
+	later := time.Now().Add(time.Minute)
+	w.leave(later)
+	if got := parse(t, plain); got.Transmit != ntp.TimestampOf(later) || got.Origin != request(4).Transmit {
+		t.Errorf("%+v", got)
+	}
+	if p := parse(t, keyed); p.Transmit != before || !key(t, 1).Verify(keyed[:48], p.MAC) {
+		t.Errorf("%+v", p)
+	}
+	w.leave(later.Add(time.Minute))
+	if got := parse(t, plain); got.Transmit != ntp.TimestampOf(later) {
+		t.Errorf("written once more: %+v", got)
+	}
+}
+
 func TestOffsetOfAClientThatTellsItsTime(t *testing.T) {
 	w := newTest(t, Options{})
 	tell := func(transmit ntp.Timestamp) Client {

@@ -33,11 +33,10 @@ func (r *running) adopt(ctx context.Context) {
 	}
 }
 
-// covered says whether a socket that was handed over is bound to an address, alone or with all others of its family.
+// covered says whether a socket that was handed over serves an address.
 func (r *running) covered(at netip.AddrPort) bool {
-	for bound := range r.adopted {
-		all := bound.Addr().IsUnspecified() && (bound.Addr().Is6() || at.Addr().Is4())
-		if bound.Port() == at.Port() && (bound.Addr() == at.Addr() || all && (at.Addr().Is6() == bound.Addr().Is6())) {
+	for _, c := range r.adopted {
+		if c.Serves(at) {
 			return true
 		}
 	}
