@@ -40,6 +40,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if len(args) == 3 && args[0] == proveWord {
 		return prove(ctx, args[1], args[2], stdout, stderr)
 	}
+	if len(args) == 2 && args[0] == timeServerWord {
+		return serveTime(ctx, args[1], stderr)
+	}
 	if len(args) > 0 && args[0] == swarmWord {
 		return swarm.Main(ctx, args[1:], stdin, stdout, stderr)
 	}
@@ -114,6 +117,9 @@ func areas() map[string]area {
 			{"cold", (*bench).cold},
 			{"whole", (*bench).whole}, // verify, open, query
 		}},
+		"time": {"1", []item{
+			{"serve", (*bench).clock},
+		}},
 	}
 }
 
@@ -122,14 +128,14 @@ func parse(args []string, stderr io.Writer) (*bench, error) {
 	var sizes, only string
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&b.area, "area", "tunnels", "what to measure: tunnels, firewall or journal")
+	flags.StringVar(&b.area, "area", "tunnels", "what to measure: tunnels, firewall, journal or time")
 	flags.StringVar(&b.bin, "bin", "bin", "folder of shekarad and shekara")
 	flags.StringVar(&b.out, "out", "bench", "folder for AREA.json and AREA.machine.json")
 	flags.StringVar(&sizes, "n", "", "numbers of tunnels, or of flows; empty: those of docs/benchmarks.md")
 	flags.IntVar(&b.pairs, "pairs", 40, "interleaved one-second rounds of throughput; the targets ask for 40")
 	flags.IntVar(&b.runs, "runs", 5, "repetitions of what takes long; small things are done at least 15 times")
 	flags.IntVar(&b.seconds, "seconds", 10, "length of each phase that looks for lost packets")
-	flags.StringVar(&only, "only", "", "parts to run: throughput, apply, loss, revert; of the firewall forward, load, proof; of the journal append, latency, cold, whole; empty: all")
+	flags.StringVar(&only, "only", "", "parts to run: throughput, apply, loss, revert; of the firewall forward, load, proof; of the journal append, latency, cold, whole; of time serve; empty: all")
 	flags.StringVar(&b.natsServer, "nats-server", "build/nats-server", "the program, which the area journal is measured beside")
 	if err := flags.Parse(args); err != nil {
 		return nil, err

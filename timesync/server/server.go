@@ -37,6 +37,10 @@ type Options struct {
 	Logger     *slog.Logger             // what cannot be opened, and that it can again
 }
 
+// Processors is how many of a machine's processors a process that serves time should have Go use: half of them. The kernel receives on the others meanwhile; and where few ask, each
+// processor that Go may use and does not need costs an answer a third more, for it is woken to find that out.
+func Processors(machine int) int { return max(1, machine/2) }
+
 // Server answers. It is Set before it Runs, and then whenever the document changes.
 type Server struct {
 	options   Options

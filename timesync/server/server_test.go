@@ -477,6 +477,14 @@ func TestTableForgetsWhoWasNotSeenForLongest(t *testing.T) {
 	})
 }
 
+func TestProcessors(t *testing.T) {
+	for machine, want := range map[int]int{1: 1, 2: 1, 3: 1, 8: 4} {
+		if got := Processors(machine); got != want {
+			t.Errorf("of %d: %d, want %d", machine, got, want)
+		}
+	}
+}
+
 func TestLongestPrefix(t *testing.T) {
 	p, err := compile(timesync.Spec{Clients: []timesync.Client{
 		{System: "all", Prefixes: prefixes("0.0.0.0/0")},
