@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"io"
+	"runtime"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"shekara/provisioning/client"
 	"shekara/timesync"
+	"shekara/timesync/server"
 	"shekara/timesync/service"
 )
 
@@ -20,6 +22,7 @@ func (s *settings) timeCommand(stderr io.Writer) *cobra.Command {
 			"no right but to look (group shekara-view) and, to serve, the port 123 (CAP_NET_BIND_SERVICE). It never sets the clock.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			runtime.GOMAXPROCS(server.Processors(runtime.NumCPU()))
 			log, err := s.logger(stderr)
 			if err != nil {
 				return err
