@@ -92,6 +92,9 @@ func TestChronyIsServed(t *testing.T) {
 	if unknown.Load() != 0 {
 		t.Errorf("%d cookies were unknown", unknown.Load())
 	}
+	if testing.Short() { // chronyd waits 16 seconds before it establishes keys again
+		return
+	}
 	rotateAll(t, k)
 	await(t, "keys established anew", func() bool {
 		select {

@@ -43,9 +43,8 @@ func newSIV(key *[keyLen]byte) *siv {
 	double(&c.k1)
 	c.k2 = c.k1
 	double(&c.k2)
-	var s scratch
-	c.cmac(&s, make([]byte, aes.BlockSize))
-	c.start = s.x
+	c.start = c.k1 // of a block of zeros, CMAC is what the first subkey encrypts to
+	c.mac.Encrypt(c.start[:], c.start[:])
 	double(&c.start)
 	return &c
 }
