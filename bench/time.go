@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -9,10 +10,13 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"shekara/testbed/lab"
 	"shekara/timesync"
+	"shekara/timesync/nts"
 	"shekara/timesync/server"
 )
 
@@ -31,6 +35,9 @@ type timeServer struct {
 	process *lab.Process
 	at      netip.AddrPort
 	figures map[string][]float64 // by row, a round each
+
+	roots     *x509.CertPool // of its certificate
+	strangers atomic.Int64   // clients that established keys
 }
 
 // clock measures how time is served, beside chronyd, in turns, by the same load.
@@ -57,7 +64,7 @@ func (b *bench) clock(ctx context.Context) ([]row, error) {
 	for round := range rounds {
 		b.say("round %d of %d", round+1, rounds)
 		for _, i := range rand.Perm(len(servers)) {
-			if err := load.Do(func() error { return servers[i].round(ctx) }); err != nil {
+			if err := load.Do(func() error { return servers[i].round(ctx, load) }); err != nil {
 				return nil, fmt.Errorf("%s: %w", servers[i].host.Name, err)
 			}
 		}
@@ -89,6 +96,10 @@ func timeHost(ctx context.Context, network *lab.Network, name, between string, p
 	}
 	// It remembers as many clients as ours, and limits none, as ours does here.
 	configuration := "local stratum 10\nallow\ncmdport 0\nuser root\npidfile /run/chrony-bench.pid\nclientloglimit 134217728\nbindaddress " + between + "1\n"
+	configuration += "ntsservercert " + ntsCertificate + "\nntsserverkey " + ntsKey + "\n"
+	if err := s.certify(); err != nil {
+		return nil, err
+	}
 	if err := host.WriteFile("/etc/chrony-bench.conf", []byte(configuration), 0o644); err != nil {
 		return nil, err
 	}
@@ -118,15 +129,23 @@ func timeHost(ctx context.Context, network *lab.Network, name, between string, p
 func serveTime(ctx context.Context, address string, stderr io.Writer) int {
 	runtime.GOMAXPROCS(server.Processors(runtime.NumCPU()))
 	at, err := netip.ParseAddr(address)
+	var establishes *nts.Server
+	if err == nil {
+		establishes, err = establishKeys(at)
+	}
 	if err == nil {
 		began := time.Now()
-		s := server.New(server.Options{Every: time.Nanosecond, Burst: 1 << 30, Standing: func() timesync.Standing {
+		s := server.New(server.Options{NTS: establishes.Keys, Every: time.Nanosecond, Burst: 1 << 30, Standing: func() timesync.Standing {
 			return timesync.Standing{State: timesync.Synchronised, Since: began, Stratum: 10, ReferenceTime: began, At: began}
 		}})
 		err = s.Set(timesync.Spec{Addresses: []netip.Addr{at}, Clients: []timesync.Client{{System: "all", Prefixes: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}}}})
 		if err == nil {
-			s.Run(ctx)
-			return 0
+			var running sync.WaitGroup
+			running.Go(func() { s.Run(ctx) })
+			if err = establishes.Run(ctx); err == nil {
+				running.Wait()
+				return 0
+			}
 		}
 	}
 	fmt.Fprintln(stderr, err)
@@ -135,17 +154,20 @@ func serveTime(ctx context.Context, address string, stderr io.Writer) int {
 
 // Names of figures.
 const (
-	timeRate       = "requests answered"
-	timeBusy       = "processor time of the server for an answered request, flat out"
-	timeIdle       = "the same, 5,000 requests a second"
-	timeLatency    = "latency, one request at a time"
-	timeLatency99  = "the same, 99 of 100"
-	timeError      = "error that serving adds, as one client sees it"
-	timeJitter     = "its jitter"
-	timeErrorInter = "error that serving adds, interleaved mode"
-	timeJitterInt  = "its jitter, interleaved mode"
-	timeMemory     = "memory of the server with 100,000 clients"
-	timeMemoryNone = "the same, before"
+	timeRate        = "requests answered"
+	timeBusy        = "processor time of the server for an answered request, flat out"
+	timeIdle        = "the same, 5,000 requests a second"
+	timeLatency     = "latency, one request at a time"
+	timeLatency99   = "the same, 99 of 100"
+	timeError       = "error that serving adds, as one client sees it"
+	timeJitter      = "its jitter"
+	timeErrorInter  = "error that serving adds, interleaved mode"
+	timeJitterInt   = "its jitter, interleaved mode"
+	timeSealed      = "requests answered, network time security"
+	timeSealedBusy  = "processor time of the server for each"
+	timeEstablished = "keys established"
+	timeMemory      = "memory of the server with 100,000 clients"
+	timeMemoryNone  = "the same, before"
 )
 
 func (s *timeServer) note(name string, value float64) {
@@ -153,8 +175,8 @@ func (s *timeServer) note(name string, value float64) {
 }
 
 // round measures everything once. It runs on the host of the load.
-func (s *timeServer) round(ctx context.Context) error {
-	flood, err := openTimeFlood(s.at)
+func (s *timeServer) round(ctx context.Context, load *lab.Host) error {
+	flood, err := openTimeFlood(s.at, plainRequest())
 	if err != nil {
 		return err
 	}
@@ -195,7 +217,7 @@ func (s *timeServer) round(ctx context.Context) error {
 		s.note(timeLatency, median(e.latencies))
 		s.note(timeLatency99, percentile(e.latencies, 0.99))
 	}
-	return nil
+	return s.secured(ctx, load)
 }
 
 // worked is the processor time that the server has had, its threads together.
@@ -251,6 +273,9 @@ func timeRows(ours, peer *timeServer) []row {
 		{timeJitter, "µs", 1, "", nil},
 		{timeErrorInter, "µs", 1, "ratio <= 1", func(r number) bool { return r <= 1 }},
 		{timeJitterInt, "µs", 1, "", nil},
+		{timeSealed, "thousand/s", 1, "ratio >= 1", func(r number) bool { return r >= 1 }},
+		{timeSealedBusy, "µs", 1, "", nil},
+		{timeEstablished, "1/s", establishers, "", nil},
 		{timeMemory, "MiB", manyClients, "", nil},
 		{timeMemoryNone, "MiB", 0, "", nil},
 	} {

@@ -30,14 +30,14 @@ type header struct {
 
 // flood asks as fast as answers come, or at a steady pace.
 type flood struct {
-	sockets []int
-	waiting []int // requests on their way
-	heard   []time.Time
-	poll    []unix.PollFd
-	out, in []header
-	request []byte
-	answers [floodWindow][64]byte
-	vectors [2 * floodWindow]unix.Iovec
+	sockets  []int
+	waiting  []int // requests on their way
+	heard    []time.Time
+	poll     []unix.PollFd
+	out, in  []header
+	requests [][]byte // of each socket
+	answers  [floodWindow][1024]byte
+	vectors  [2 * floodWindow]unix.Iovec
 }
 
 // clientAddress is the i-th of timeNetwork.
@@ -46,12 +46,18 @@ func clientAddress(i int) (a [4]byte) {
 	return a
 }
 
-func openTimeFlood(to netip.AddrPort) (*flood, error) {
+// plainRequest is what a client asks that authenticates nothing.
+func plainRequest() []byte {
+	return (&ntp.Header{Version: 4, Mode: ntp.Client, Poll: 6, Transmit: 0x123456789abcdef0}).Append(nil)
+}
+
+// openTimeFlood asks by these requests in turn, a socket each.
+func openTimeFlood(to netip.AddrPort, requests ...[]byte) (*flood, error) {
 	f := &flood{waiting: make([]int, floodSockets), heard: make([]time.Time, floodSockets), out: make([]header, floodWindow), in: make([]header, floodWindow)}
-	f.request = (&ntp.Header{Version: 4, Mode: ntp.Client, Poll: 6, Transmit: 0x123456789abcdef0}).Append(nil)
+	for i := range floodSockets {
+		f.requests = append(f.requests, requests[i%len(requests)])
+	}
 	for i := range floodWindow {
-		f.vectors[i].Base = &f.request[0]
-		f.vectors[i].SetLen(len(f.request))
 		f.vectors[floodWindow+i].Base = &f.answers[i][0]
 		f.vectors[floodWindow+i].SetLen(len(f.answers[i]))
 		f.out[i].Iov, f.in[i].Iov = &f.vectors[i], &f.vectors[floodWindow+i]
@@ -134,6 +140,10 @@ func (f *flood) run(ctx context.Context, during time.Duration, rate int) (answer
 }
 
 func (f *flood) send(i, n int) error {
+	for j := range n {
+		f.vectors[j].Base = &f.requests[i][0]
+		f.vectors[j].SetLen(len(f.requests[i]))
+	}
 	for n > 0 {
 		got, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(f.sockets[i]), uintptr(unsafe.Pointer(&f.out[0])), uintptr(n), 0, 0, 0)
 		if errno == unix.EAGAIN || errno == unix.ECONNREFUSED {
@@ -157,8 +167,8 @@ func (f *flood) receive(i int) (n int, err error) {
 		return 0, os.NewSyscallError("recvmmsg", errno)
 	}
 	for j := range int(got) {
-		if answer := &f.answers[j]; f.in[j].length != ntp.HeaderLen || ntp.ModeOf(answer[:]) != ntp.Server || answer[1] != 10 {
-			return 0, fmt.Errorf("a false answer: %x", answer)
+		if answer := &f.answers[j]; int(f.in[j].length) != len(f.requests[i]) || ntp.ModeOf(answer[:]) != ntp.Server || answer[1] != 10 {
+			return 0, fmt.Errorf("a false answer: %x", answer[:f.in[j].length])
 		}
 	}
 	return int(got), nil
