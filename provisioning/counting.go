@@ -155,12 +155,13 @@ func (c *counting) attribute() {
 	for _, d := range c.intent.base.Devices {
 		devices = append(devices, d.Filter)
 	}
+	offers := c.intent.base.Offers
 	c.mu.Unlock()
 	c.declared = make(map[string]firewall.Flow, len(flows))
 	for _, f := range flows {
 		c.declared[f.Name] = f
 	}
-	by := firewall.NewAttribution(firewall.Policy{Devices: devices, Flows: flows})
+	by := firewall.NewAttribution(firewall.Policy{Devices: devices, Flows: flows, Offers: offers})
 	c.flowOf = func(a *conntrack.Account) (string, bool) {
 		return by.Flow(firewall.Opening{Zone: a.Zone, Source: a.Source, Destination: a.Destination, Protocol: firewall.Protocol(a.Protocol),
 			DestinationPort: a.DestinationPort})
