@@ -198,7 +198,7 @@ func (p *program) journalVerifyCommand() *cobra.Command {
 			if !info.IsDir() {
 				return p.verifyFile(c.Context(), args[0], verifiers, asJSON)
 			}
-			checkpoints, err := openCheckpoints(c.Context(), held, args[0], verifiers)
+			checkpoints, strange, err := openCheckpoints(c.Context(), held, args[0], verifiers)
 			if err != nil {
 				return err
 			}
@@ -208,6 +208,7 @@ func (p *program) journalVerifyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			v.Findings = append(strange, v.Findings...)
 			if asJSON {
 				err = p.json("JournalVerification", v)
 			} else {
@@ -256,24 +257,30 @@ func openKeys(given []string) (note.Verifiers, error) {
 }
 
 // openCheckpoints reads those that were kept elsewhere. They may be signed by any key that the journal's handovers lead to from those that are given.
-func openCheckpoints(ctx context.Context, files []string, folder string, keys note.Verifiers) (list []journal.Checkpoint, err error) {
+// One that another key signed is a finding: where a handover was tampered with nothing leads to its key, and what else is wrong has to be said.
+func openCheckpoints(ctx context.Context, files []string, folder string, keys note.Verifiers) (list []journal.Checkpoint, strange []journal.Finding, err error) {
 	if len(files) > 0 {
 		if keys, err = journal.Successors(ctx, folder, keys); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	for _, name := range files {
 		data, err := durable.ReadFile(name, maxAuditFile)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		c, err := journal.OpenCheckpoint(data, keys)
-		if err != nil {
-			return nil, hint(fmt.Errorf("%s: %w", name, err), "it is what shekara journal checkpoint printed, of a journal with this key or one that it leads to")
+		var unsigned *note.UnverifiedNoteError
+		switch {
+		case errors.As(err, &unsigned):
+			strange = append(strange, journal.Finding{What: fmt.Sprintf("checkpoint %s, which is held, is signed by no key that is given, nor by one that the journal's handovers lead to from these", name)})
+		case err != nil:
+			return nil, nil, hint(fmt.Errorf("%s: %w", name, err), "it is what shekara journal checkpoint printed")
+		default:
+			list = append(list, c)
 		}
-		list = append(list, c)
 	}
-	return list, nil
+	return list, strange, nil
 }
 
 // verifyFile tells what was exported from a proof.
