@@ -42,6 +42,10 @@ type revision struct {
 	files map[string]string
 }
 
+func (r revision) hole() bool {
+	return slices.ContainsFunc(slices.Collect(maps.Values(r.files)), func(text string) bool { return strings.Contains(text, "hole") })
+}
+
 // NewMemory makes one to which nothing was applied.
 func NewMemory() *Memory { return &Memory{secrets: map[string]string{}, alive: time.Now()} }
 
@@ -252,8 +256,15 @@ func (m *Memory) TimeService(context.Context) (provisioning.TimeService, error) 
 	return provisioning.TimeService{Site: "owner", Spec: &timesync.Spec{Name: "owner-time", Agreeing: 3, Addresses: []netip.Addr{netip.MustParseAddr("10.20.0.1")}}}, nil
 }
 
+// TimeStatus is of a clock that is kept, unless there is a hole.
 func (m *Memory) TimeStatus(context.Context) (*provisioning.TimeStatus, error) {
-	return &provisioning.TimeStatus{Report: timeReport()}, nil
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := timeReport()
+	if m.newest().hole() {
+		r.Status.Standing = timesync.Unknown(r.Time)
+	}
+	return &provisioning.TimeStatus{Report: r}, nil
 }
 
 // TimeClients has one address.
@@ -344,7 +355,7 @@ func (m *Memory) Verify(context.Context) (verification.Report, error) {
 	switch {
 	case n.ID == 0:
 		r.Indeterminate("nothing is in force: no Site document for this box was applied")
-	case slices.ContainsFunc(slices.Collect(maps.Values(n.files)), func(text string) bool { return strings.Contains(text, "hole") }):
+	case n.hole():
 		rule := proof.Loaded{Table: "inet x", Chain: "f", Handle: 3, Text: "iifname ext0 oifname dmz0 accept"}
 		first := proof.Violation{
 			Path: "forward", Class: "new", Kind: proof.PassesWrongly, Rule: rule, Trace: []proof.Trace{{Loaded: rule, Hook: "forward"}},
