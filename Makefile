@@ -36,7 +36,7 @@ live: build
 	@mkdir -p build && : > $(SKIPS)
 	SHEKARA_SKIPS=$(SKIPS) $(GO) test -count=1 -timeout 30m -p 2 ./...
 
-SCENARIOS := demo contours leak isolation restart rollback multihome scale drift revoke lockout overlap hiding limits iptables diskfull centre tamper audit
+SCENARIOS := demo contours leak isolation restart rollback multihome scale drift revoke lockout overlap hiding limits iptables diskfull centre tamper audit time time-attack time-faults
 # Once more on edges that lack nft, and so filter with iptables. That engine refuses limits; what is not here does not hang on who filters.
 SCENARIOS_WITHOUT_NFT := contours leak revoke lockout overlap hiding drift
 scenarios: build

@@ -110,6 +110,16 @@ func shownRightly(step *report.Step, pcap []byte, end scenario.EndCapture) error
 			problems = append(problems, fmt.Errorf("no packet shows an address of %s", p))
 		}
 	}
+	if end.NoMoreOutOf.IsValid() {
+		in, out, err := packet.Bytes(pcap, end.NoMoreOutOf)
+		if err != nil {
+			return err
+		}
+		step.Facts = append(step.Facts, report.Fact{Name: "bytes to and from " + end.NoMoreOutOf.String(), Value: fmt.Sprintf("%d and %d", in, out)})
+		if out > in || out == 0 {
+			problems = append(problems, fmt.Errorf("%d bytes came to %s and %d left it: no more may leave than came, and some must", in, end.NoMoreOutOf, out))
+		}
+	}
 	return errors.Join(problems...)
 }
 

@@ -63,6 +63,8 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return hold(ctx, args)
 	case "serve": // servers of the scenarios
 		err = serve(ctx, args)
+	case "ask": // for the time, often
+		err = askTime(ctx, args, stdout)
 	case "wireguard": // a foreign peer's device
 		if len(args) != 1 {
 			return 2

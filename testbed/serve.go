@@ -17,13 +17,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// serve is a host's servers: HTTP, and echoes over TCP and UDP, each on a list of addresses. It says READY=1 once all listen.
+// serve is a host's servers: HTTP, echoes over TCP and UDP, and the time (NTP), wrong by an offset, each on a list of addresses. It says READY=1 once all listen.
 func serve(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	web := flags.String("http", "", "")
 	tcp := flags.String("tcp", "", "")
 	udp := flags.String("udp", "", "")
+	clock := flags.String("time", "", "")
+	offset := flags.Duration("offset", 0, "")
 	name := flags.String("name", "the service", "")
 	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
 		return flag.ErrHelp
@@ -59,7 +61,15 @@ func serve(ctx context.Context, args []string) error {
 			return err
 		}
 		closers = append(closers, socket)
-		running.Go(func() { echoUDP(socket) })
+		running.Go(func() { answerUDP(socket, func(request []byte) []byte { return request }) })
+	}
+	for _, address := range split(*clock) {
+		socket, err := roomy.ListenPacket(ctx, "udp", address)
+		if err != nil {
+			return err
+		}
+		closers = append(closers, socket)
+		running.Go(func() { answerUDP(socket, func(request []byte) []byte { return tell(request, *offset) }) })
 	}
 	if err := notifyReady(); err != nil {
 		return err
@@ -104,15 +114,19 @@ func echoTCP(listener net.Listener) {
 	}
 }
 
-func echoUDP(socket net.PacketConn) {
+// answerUDP sends what answer makes of each request; nil is nothing.
+func answerUDP(socket net.PacketConn, answer func(request []byte) []byte) {
 	buffer := make([]byte, 64<<10)
 	for {
 		n, from, err := socket.ReadFrom(buffer)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err == nil {
-			_, _ = socket.WriteTo(buffer[:n], from)
+		if err != nil {
+			continue
+		}
+		if reply := answer(buffer[:n]); reply != nil {
+			_, _ = socket.WriteTo(reply, from)
 		}
 	}
 }

@@ -291,7 +291,9 @@ type EndCapture struct {
 	Never []netip.Prefix `yaml:"never"`
 	// Shows are addresses of which each stands in some packet: with Never the proof that the capture would have seen one.
 	Shows []netip.Prefix `yaml:"shows"`
-	Leaks int            `yaml:"leaks"` // of a guard: positive control, at least so many must have been kept
+	// NoMoreOutOf is an address with a port of UDP: no more bytes left it than came to it, and some did both.
+	NoMoreOutOf netip.AddrPort `yaml:"noMoreOutOf"`
+	Leaks       int            `yaml:"leaks"` // of a guard: positive control, at least so many must have been kept
 }
 
 // Part runs what is awkward in YAML: a function of the testbed, by name.
