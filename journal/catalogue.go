@@ -17,6 +17,8 @@ func Catalogue() []Entry {
 	return []Entry{
 		{DaemonStart, "The daemon started; fields name its version and the revision that it brings up."},
 		{DaemonStop, "The daemon stopped in order; what it made on the host stays."},
+		{DaemonOverload, "The daemon does not keep up; fields count by what that shows: turns of its loop or writes to the journal's disk that take too long, events that wait for the disk or found no room, news that the kernel dropped. What is missing is on record of its own. Told once, until daemon.recover or a daemon.start."},
+		{DaemonRecover, "The daemon has kept up again for a minute; fields have the counts of the whole overload, and its bounds (since, until)."},
 		{HostFail, "A step that belongs to no single tunnel was refused by the host; it is tried again later and everything else goes on."},
 		{HostClean, "Everything that bears our name was removed from the host."},
 		{DocumentsReject, "Documents were refused, or those of the revision in force have become invalid and are left out."},

@@ -67,6 +67,8 @@ type Actor struct {
 const (
 	DaemonStart       Type = "daemon.start"
 	DaemonStop        Type = "daemon.stop"
+	DaemonOverload    Type = "daemon.overload"
+	DaemonRecover     Type = "daemon.recover"
 	HostFail          Type = "host.fail"
 	HostClean         Type = "host.clean"
 	DocumentsReject   Type = "documents.reject"

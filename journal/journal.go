@@ -90,6 +90,7 @@ type Journal struct {
 		grown   chan struct{} // closed when last grows or the journal closes
 		closed  bool
 		busy    time.Time // since when the writer waits for the disk; zero: it does not
+		slow    uint64    // writes that took longer than SlowWrite
 		failing error     // what the last write came to
 		failed  time.Time // since when
 	}

@@ -18,6 +18,8 @@ const (
 	// besideReserve is what must be free beside the reserve before the disk counts as one with room again.
 	besideReserve = 1 << 20
 	reserveName   = "RESERVE"
+	// SlowWrite is how long a write may take, to the last of what waited, before it counts as slow: a disk that is fit for it takes milliseconds.
+	SlowWrite = 2 * time.Second
 )
 
 // disk is where the journal lies, or what stands in for it in a fault test.
@@ -38,6 +40,7 @@ type Health struct {
 	Since    time.Time // since when they cannot
 	Waiting  int       // records that wait in memory
 	Missed   uint64    // events that are not on record and will not be, since the journal was opened
+	Slow     uint64    // writes that took longer than SlowWrite since the journal was opened, one that still does included
 	Unsigned error     // why nobody signs: what is recorded can be changed without a trace; nil: it is signed
 }
 
@@ -49,9 +52,14 @@ func (j *Journal) Health() Health {
 	j.queue.mu.Unlock()
 	j.state.Lock()
 	defer j.state.Unlock()
-	h.Err, h.Since, h.Unsigned = j.state.failing, j.state.failed, j.state.keyless
-	if busy := j.state.busy; !busy.IsZero() && time.Since(busy) >= patience {
-		h.Err, h.Since = ErrStalled, busy
+	h.Err, h.Since, h.Slow, h.Unsigned = j.state.failing, j.state.failed, j.state.slow, j.state.keyless
+	if busy := j.state.busy; !busy.IsZero() {
+		if time.Since(busy) > SlowWrite {
+			h.Slow++
+		}
+		if time.Since(busy) >= patience {
+			h.Err, h.Since = ErrStalled, busy
+		}
 	}
 	return h
 }
@@ -127,6 +135,9 @@ func (j *Journal) turn(settle, last bool) {
 	}
 	j.state.Lock()
 	j.state.busy, j.state.failing, j.state.failed = time.Time{}, err, j.trouble.since
+	if time.Since(began) > SlowWrite {
+		j.state.slow++
+	}
 	if err == nil && !j.full.IsZero() {
 		j.state.failing, j.state.failed = ErrFull, j.full
 	}

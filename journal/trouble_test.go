@@ -118,7 +118,7 @@ func TestStalledDisk(t *testing.T) {
 			t.Errorf("after %s: %v", time.Since(began), err)
 		}
 		stalled := time.Now()
-		if h := j.Health(); !errors.Is(h.Err, ErrStalled) || !h.Since.Equal(began) {
+		if h := j.Health(); !errors.Is(h.Err, ErrStalled) || !h.Since.Equal(began) || h.Slow != 1 {
 			t.Errorf("%+v, it stalled at %s", h, began)
 		}
 		const more = 100
@@ -161,7 +161,7 @@ func TestStalledDisk(t *testing.T) {
 			resumed[0].Fields["since"] != began.UTC().Format(time.RFC3339Nano) || !strings.Contains(resumed[0].Message, ErrStalled.Error()) {
 			t.Errorf("%+v\n%+v", missed, resumed)
 		}
-		if h := j.Health(); h.Err != nil || h.Waiting != 0 {
+		if h := j.Health(); h.Err != nil || h.Waiting != 0 || h.Slow != 1 {
 			t.Errorf("afterwards: %+v", h)
 		}
 		if len(all(t, j, ApplyStart)) != 2 { // what was undecided was written

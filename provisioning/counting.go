@@ -193,6 +193,7 @@ func (c *counting) hear() {
 	}
 	now := time.Now()
 	if lost {
+		c.strain[lostConnections].Add(1)
 		// What is missing only a look at the whole table can tell. The socket itself needs nothing: the kernel lets it go on as soon as it is empty.
 		if c.lostSince.IsZero() {
 			c.lostSince = c.heard

@@ -68,10 +68,12 @@ func (e *Engine) keepDropped(ctx context.Context) {
 			case records <- r:
 			default: // we are slower than the kernel
 				d.gap.overflow.Add(1)
+				e.strain[lostDrops].Add(1)
 				gaps.poke()
 			}
 		}, func() {
 			d.gap.lost.Add(1)
+			e.strain[lostDrops].Add(1)
 			gaps.poke()
 		})
 	}()

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -103,14 +104,15 @@ type Engine struct {
 	ledger  *accounting.Ledger // what flows carried
 	counts  *accounting.Store  // its files; they belong to keepCounting
 	started time.Time
-	writing chan struct{} // holds one token while somebody changes the host
-	undone  int           // the revision whose return is on record; who holds writing may touch it
-	look    trigger       // look at the whole host soon
-	retry   trigger       // the nearest retry may have moved
-	windows trigger       // the confirm window was opened or closed
-	tidy    trigger       // the store may want a snapshot
-	revoke  trigger       // there are connections to forget
-	count   trigger       // somebody asks what flows carried
+	strain  [overloads]atomic.Uint64 // what the daemon could not keep up with, since it started
+	writing chan struct{}            // holds one token while somebody changes the host
+	undone  int                      // the revision whose return is on record; who holds writing may touch it
+	look    trigger                  // look at the whole host soon
+	retry   trigger                  // the nearest retry may have moved
+	windows trigger                  // the confirm window was opened or closed
+	tidy    trigger                  // the store may want a snapshot
+	revoke  trigger                  // there are connections to forget
+	count   trigger                  // somebody asks what flows carried
 	// unverified: something changed since what is loaded was verified; verifying holds one token while somebody does.
 	unverified trigger
 	verifying  chan struct{}
@@ -146,6 +148,8 @@ type Engine struct {
 	reached    map[string]reached // limits of tunnels that were, by tunnel
 	others     []string           // what of others stood in the way when it was told last
 	turned     time.Time          // when the loop last turned
+	turning    time.Time          // when the turn began that goes on; zero: none does
+	overloaded string             // since when the daemon does not keep up, and in what; "": it does
 	clock      *ClockStatus       // nil: it was not looked at yet
 	time       *TimeStatus        // nil: no TimeService is in force
 	incidents  IncidentReport     // by what was read of the journal so far
@@ -192,7 +196,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	close(e.ready)
 	group, ctx := errgroup.WithContext(ctx)
-	for _, f := range []func(context.Context){e.keepLooking, e.keepRetrying, e.keepWindow, e.keepSampling, e.keepProbing, e.keepResolving, e.keepTidy, e.keepRevoking, e.keepDropped, e.keepVerifying, e.keepCounting, e.keepEvidence, e.keepClock, e.keepTime, e.keepIncidents} {
+	for _, f := range []func(context.Context){e.keepLooking, e.keepRetrying, e.keepWindow, e.keepSampling, e.keepProbing, e.keepResolving, e.keepTidy, e.keepRevoking, e.keepDropped, e.keepVerifying, e.keepCounting, e.keepEvidence, e.keepClock, e.keepTime, e.keepIncidents, e.keepOverload} {
 		group.Go(func() error {
 			f(ctx)
 			return nil

@@ -100,6 +100,10 @@ func (b *box) open() {
 func (b *box) run() *box {
 	b.t.Helper()
 	b.open()
+	return b.runOpened()
+}
+
+func (b *box) runOpened() *box {
 	ctx, cancel := context.WithCancel(context.Background())
 	b.cancel = cancel
 	engine := b.Engine
@@ -236,6 +240,13 @@ func (e *events) Post(event journal.Event) <-chan error {
 		posted <- nil
 	}
 	return posted
+}
+
+// setHealth is what the journal says of itself from now on.
+func (e *events) setHealth(h journal.Health) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.health = h
 }
 
 // answer is what each Append answers from now on.

@@ -65,6 +65,10 @@ func (e *Engine) keepLooking(ctx context.Context) {
 
 // turn is one turn of the loop.
 func (e *Engine) turn(ctx context.Context) {
+	began := time.Now()
+	e.mu.Lock()
+	e.turning = began
+	e.mu.Unlock()
 	e.endHold(ctx)
 	if err := e.store.settle(); err != nil {
 		e.options.Log.Error("write pointers", "error", err)
@@ -77,8 +81,11 @@ func (e *Engine) turn(ctx context.Context) {
 	}
 	e.noticeRules()
 	e.mu.Lock()
-	e.turned = time.Now()
-	e.mu.Unlock()
+	defer e.mu.Unlock()
+	e.turned, e.turning = time.Now(), time.Time{}
+	if e.turned.Sub(began) > turnLong {
+		e.strain[lateTurns].Add(1)
+	}
 }
 
 // sight is one whole look.

@@ -98,6 +98,9 @@ func (e *Engine) Status(context.Context) (Status, error) {
 	s.Alarms = append(s.Alarms, journalAlarms(health, e.stopped)...)
 	s.Time = e.time
 	s.Alarms = append(s.Alarms, timeAlarms(e.time, time.Now())...)
+	if e.overloaded != "" {
+		s.Alarms = append(s.Alarms, e.overloaded)
+	}
 	return s, nil
 }
 

@@ -197,6 +197,7 @@ func (e *Engine) settleNews(ctx context.Context, differs bool) {
 		}
 	}
 	if h.lost > 0 {
+		e.strain[lostChanges].Add(uint64(h.lost))
 		events = append(events, journal.Event{Type: journal.WatchGap, Severity: journal.Warning,
 			Message: fmt.Sprintf("the kernel dropped notifications %d times, because too many came at once; the whole host was looked at", h.lost),
 			Fields:  fieldsOf("times", fmt.Sprint(h.lost))})
