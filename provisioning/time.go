@@ -30,6 +30,7 @@ const (
 	timePatience = 2 * time.Second  // for an answer
 	timeStale    = 5 * time.Second  // how long an answer is good
 	timeSilent   = 10 * time.Second // how long it may not answer before that is told
+	timeBegins   = 30 * time.Second // a start takes no longer to measure the clock, if sources answer
 	timeWindow   = time.Minute      // within which a source's changes are told once
 	// timeSystems is how many systems are told of one by one at the end of a day.
 	timeSystems = 1000
@@ -209,7 +210,7 @@ func (w *timeWatch) observe(now time.Time, r service.Report) (events []journal.E
 		events = append(events, journal.Event{Type: journal.TimeRecover, Severity: journal.Notice, Object: "time/" + w.service, Message: "shekarad time answers again"})
 	}
 	s := r.Status.Standing
-	if s.State != w.state {
+	if s.State != w.state && !w.begins(now, s) {
 		events = append(events, w.changed(s))
 		w.state = s.State
 	}
@@ -225,6 +226,11 @@ func (w *timeWatch) observe(now time.Time, r service.Report) (events []journal.E
 		w.count(now, r)
 	}
 	return events
+}
+
+// begins says whether the sources have only begun to be asked, as after a start and with other sources: that nothing is known yet is no news before it lasts.
+func (w *timeWatch) begins(now time.Time, s timesync.Standing) bool {
+	return s.State == timesync.Unsynchronised && s.ReferenceTime.IsZero() && now.Sub(s.Since) < timeBegins
 }
 
 func (w *timeWatch) changed(s timesync.Standing) journal.Event {

@@ -52,9 +52,9 @@ func (p *program) timeStatus(s provisioning.TimeStatus, now time.Time) {
 	state := fmt.Sprintf("%s since %s", standing.State, standing.Since.Local().Format(time.DateTime))
 	switch standing.State {
 	case timesync.Synchronised:
-		p.line("Clock      %s, wrong by at most %s", state, standing.Bound(standing.At).Round(time.Microsecond))
+		p.line("Clock      %s, wrong by at most %s", state, standing.Bound(r.Time).Round(time.Microsecond))
 	case timesync.Holdover:
-		p.line("Clock      %s, wrong by at most %s, and that grows by %.1f ms an hour", p.paint(yellow, state, p.width > 0), standing.Bound(standing.At).Round(time.Microsecond), standing.Drift*3600e3)
+		p.line("Clock      %s, wrong by at most %s, and that grows by %.1f ms an hour", p.paint(yellow, state, p.width > 0), standing.Bound(r.Time).Round(time.Microsecond), standing.Drift*3600e3)
 	default:
 		p.line("Clock      %s", p.paint(red, state, p.width > 0))
 	}

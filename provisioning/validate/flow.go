@@ -165,7 +165,7 @@ func (c *checker) notAppliance(to []prefix, sites []string, allow []string) {
 		}
 		if len(at) > 0 && len(at) == len(sites) {
 			c.add(p.path, "destination is the appliance itself", p.written,
-				fmt.Sprintf("%s has it, and no flow opens an appliance: write a host behind it; for its administrators there is management: of the Site", at[0]), "")
+				fmt.Sprintf("%s has it, and no flow opens an appliance: write a host behind it; for its administrators there is management: of the Site, and udp/123 may be written to an address at which its TimeService serves", at[0]), "")
 		}
 	}
 }

@@ -217,7 +217,10 @@ func (s *service) Report() Report {
 
 // Clients are at most limit addresses after one, by address.
 func (s *service) Clients(after netip.Addr, limit int) []server.Client {
-	all := s.server.Clients()
+	return page(s.server.Clients(), after, limit)
+}
+
+func page(all []server.Client, after netip.Addr, limit int) []server.Client {
 	slices.SortFunc(all, func(a, b server.Client) int { return a.Address.Compare(b.Address) })
 	at, found := slices.BinarySearchFunc(all, after, func(c server.Client, a netip.Addr) int { return c.Address.Compare(a) })
 	if found {
