@@ -98,12 +98,18 @@ func TestTimeIsOnRecord(t *testing.T) {
 		})
 		expect("the sources are gone", timeEvery, "time.state warning: no source confirms the clock any more: it is wrong by at most 21ms", "time.warn info: over: b lies")
 		bound(21*time.Millisecond, true)
-		p.change(func(p *timeProcess) { p.report.Status.Standing.State, p.report.Status.Standing.ReferenceTime = timesync.Unsynchronised, time.Now() })
+		p.change(func(p *timeProcess) {
+			p.report.Status.Standing.State, p.report.Status.Standing.ReferenceTime = timesync.Unsynchronised, time.Now()
+		})
 		expect("for too long", timeEvery, "time.state error: the clock is not synchronised")
 		bound(0, false)
-		p.change(func(p *timeProcess) { p.report.Status.Standing = timesync.Standing{State: timesync.Synchronised, Reference: "a"} })
+		p.change(func(p *timeProcess) {
+			p.report.Status.Standing = timesync.Standing{State: timesync.Synchronised, Reference: "a"}
+		})
 		expect("they are back", timeEvery, "time.state notice")
-		p.change(func(p *timeProcess) { p.report.Status.Standing = timesync.Standing{State: timesync.Unsynchronised, Since: time.Now()} })
+		p.change(func(p *timeProcess) {
+			p.report.Status.Standing = timesync.Standing{State: timesync.Unsynchronised, Since: time.Now()}
+		})
 		expect("it asks anew, and knows nothing yet", timeBegins-2*timeEvery)
 		expect("nor later", 5*timeEvery, "time.state error: the clock is not synchronised")
 		p.change(func(p *timeProcess) { p.err = errors.New("no such file") })
