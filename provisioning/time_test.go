@@ -54,22 +54,7 @@ func TestTimeIsOnRecord(t *testing.T) {
 			t.Helper()
 			time.Sleep(after)
 			synctest.Wait()
-			b.events.mu.Lock()
-			defer b.events.mu.Unlock()
-			got := b.events.list[seen:]
-			seen = len(b.events.list)
-			var said []string
-			for _, e := range got {
-				said = append(said, string(e.Type)+" "+string(e.Severity)+": "+e.Message)
-			}
-			if len(got) != len(want) {
-				t.Fatalf("%s:\n%s\nwant %q", what, strings.Join(said, "\n"), want)
-			}
-			for i := range want {
-				if !strings.HasPrefix(said[i], want[i]) {
-					t.Fatalf("%s: %q, want %q", what, said[i], want[i])
-				}
-			}
+			b.expectEvents(t, what, &seen, want)
 		}
 		bound := func(want time.Duration, kept bool) {
 			t.Helper()
@@ -127,4 +112,24 @@ func TestTimeIsOnRecord(t *testing.T) {
 		})
 		expect("the process was started anew within the next", 24*time.Hour, "time.serve info: on 2000-01-02 3 requests", "time.serve info: on 2000-01-02 system portal was given the time 3 times")
 	})
+}
+
+// expectEvents holds what was recorded since the last look to its type, severity and how it begins.
+func (b *box) expectEvents(t *testing.T, what string, seen *int, want []string) {
+	t.Helper()
+	b.events.mu.Lock()
+	defer b.events.mu.Unlock()
+	var said []string
+	for _, e := range b.events.list[*seen:] {
+		said = append(said, string(e.Type)+" "+string(e.Severity)+": "+e.Message)
+	}
+	*seen = len(b.events.list)
+	if len(said) != len(want) {
+		t.Fatalf("%s:\n%s\nwant %q", what, strings.Join(said, "\n"), want)
+	}
+	for i := range want {
+		if !strings.HasPrefix(said[i], want[i]) {
+			t.Fatalf("%s: %q, want %q", what, said[i], want[i])
+		}
+	}
 }

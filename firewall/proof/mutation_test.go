@@ -100,7 +100,8 @@ var mutations = []mutation{
 	{"another port of this box", "add element inet shekara flow4_28_32_16 { 0x017ff000 . 10.64.1.0 . 10.20.0.1 . 17 . 124 }", proof.Violated, ">124"},
 	{"another address of this box", "add element inet shekara flow4_28_32_16 { 0x017ff000 . 10.64.1.0 . 10.20.0.2 . 17 . 123 }", proof.Violated, "> 10.20.0.2 udp"},
 	{"whoever opened to this box goes on", "insert rule inet shekara input ct state established ct direction original jump verify", proof.Violated, "established, original direction"},
-	{"no answers of a service", "flush chain inet shekara answer_output", proof.Violated, "is stopped"},
+	{"answers that nobody judges", "flush chain inet shekara answer_output", proof.Violated, "passes, but the policy does not allow it"},
+	{"no answers of a service", "insert rule inet shekara into_tunnel ct direction reply udp sport 123 drop", proof.Violated, "is stopped"},
 	{"answers of what is no service", "insert rule inet shekara into_tunnel ct direction reply udp sport 124 accept", proof.Violated, "124>"},
 
 	// Tables of others.

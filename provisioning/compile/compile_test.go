@@ -114,6 +114,12 @@ func text(d *compile.Desired) string {
 	}
 	line("site %s, repair %t, engine %s, lab %t, dns %v", d.Site, b.Repair, b.Engine, b.Lab, b.DNS)
 	line("management from %v in zone %s to %v", b.Management.From, b.Management.Zone, b.Management.Services)
+	if b.Time != nil {
+		line("time by %s: %d of %d sources must agree, within %s; served at %v to %v", b.Time.Name, b.Time.Agreeing, len(b.Time.Sources), b.Time.MaxDistance, b.Time.Addresses, b.Time.Clients)
+	}
+	for _, o := range b.Offers {
+		line("offer of %s: %v %v -> %v %v", o.Name, o.From, o.Sources, o.Addresses, o.Services)
+	}
 	for _, z := range b.Zones {
 		line("zone %s %v", z.Name, z.Prefixes)
 	}
