@@ -3,6 +3,7 @@ package provisioning
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -28,12 +29,15 @@ type TimeReporter interface {
 const (
 	timeEvery    = time.Second      // between two questions to shekarad time
 	timePatience = 2 * time.Second  // for an answer
+	timeStep     = time.Millisecond // by so much the clock must have been set: less, and who steers it may have
 	timeStale    = 5 * time.Second  // how long an answer is good
 	timeSilent   = 10 * time.Second // how long it may not answer before that is told
 	timeBegins   = 30 * time.Second // a start takes no longer to measure the clock, if sources answer
 	timeWindow   = time.Minute      // within which a source's changes are told once
 	// timeSystems is how many systems are told of one by one at the end of a day.
 	timeSystems = 1000
+	// timeWarnings bounds what one report may warn of.
+	timeWarnings = 64
 )
 
 // TimeService is what this box's TimeService asks, for shekarad time. Spec is nil where there is none.
@@ -47,28 +51,46 @@ type TimeStatus struct {
 	Report service.Report `json:"report"`
 	Error  string         `json:"error,omitempty"` // why it does not answer; the report is then the last one
 	Since  time.Time      `json:"since,omitzero"`  // of Error
+
+	lost time.Time // since when the clock is seen to be unsynchronised, by the daemon's own count; zero: it is not
 }
 
 // measured is the last word of shekarad time, nil where there is none, and when it came.
 type measured struct{ atomic.Pointer[heard] }
 
 type heard struct {
-	standing timesync.Standing
-	at       time.Time // with Go's monotonic reading, which nobody sets
+	kept  bool
+	bound time.Duration // when it was heard
+	drift float64       // by which it grows
+	at    time.Time     // when it was; with Go's monotonic reading, which nobody sets
 }
 
 // Clock is how far the box's clock can be believed: by what shekarad time measured, where a TimeService is in force and it answers; else by the kernel's word. The journal
 // asks for every record.
 func (e *Engine) Clock() (clock.State, error) {
 	h := e.measured.Load()
-	if h == nil || time.Since(h.at) > timeStale {
+	if h == nil {
 		return clock.Now()
 	}
-	return clock.State{Synchronised: h.standing.State != timesync.Unsynchronised, MaxError: h.standing.Bound(h.standing.At.Add(time.Since(h.at)))}, nil
+	now := time.Now()
+	passed := now.Sub(h.at)
+	if passed > timeStale {
+		return clock.Now()
+	}
+	bound := h.bound + time.Duration(float64(passed)*max(h.drift, timesync.Tolerance))
+	if step := now.Round(0).Sub(h.at.Round(0)) - passed; step.Abs() > timeStep { // somebody set the clock, and shekarad time has not said so yet
+		bound += step.Abs()
+	}
+	return clock.State{Synchronised: h.kept, MaxError: bound}, nil
 }
 
 // TimeService is for shekarad time, which asks for it.
 func (e *Engine) TimeService(context.Context) (TimeService, error) {
+	select {
+	case <-e.ready:
+	default: // that nothing is in force yet must not be taken for an answer
+		return TimeService{}, errors.New("the daemon starts: ask again")
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return TimeService{Site: e.options.Site, Spec: e.intent.base.Time}, nil
@@ -98,9 +120,12 @@ type timeWatch struct {
 	sources map[string]*toldSource
 	warned  map[warned]string // warnings that are on record, and what they said
 
-	// What is counted from for the day's summary: since the day began, or the daemon.
+	lost time.Time // since when the clock is unsynchronised; zero: it is not
+
+	// What the day's summary is made of: counted since it began, or the daemon, over starts of shekarad time.
 	day     string
 	from    time.Time
+	last    service.Report // counted up to
 	served  server.Counters
 	systems map[string]server.System
 }
@@ -151,15 +176,52 @@ func (e *Engine) lookAtTime(ctx context.Context, w *timeWatch, now time.Time) []
 	ask, cancel := context.WithTimeout(ctx, timePatience)
 	report, err := e.options.Time.Report(ask)
 	cancel()
-	if err == nil && report.Service != spec.Name {
-		err = fmt.Errorf("it acts by TimeService %q yet, not by %q", report.Service, spec.Name)
+	if err == nil && report.Digest != spec.Digest() {
+		err = fmt.Errorf("it acts by what TimeService %q was, not by %q as it is", report.Service, spec.Name)
 	}
 	if err != nil {
 		return e.timeSilent(w, now, err)
 	}
-	e.measured.Store(&heard{report.Status.Standing, time.Now()})
-	e.showTime(&TimeStatus{Report: report})
+	report = tame(report, spec)
+	standing := report.Status.Standing
+	if standing.State != timesync.Unsynchronised {
+		w.lost = time.Time{}
+	} else if w.lost.IsZero() {
+		w.lost = now
+	}
+	e.measured.Store(&heard{standing.State != timesync.Unsynchronised, standing.Bound(report.Time), standing.Drift, time.Now()})
+	e.showTime(&TimeStatus{Report: report, lost: w.lost})
 	return w.observe(now, report)
+}
+
+// tame leaves of a report what may be in one: the process that made it faces the network. Sources and systems are those of the Spec, each once.
+func tame(r service.Report, spec *timesync.Spec) service.Report {
+	sources, systems := map[string]bool{}, map[string]bool{}
+	for _, s := range spec.Sources {
+		sources[s.Name] = true
+	}
+	for _, c := range spec.Clients {
+		systems[c.System] = true
+	}
+	once := func(names map[string]bool, name string) bool {
+		is := names[name]
+		names[name] = false
+		return is
+	}
+	r.Status.Sources = slices.DeleteFunc(r.Status.Sources, func(s timesync.SourceStatus) bool { return !once(sources, s.Name) })
+	r.Systems = slices.DeleteFunc(r.Systems, func(s server.System) bool { return !once(systems, s.Name) })
+	r.Status.Warnings = r.Status.Warnings[:min(len(r.Status.Warnings), timeWarnings)]
+	r.Troubles = r.Troubles[:min(len(r.Troubles), timeWarnings)]
+	for i := range r.Status.Sources {
+		r.Status.Sources[i].Error = shorten(r.Status.Sources[i].Error)
+	}
+	for i, w := range r.Status.Warnings {
+		r.Status.Warnings[i].Message, r.Status.Warnings[i].Source = shorten(w.Message), shorten(w.Source)
+	}
+	for i := range r.Troubles {
+		r.Troubles[i] = shorten(r.Troubles[i])
+	}
+	return r
 }
 
 // timeSilent is when shekarad time does not answer: told once it has been so for long.
@@ -187,7 +249,7 @@ func timeAlarms(s *TimeStatus, now time.Time) []string {
 		return nil
 	case s.Error != "" && now.Sub(s.Since) >= timeSilent:
 		return []string{"shekarad time does not answer, so nobody is given the time: systemctl status shekara-time (" + s.Error + ")"}
-	case s.Error == "" && s.Report.Status.Standing.State == timesync.Unsynchronised && now.Sub(s.Report.Status.Standing.Since) >= timeWindow:
+	case s.Error == "" && !s.lost.IsZero() && now.Sub(s.lost) >= timeWindow:
 		return []string{"the clock is not synchronised: shekara time status says why"}
 	}
 	return nil
@@ -203,15 +265,16 @@ func (e *Engine) showTime(s *TimeStatus) {
 func (w *timeWatch) observe(now time.Time, r service.Report) (events []journal.Event) {
 	w.since = now
 	if w.from.IsZero() {
-		w.count(now, r)
+		w.from, w.last = now, r
 	}
+	w.count(r)
 	if w.failed {
 		w.failed = false
 		events = append(events, journal.Event{Type: journal.TimeRecover, Severity: journal.Notice, Object: "time/" + w.service, Message: "shekarad time answers again"})
 	}
 	s := r.Status.Standing
 	if s.State != w.state && !w.begins(now, s) {
-		events = append(events, w.changed(s))
+		events = append(events, w.changed(now, s))
 		w.state = s.State
 	}
 	for _, source := range r.Status.Sources {
@@ -221,20 +284,19 @@ func (w *timeWatch) observe(now time.Time, r service.Report) (events []journal.E
 	}
 	events = append(events, w.warnings(r)...)
 	if day := contour.Day(now); day != w.day {
-		events = append(events, w.summary(r)...)
-		w.day = day
-		w.count(now, r)
+		events = append(events, w.summary()...)
+		w.day, w.from, w.served, w.systems = day, now, server.Counters{}, nil
 	}
 	return events
 }
 
 // begins says whether the sources have only begun to be asked, as after a start and with other sources: that nothing is known yet is no news before it lasts.
 func (w *timeWatch) begins(now time.Time, s timesync.Standing) bool {
-	return s.State == timesync.Unsynchronised && s.ReferenceTime.IsZero() && now.Sub(s.Since) < timeBegins
+	return s.State == timesync.Unsynchronised && s.ReferenceTime.IsZero() && now.Sub(w.lost) < timeBegins
 }
 
-func (w *timeWatch) changed(s timesync.Standing) journal.Event {
-	bound := s.Bound(s.At)
+func (w *timeWatch) changed(now time.Time, s timesync.Standing) journal.Event {
+	bound := s.Bound(now)
 	event := journal.Event{Type: journal.TimeState, Object: "time/" + w.service, Fields: fieldsOf("before", string(w.state), "after", string(s.State), "stratum", strconv.Itoa(int(s.Stratum)),
 		"reference", s.Reference, "offset", s.Offset.String())}
 	switch s.State {
@@ -343,36 +405,60 @@ func (w *timeWatch) warnings(r service.Report) (events []journal.Event) {
 }
 
 // summary is who was served in the legal day that is over: a record of all, and one for each system that asked.
-func (w *timeWatch) summary(r service.Report) []journal.Event {
-	was, is := w.served, r.Requests
-	if is.Received < was.Received { // shekarad time was started anew
-		was, w.systems = server.Counters{}, nil
-	}
+func (w *timeWatch) summary() []journal.Event {
 	number := func(n uint64) string { return strconv.FormatUint(n, 10) }
+	v := w.served
 	events := []journal.Event{{Type: journal.TimeServe, Severity: journal.Info, Object: "time/" + w.service,
-		Message: fmt.Sprintf("on %s %d requests for the time were answered, %d refused", w.day, is.Served-was.Served, refusals(is)-refusals(was)),
-		Fields: fieldsOf("day", w.day, "since", w.from.UTC().Format(time.RFC3339), "answered", number(is.Served-was.Served), "withheld", number(is.Withheld-was.Withheld), "limited", number(is.Limited-was.Limited),
-			"unregistered", number(is.Refused-was.Refused), "unauthenticated", number(is.Unauthenticated-was.Unauthenticated), "malformed", number(is.Malformed+is.OtherMode-was.Malformed-was.OtherMode))}}
-	for _, s := range r.Systems {
-		before := w.systems[s.Name]
-		answered, refused := s.Served-before.Served, s.Refused+s.Limited-before.Refused-before.Limited
-		if answered == 0 && refused == 0 || len(events) > timeSystems {
-			continue
+		Message: fmt.Sprintf("on %s %d requests for the time were answered, %d refused", w.day, v.Served, refusals(v)),
+		Fields: fieldsOf("day", w.day, "since", w.from.UTC().Format(time.RFC3339), "answered", number(v.Served), "withheld", number(v.Withheld), "limited", number(v.Limited),
+			"unregistered", number(v.Refused), "unauthenticated", number(v.Unauthenticated), "malformed", number(v.Malformed+v.OtherMode))}}
+	for _, name := range slices.Sorted(maps.Keys(w.systems)) {
+		s := w.systems[name]
+		if len(events) > timeSystems {
+			break
 		}
-		event := journal.Event{Type: journal.TimeServe, Severity: journal.Info, Object: "system/" + s.Name,
-			Message: fmt.Sprintf("on %s system %s was given the time %d times and refused %d times", w.day, s.Name, answered, refused),
-			Fields: fieldsOf("day", w.day, "answered", number(answered), "limited", number(s.Limited-before.Limited), "unauthenticated", number(s.Refused-before.Refused),
-				"lastSeen", s.LastSeen.UTC().Format(time.RFC3339))}
-		events = append(events, event)
+		events = append(events, journal.Event{Type: journal.TimeServe, Severity: journal.Info, Object: "system/" + name,
+			Message: fmt.Sprintf("on %s system %s was given the time %d times and refused %d times", w.day, name, s.Served, s.Refused+s.Limited),
+			Fields: fieldsOf("day", w.day, "answered", number(s.Served), "limited", number(s.Limited), "unauthenticated", number(s.Refused),
+				"lastSeen", s.LastSeen.UTC().Format(time.RFC3339))})
 	}
 	return events
 }
 
-// count begins a new count.
-func (w *timeWatch) count(now time.Time, r service.Report) {
-	w.from, w.served, w.systems = now, r.Requests, map[string]server.System{}
+// count adds what came since the report before. Another process counts from zero.
+func (w *timeWatch) count(r service.Report) {
+	was := w.last
+	if !r.Began.Equal(was.Began) {
+		was = service.Report{}
+	}
+	w.last = r
+	add := func(to *uint64, is, was uint64) { *to += is - min(was, is) }
+	v, is, before := &w.served, r.Requests, was.Requests
+	add(&v.Served, is.Served, before.Served)
+	add(&v.Withheld, is.Withheld, before.Withheld)
+	add(&v.Limited, is.Limited, before.Limited)
+	add(&v.Refused, is.Refused, before.Refused)
+	add(&v.Unauthenticated, is.Unauthenticated, before.Unauthenticated)
+	add(&v.Malformed, is.Malformed, before.Malformed)
+	add(&v.OtherMode, is.OtherMode, before.OtherMode)
+	systems := map[string]server.System{}
+	for _, s := range was.Systems {
+		systems[s.Name] = s
+	}
 	for _, s := range r.Systems {
-		w.systems[s.Name] = s
+		b := systems[s.Name]
+		if s.Served == b.Served && s.Limited == b.Limited && s.Refused == b.Refused {
+			continue
+		}
+		if w.systems == nil {
+			w.systems = map[string]server.System{}
+		}
+		sum := w.systems[s.Name]
+		sum.LastSeen = s.LastSeen
+		add(&sum.Served, s.Served, b.Served)
+		add(&sum.Limited, s.Limited, b.Limited)
+		add(&sum.Refused, s.Refused, b.Refused)
+		w.systems[s.Name] = sum
 	}
 }
 

@@ -3,6 +3,7 @@ package provisioning
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ import (
 type timeProcess struct {
 	mu     sync.Mutex
 	report service.Report
+	at     time.Time // when the clock was measured last
 	err    error
 }
 
@@ -25,7 +27,13 @@ func (p *timeProcess) Report(context.Context) (service.Report, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r := p.report
-	r.Time, r.Status.Standing.At = time.Now(), time.Now()
+	r.Time = time.Now()
+	if r.Status.Standing.State == timesync.Synchronised {
+		p.at = r.Time
+	}
+	r.Status.Standing.At = p.at
+	r.Digest = serviceOfTests().Digest()
+	r.Status.Sources, r.Status.Warnings, r.Systems = slices.Clone(r.Status.Sources), slices.Clone(r.Status.Warnings), slices.Clone(r.Systems)
 	return r, p.err
 }
 
@@ -39,6 +47,10 @@ func (p *timeProcess) change(change func(*timeProcess)) {
 	change(p)
 }
 
+func serviceOfTests() *timesync.Spec {
+	return &timesync.Spec{Name: "owner-time", Sources: []timesync.Source{{Name: "a"}, {Name: "b"}}, Clients: []timesync.Client{{System: "portal"}, {System: "silent"}}}
+}
+
 // TestTimeIsOnRecord goes through a day of a time service: it starts, is synchronised, a source begins to lie, all vanish, the process dies and comes back, the day ends.
 func TestTimeIsOnRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -47,7 +59,10 @@ func TestTimeIsOnRecord(t *testing.T) {
 			Sources: []timesync.SourceStatus{{Name: "a", Verdict: timesync.Followed}, {Name: "b", Verdict: timesync.Waiting}}}}}
 		b.open()
 		b.Engine.options.Time = p
-		b.Engine.intent.base.Time = &timesync.Spec{Name: "owner-time"}
+		if told, err := b.Engine.TimeService(t.Context()); err == nil {
+			t.Errorf("before the start is over %+v is said, and would be taken for an answer", told)
+		}
+		b.Engine.intent.base.Time = serviceOfTests()
 		b.done.Go(func() error { b.keepTime(t.Context()); return nil })
 		seen := 0
 		expect := func(what string, after time.Duration, want ...string) {
@@ -81,8 +96,10 @@ func TestTimeIsOnRecord(t *testing.T) {
 			p.report.Status.Sources, p.report.Status.Warnings = nil, nil
 			p.report.Status.Standing.State, p.report.Status.Standing.RootDispersion = timesync.Holdover, 20*time.Millisecond
 		})
-		expect("the sources are gone", timeEvery, "time.state warning: no source confirms the clock any more: it is wrong by at most 21ms", "time.warn info: over: b lies")
+		expect("the sources are gone", timeEvery, "time.state warning: no source confirms the clock any more: it is wrong by at most 21.", "time.warn info: over: b lies")
 		bound(21*time.Millisecond, true)
+		time.Sleep(time.Hour)
+		bound(21*time.Millisecond+54*time.Millisecond, true) // it grows by 15 ppm, and nobody confirms it
 		p.change(func(p *timeProcess) {
 			p.report.Status.Standing.State, p.report.Status.Standing.ReferenceTime = timesync.Unsynchronised, time.Now()
 		})
@@ -107,8 +124,8 @@ func TestTimeIsOnRecord(t *testing.T) {
 		expect("it is back", timeEvery, "time.recover notice")
 		expect("the day is over", 24*time.Hour, "time.serve info: on 2000-01-01 7 requests for the time were answered, 2 refused", "time.serve info: on 2000-01-01 system portal was given the time 7 times")
 		p.change(func(p *timeProcess) {
-			p.report.Requests = server.Counters{Received: 3, Served: 3}
-			p.report.Systems[0].Served = 3
+			p.report.Began, p.report.Requests = time.Now(), server.Counters{Received: 30, Served: 3}
+			p.report.Systems = []server.System{{Name: "portal", Served: 3}, {Name: "portal", Served: 99}, {Name: "nobody", Served: 99}}
 		})
 		expect("the process was started anew within the next", 24*time.Hour, "time.serve info: on 2000-01-02 3 requests", "time.serve info: on 2000-01-02 system portal was given the time 3 times")
 	})

@@ -81,6 +81,24 @@ func TestTheClockCanBeAskedFor(t *testing.T) {
 	}
 }
 
+// TestTimeComesBeforeTunnels: they may need it, and it must not wait for them (docs/time.md).
+func TestTimeComesBeforeTunnels(t *testing.T) {
+	text, err := os.ReadFile("shekara-time.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"\nBefore=shekarad.service\n", "\nAfter=network-pre.target\n"} {
+		if !strings.Contains(string(text), line) {
+			t.Errorf("it does not say %q", line)
+		}
+	}
+	for _, line := range []string{"Requires=", "Wants=", "BindsTo=", "PartOf="} {
+		if strings.Contains(string(text), line) {
+			t.Errorf("it hangs on something: %s", line)
+		}
+	}
+}
+
 func TestUnitsExposure(t *testing.T) {
 	probetest.Need(t, probe.Tool("systemd-analyze"))
 	level := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`)

@@ -1,6 +1,9 @@
 package timesync
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"net/netip"
 	"time"
 )
@@ -28,6 +31,16 @@ type Spec struct {
 	Clients   []Client     `json:"clients,omitempty"`   // who is answered; nobody else is
 	KeyFile   string       `json:"keyFile,omitempty"`   // symmetric keys in the manner of ntp.keys(5); used with sources and with clients
 	NTS       *NTS         `json:"nts,omitempty"`       // nil: NTS is not served
+}
+
+// Digest tells Specs apart: of two that ask the same it is the same.
+func (s *Spec) Digest() string {
+	text, err := json.Marshal(s)
+	if err != nil {
+		return "" // it holds nothing that cannot be encoded
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
 }
 
 // Source is a server that is asked the time.

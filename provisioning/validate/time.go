@@ -110,7 +110,7 @@ func (c *checker) timeAddresses(t *document.TimeService) {
 			c.syntax(at, written, err)
 			continue
 		}
-		if slices.Contains(t.Addresses[:i], written) {
+		if slices.ContainsFunc(t.Addresses[:i], func(o string) bool { return sameAddress(o, a) }) {
 			c.add(at, "address is listed twice", written, "remove one of them", "")
 			continue
 		}
@@ -140,6 +140,11 @@ func interfaceOf(s *document.Site, a netip.Addr) *document.Interface {
 		}
 	}
 	return nil
+}
+
+func sameAddress(written string, a netip.Addr) bool {
+	b, err := document.ParseAddress(written)
+	return err == nil && a == b
 }
 
 // readable says whether every address of the site's interfaces can be read: one that cannot is to blame itself.
@@ -197,7 +202,7 @@ func (c *checker) timeClients(t *document.TimeService) {
 // servesTime says whether the site gives the time at the address by such a service: what a Flow may name though it is the appliance itself.
 func (c *checker) servesTime(site string, a netip.Addr, allow []string) bool {
 	_, t := c.set.TimeServiceOf(site)
-	if t == nil || !slices.Contains(t.Addresses, a.String()) {
+	if t == nil || !slices.ContainsFunc(t.Addresses, func(o string) bool { return sameAddress(o, a) }) {
 		return false
 	}
 	for _, service := range allow {

@@ -34,7 +34,8 @@ type teller interface {
 	Clients(after netip.Addr, limit int) []server.Client
 }
 
-// listen takes over a socket that a killed process left: the lock on the state folder says that no other lives. Anybody may connect, and is answered by his credentials.
+// listen takes over a socket that a killed process left: the lock on the state folder says that no other lives. The daemon has no right to pass over modes (CAP_DAC_OVERRIDE), so
+// anybody may connect; who he is decides.
 func listen(dir string) (net.Listener, error) {
 	path := filepath.Join(dir, socketName)
 	if info, err := os.Lstat(path); err == nil && info.Mode().Type() != fs.ModeSocket {
@@ -50,41 +51,49 @@ func listen(dir string) (net.Listener, error) {
 	return l, os.Chmod(path, 0o666)
 }
 
-type callerKey struct{}
+// known lets in root and its own user. Of anybody else a connection is closed at once, so that none can be used up.
+type known struct {
+	net.Listener
+	own uint32
+}
+
+// Accept is net.Listener's.
+func (k known) Accept() (net.Conn, error) {
+	for {
+		c, err := k.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if u, is := c.(*net.UnixConn); is {
+			if peer, err := socket.Peer(u); err == nil && (peer.UID == 0 || peer.UID == k.own) {
+				return c, nil
+			}
+		}
+		_ = c.Close()
+	}
+}
 
 // serve answers until the context ends.
 func serve(ctx context.Context, l net.Listener, t teller) error {
 	own := uint32(os.Getuid())
 	mux := http.NewServeMux()
-	answer := func(w http.ResponseWriter, r *http.Request, body func() any) {
-		if uid, known := r.Context().Value(callerKey{}).(uint32); !known || uid != 0 && uid != own {
-			http.Error(w, "this is for the daemon: ask shekara time status", http.StatusForbidden)
-			return
-		}
+	answer := func(w http.ResponseWriter, body any) {
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(body()) // who went away needs no answer
+		_ = json.NewEncoder(w).Encode(body) // who went away needs no answer
 	}
-	mux.HandleFunc("GET /report", func(w http.ResponseWriter, r *http.Request) { answer(w, r, func() any { return t.Report() }) })
+	mux.HandleFunc("GET /report", func(w http.ResponseWriter, _ *http.Request) { answer(w, t.Report()) })
 	mux.HandleFunc("GET /clients", func(w http.ResponseWriter, r *http.Request) {
 		after, _ := netip.ParseAddr(r.URL.Query().Get("after")) // none: from the first
 		limit, err := strconv.Atoi(r.URL.Query().Get("limit"))
 		if err != nil || limit < 1 || limit > MaxClients {
 			limit = MaxClients
 		}
-		answer(w, r, func() any { return t.Clients(after, limit) })
+		answer(w, t.Clients(after, limit))
 	})
-	doorkeeper := &http.Server{Handler: mux, ReadTimeout: answerTime, WriteTimeout: answerTime, MaxHeaderBytes: 4096,
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			if u, is := c.(*net.UnixConn); is {
-				if peer, err := socket.Peer(u); err == nil {
-					return context.WithValue(ctx, callerKey{}, peer.UID)
-				}
-			}
-			return ctx
-		}}
+	doorkeeper := &http.Server{Handler: mux, ReadTimeout: answerTime, WriteTimeout: answerTime, MaxHeaderBytes: 4096}
 	stop := context.AfterFunc(ctx, func() { _ = doorkeeper.Close() })
 	defer stop()
-	if err := doorkeeper.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := doorkeeper.Serve(known{l, own}); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil

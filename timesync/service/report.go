@@ -10,6 +10,8 @@ import (
 // Report is what `shekarad time` says of itself: whose word it follows, how good its clock is, and whom it served.
 type Report struct {
 	Service  string          `json:"service"` // name of the TimeService document that it acts by; "": none yet
+	Digest   string          `json:"digest"`  // of the Spec that it acts by
+	Began    time.Time       `json:"began"`   // when the process did: Requests and Systems are counted since
 	Time     time.Time       `json:"time"`    // of the report
 	Status   timesync.Status `json:"status"`
 	Requests server.Counters `json:"requests"`

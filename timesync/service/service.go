@@ -27,10 +27,13 @@ import (
 )
 
 const (
-	askEvery  = 5 * time.Second // what to do
-	askTime   = 5 * time.Second
-	specBytes = 8 << 20
-	group     = "shekara-time" // of the files that only the process may read
+	askEvery      = 5 * time.Second  // what to do; and between two tries of what fails
+	againEvery    = time.Minute      // between two looks at the key file
+	forgetTrouble = 15 * time.Minute // after which a trouble that is not told again is over: the clock is kept on disk every ten minutes
+	establishment = "key establishment"
+	askTime       = 5 * time.Second
+	specBytes     = 8 << 20
+	group         = "shekara-time" // of the files that only the process may read
 )
 
 // Options say where the process lives and whom it asks what to do.
@@ -44,15 +47,24 @@ type Options struct {
 
 // service is the process. Who is asked for its report waits for nobody.
 type service struct {
-	options Options
-	keys    *nts.Keys
-	server  *server.Server
-	spec    atomic.Pointer[timesync.Spec]
-	watch   atomic.Pointer[source.Watch]
-	parts   map[string]*part // of follow's goroutine
+	options    Options
+	began      time.Time
+	keys       *nts.Keys // nil: keysFailed says why, and NTS is not served
+	keysFailed error
+	server     *server.Server
+	spec       atomic.Pointer[timesync.Spec]
+	watch      atomic.Pointer[source.Watch]
+	parts      map[string]*part // of follow's goroutine
+	set        time.Time        // when the server was told last; of follow's goroutine
 
 	mu   sync.Mutex
-	said map[string]string // troubles that stand, by what they are about
+	said map[string]said // troubles that stand, by what they are about
+}
+
+// said is a trouble, and when it was seen last.
+type said struct {
+	why string
+	at  time.Time
 }
 
 // part is what goes on by a share of the Spec: it begins anew when that share changes, and not when something else does.
@@ -81,18 +93,20 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("open the socket for the daemon: %w", err)
 	}
-	s := &service{options: o, parts: map[string]*part{}, said: map[string]string{}}
+	s := &service{options: o, parts: map[string]*part{}, said: map[string]said{}, began: time.Now()}
 	nothing := timesync.Spec{}
 	s.spec.Store(&nothing)
-	s.watch.Store(source.New(nothing, "", func(error) {})) // nothing is known yet
-	if s.keys, err = nts.OpenKeys(filepath.Join(o.Dir, "cookies")); err != nil {
-		return errors.Join(err, door.Close())
+	s.watch.Store(source.New(nothing, "", func(error) {}))                       // nothing is known yet
+	if s.keys, err = nts.OpenKeys(filepath.Join(o.Dir, "cookies")); err != nil { // who needs no NTS is served all the same
+		s.keysFailed = err
 	}
 	s.server = server.New(server.Options{Standing: s.standing, NTS: s.keys, Logger: o.Log})
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { return serve(ctx, door, s) })
 	running.Go(func() error { s.server.Run(ctx); return nil })
-	running.Go(func() error { s.keys.Run(ctx, func(err error) { s.trouble("keys of cookies", err) }); return nil })
+	if s.keys != nil {
+		running.Go(func() error { s.keys.Run(ctx, func(err error) { s.trouble("keys of cookies", err) }); return nil })
+	}
 	running.Go(func() error { s.follow(ctx); return nil })
 	return running.Wait()
 }
@@ -125,6 +139,10 @@ func (s *service) follow(ctx context.Context) {
 				s.adopt(ctx, *spec)
 			}
 		}
+		if time.Since(s.set) > againEvery { // the key file may be another
+			s.trouble("serve", s.server.Set(*s.spec.Load()))
+			s.set = time.Now()
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -144,6 +162,7 @@ func (s *service) adopt(ctx context.Context, spec timesync.Spec) {
 	})
 	s.spec.Store(&spec)
 	s.trouble("serve", s.server.Set(spec))
+	s.set = time.Now()
 	establish := struct {
 		nts       timesync.NTS
 		addresses []netip.Addr
@@ -151,7 +170,7 @@ func (s *service) adopt(ctx context.Context, spec timesync.Spec) {
 	if spec.NTS != nil {
 		establish.nts = *spec.NTS
 	}
-	s.begin(ctx, "key establishment", establish, func() func(context.Context) error {
+	s.begin(ctx, establishment, establish, func() func(context.Context) error {
 		if spec.NTS == nil {
 			return nil
 		}
@@ -159,7 +178,20 @@ func (s *service) adopt(ctx context.Context, spec timesync.Spec) {
 			Done: func(client netip.Addr, err error) {
 				s.options.Log.Debug("key establishment", "client", client, "error", err)
 			}, Log: s.options.Log}
-		return establishing.Run
+		return func(ctx context.Context) error {
+			for { // until ctx ends: an address may be taken now, and free later
+				if s.keys == nil {
+					s.trouble(establishment, s.keysFailed)
+				} else if err := establishing.Run(ctx); ctx.Err() == nil {
+					s.trouble(establishment, err)
+				}
+				select {
+				case <-ctx.Done():
+					return nil
+				case <-time.After(askEvery):
+				}
+			}
+		}
 	})
 }
 
@@ -192,9 +224,11 @@ func (s *service) trouble(about string, err error) {
 	switch {
 	case err == nil:
 		delete(s.said, about)
-	case s.said[about] != err.Error():
-		s.said[about] = err.Error()
-		s.options.Log.Warn(about, "error", err)
+	default:
+		if s.said[about].why != err.Error() {
+			s.options.Log.Warn(about, "error", err)
+		}
+		s.said[about] = said{err.Error(), time.Now()}
 	}
 }
 
@@ -202,11 +236,15 @@ func (s *service) standing() timesync.Standing { return s.watch.Load().Standing(
 
 // Report is how it stands.
 func (s *service) Report() Report {
-	r := Report{Service: s.spec.Load().Name, Time: time.Now().UTC(), Status: s.watch.Load().Status(), Requests: s.server.Counters(), Systems: s.server.Systems()}
+	spec := s.spec.Load()
+	r := Report{Service: spec.Name, Digest: spec.Digest(), Began: s.began.UTC(), Time: time.Now().UTC(), Status: s.watch.Load().Status(), Requests: s.server.Counters(), Systems: s.server.Systems()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for about, why := range s.said {
-		r.Troubles = append(r.Troubles, about+": "+why)
+	for about, t := range s.said {
+		if about == "clock" && time.Since(t.at) > forgetTrouble {
+			continue
+		}
+		r.Troubles = append(r.Troubles, about+": "+t.why)
 	}
 	for _, f := range s.server.Failures() {
 		r.Troubles = append(r.Troubles, fmt.Sprintf("serve at %s: %v", f.Address, f.Err))

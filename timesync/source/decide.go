@@ -95,7 +95,7 @@ func (w *Watch) leap() timesync.Leap {
 // publish shows what was decided, and pokes who waits for changes.
 func (w *Watch) publish(now time.Time) {
 	next := &timesync.Status{Standing: w.judge.standing, Sources: w.status, Kernel: w.kernel, Steps: w.steps, LastStep: w.lastStep}
-	if good := w.good.Load(); good != 0 && next.Standing.State != timesync.Synchronised {
+	if good := w.good.Load(); good != 0 {
 		next.Behind = max(time.Unix(good, 0).Sub(now), 0)
 	}
 	next.Warnings = timesync.Warnings(&w.spec, next)

@@ -70,9 +70,9 @@ func (j *Judge) Stepped(now time.Time, by time.Duration) {
 		by += leap
 		next.Leap = timesync.LeapNone
 	}
-	next.RootDispersion += by.Abs()
-	next.Offset -= by
-	if !next.ReferenceTime.IsZero() {
+	if !next.ReferenceTime.IsZero() { // else nothing was known, and is not now
+		next.RootDispersion += by.Abs()
+		next.Offset -= by
 		next.ReferenceTime = next.ReferenceTime.Add(by)
 	}
 	j.standing = next

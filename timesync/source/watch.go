@@ -128,9 +128,9 @@ func (w *Watch) Run(ctx context.Context) error {
 		w.decide(now)
 		w.publish(now)
 		if w.judge.standing.State == timesync.Synchronised {
-			w.good.Store(now.Unix())
+			w.good.Store(max(w.good.Load(), now.Unix())) // what is over stays over
 			select {
-			case keep <- memory{Good: now.UTC().Truncate(time.Second), Drift: w.drift.rate}:
+			case keep <- memory{Good: time.Unix(w.good.Load(), 0).UTC(), Drift: w.drift.rate}:
 			default: // the one before is being written
 			}
 		}
