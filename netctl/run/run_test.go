@@ -205,33 +205,3 @@ func TestOwnChildIsReaped(t *testing.T) {
 		t.Errorf("a zombie is left: %v", err)
 	}
 }
-
-// TestLines: each line as it comes; what ends it is told.
-func TestLines(t *testing.T) {
-	var got []string
-	collect := func(line []byte) error { got = append(got, string(line)); return nil }
-	if err := (run.Command{Argv: []string{"sh", "-c", `printf 'one\n\ntwo\nwithout an end'`}}).Lines(t.Context(), collect); err != nil || strings.Join(got, "|") != "one||two" {
-		t.Errorf("%q, %v", got, err)
-	}
-	enough := errors.New("enough")
-	err := run.Command{Argv: []string{"sh", "-c", "echo one; exec sleep 1000"}}.Lines(t.Context(), func([]byte) error { return enough })
-	if !errors.Is(err, enough) {
-		t.Error(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	err = run.Command{Argv: []string{"sh", "-c", "echo one; exec sleep 1000"}}.Lines(ctx, func([]byte) error { cancel(); return nil })
-	if !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-	err = run.Command{Argv: []string{"sh", "-c", "head -c 2000 /dev/zero; exec sleep 1000"}, MaxOutput: 1000}.Lines(t.Context(), collect)
-	if !errors.Is(err, run.ErrOutputTooLong) {
-		t.Error(err)
-	}
-	err = run.Command{Argv: []string{"sh", "-c", "echo why >&2; exit 3"}}.Lines(t.Context(), collect)
-	if err == nil || !strings.Contains(err.Error(), "why") {
-		t.Error(err)
-	}
-	if err := (run.Command{Argv: []string{"no-such-program"}}).Lines(t.Context(), collect); !errors.Is(err, fs.ErrNotExist) {
-		t.Error(err)
-	}
-}
