@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -384,8 +386,11 @@ func (p *program) journalVerification(v journal.Verification) {
 		}
 		return fmt.Sprintf("record %d, %s: handed over, from here on %s", k.Sequence, k.Time.Local().Format(time.DateTime), k.New)
 	})
-	p.list("Not as a whole journal has it", len(v.Findings), func(i int) string {
-		f := v.Findings[i]
+	// A handover that is none makes every signature behind it one of nobody: it is said first, since a list for people is short.
+	findings := slices.Clone(v.Findings)
+	slices.SortStableFunc(findings, func(a, b journal.Finding) int { return cmp.Compare(ofHandover(b), ofHandover(a)) })
+	p.list("Not as a whole journal has it", len(findings), func(i int) string {
+		f := findings[i]
 		if f.File == "" {
 			return f.What
 		}
@@ -394,4 +399,12 @@ func (p *program) journalVerification(v journal.Verification) {
 	if v.More > 0 {
 		p.line("and %d more", v.More)
 	}
+}
+
+// ofHandover is 1 for a finding about a handover of the key, else 0.
+func ofHandover(f journal.Finding) int {
+	if strings.HasPrefix(f.What, "handover of the key") {
+		return 1
+	}
+	return 0
 }

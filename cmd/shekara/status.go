@@ -159,7 +159,7 @@ func (p *program) list(title string, n int, line func(int) string) {
 		p.line("  %s", line(i))
 	}
 	if n > shownLines {
-		p.line("  and %d more: shekara status --json", n-shownLines)
+		p.line("  and %d more: --json has all", n-shownLines)
 	}
 }
 
