@@ -5,6 +5,6 @@
 //
 // Owns: its state folder (what it was told, the last good time, the keys of NTS cookies) and its socket. Report and clients are given to root and to its own user alone.
 // Never: sets the clock; has power over the network; writes to the journal: the daemon asks for the report.
-// Imports: netctl/durable, netctl/socket, timesync and what is under it.
+// Imports: netctl/certificate, netctl/durable, netctl/socket, timesync and what is under it, but for chrony: no document can ask for that engine yet.
 // Test: go test ./timesync/service (unprivileged, on loopback).
 package service
