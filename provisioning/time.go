@@ -127,7 +127,13 @@ type timeWatch struct {
 	from    time.Time
 	last    service.Report // counted up to
 	served  server.Counters
-	systems map[string]server.System
+	systems map[string]systemDay
+}
+
+// systemDay is a day of a system: what it was given, and how its clock stood.
+type systemDay struct {
+	server.System
+	farthest time.Duration // of the offsets that were seen at one look or another
 }
 
 type warned struct{ kind, source string }
@@ -165,10 +171,11 @@ func (e *Engine) lookAtTime(ctx context.Context, w *timeWatch, now time.Time) []
 	spec := e.intent.base.Time
 	e.mu.Unlock()
 	if spec == nil {
+		was := *w
 		*w = timeWatch{}
 		e.measured.Store(nil)
 		e.showTime(nil)
-		return nil
+		return was.ends()
 	}
 	if w.service != spec.Name {
 		*w = timeWatch{service: spec.Name, since: now, sources: map[string]*toldSource{}, day: contour.Day(now)}
@@ -288,6 +295,15 @@ func (w *timeWatch) observe(now time.Time, r service.Report) (events []journal.E
 		w.day, w.from, w.served, w.systems = day, now, server.Counters{}, nil
 	}
 	return events
+}
+
+// ends is when no TimeService is in force any more: what was told of the clock is not so any longer.
+func (w *timeWatch) ends() []journal.Event {
+	if w.state == "" {
+		return nil
+	}
+	return []journal.Event{{Type: journal.TimeState, Severity: journal.Notice, Object: "time/" + w.service, Message: "no TimeService is in force any more: the clock is believed by the kernel's word",
+		Fields: fieldsOf("before", string(w.state), "after", "unwatched")}}
 }
 
 // begins says whether the sources have only begun to be asked, as after a start and with other sources: that nothing is known yet is no news before it lasts.
@@ -417,12 +433,26 @@ func (w *timeWatch) summary() []journal.Event {
 		if len(events) > timeSystems {
 			break
 		}
-		events = append(events, journal.Event{Type: journal.TimeServe, Severity: journal.Info, Object: "system/" + name,
+		event := journal.Event{Type: journal.TimeServe, Severity: journal.Info, Object: "system/" + name,
 			Message: fmt.Sprintf("on %s system %s was given the time %d times and refused %d times", w.day, name, s.Served, s.Refused+s.Limited),
 			Fields: fieldsOf("day", w.day, "answered", number(s.Served), "limited", number(s.Limited), "unauthenticated", number(s.Refused),
-				"lastSeen", s.LastSeen.UTC().Format(time.RFC3339))})
+				"lastSeen", s.LastSeen.UTC().Format(time.RFC3339))}
+		if !s.OffsetAt.IsZero() {
+			event.Message += fmt.Sprintf("; as seen here its clock was %s at most, %s at last", aheadText(s.farthest), aheadText(s.Offset))
+			event.Fields["offset"], event.Fields["offsetFarthest"], event.Fields["offsetAt"] = s.Offset.String(), s.farthest.String(), s.OffsetAt.UTC().Format(time.RFC3339)
+		}
+		events = append(events, event)
 	}
 	return events
+}
+
+// aheadText says how a clock stands that is ahead of ours by so much.
+func aheadText(offset time.Duration) string {
+	word := "ahead of ours"
+	if offset < 0 {
+		word = "behind ours"
+	}
+	return offset.Abs().Round(time.Microsecond).String() + " " + word
 }
 
 // count adds what came since the report before. Another process counts from zero.
@@ -447,14 +477,20 @@ func (w *timeWatch) count(r service.Report) {
 	}
 	for _, s := range r.Systems {
 		b := systems[s.Name]
-		if s.Served == b.Served && s.Limited == b.Limited && s.Refused == b.Refused {
+		if s.Served == b.Served && s.Limited == b.Limited && s.Refused == b.Refused && s.OffsetAt.Equal(b.OffsetAt) {
 			continue
 		}
 		if w.systems == nil {
-			w.systems = map[string]server.System{}
+			w.systems = map[string]systemDay{}
 		}
 		sum := w.systems[s.Name]
 		sum.LastSeen = s.LastSeen
+		if !s.OffsetAt.Equal(b.OffsetAt) {
+			sum.Offset, sum.OffsetAt = s.Offset, s.OffsetAt
+			if s.Offset.Abs() >= sum.farthest.Abs() {
+				sum.farthest = s.Offset
+			}
+		}
 		add(&sum.Served, s.Served, b.Served)
 		add(&sum.Limited, s.Limited, b.Limited)
 		add(&sum.Refused, s.Refused, b.Refused)

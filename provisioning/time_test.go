@@ -51,33 +51,49 @@ func serviceOfTests() *timesync.Spec {
 	return &timesync.Spec{Name: "owner-time", Sources: []timesync.Source{{Name: "a"}, {Name: "b"}}, Clients: []timesync.Client{{System: "portal"}, {System: "silent"}}}
 }
 
-// TestTimeIsOnRecord goes through a day of a time service: it starts, is synchronised, a source begins to lie, all vanish, the process dies and comes back, the day ends.
+// timeRecord is a box that asks a time process, and how far its record was looked at.
+type timeRecord struct {
+	t    *testing.T
+	b    *box
+	p    *timeProcess
+	seen int
+}
+
+// newTimeRecord is of a process that says that the clock is synchronised, by source a.
+func newTimeRecord(t *testing.T) *timeRecord {
+	b := newBox(t)
+	p := &timeProcess{report: service.Report{Service: "owner-time", Status: timesync.Status{Standing: timesync.Standing{State: timesync.Synchronised, Stratum: 2, Reference: "a", RootDelay: 2 * time.Millisecond},
+		Sources: []timesync.SourceStatus{{Name: "a", Verdict: timesync.Followed}, {Name: "b", Verdict: timesync.Waiting}}}}}
+	b.open()
+	b.Engine.options.Time = p
+	if told, err := b.Engine.TimeService(t.Context()); err == nil {
+		t.Errorf("before the start is over %+v is said, and would be taken for an answer", told)
+	}
+	b.Engine.intent.base.Time = serviceOfTests()
+	b.done.Go(func() error { b.keepTime(t.Context()); return nil })
+	r := &timeRecord{t: t, b: b, p: p}
+	r.expect("the start", timeEvery, "time.state notice: the clock is synchronised, by a", "time.source info: source a: it agrees")
+	return r
+}
+
+func (r *timeRecord) expect(what string, after time.Duration, want ...string) {
+	r.t.Helper()
+	time.Sleep(after)
+	synctest.Wait()
+	r.b.expectEvents(r.t, what, &r.seen, want)
+}
+
+// TestTimeIsOnRecord goes through what may happen to a time service: it starts, is synchronised, a source begins to lie, all vanish, the process dies and comes back.
 func TestTimeIsOnRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBox(t)
-		p := &timeProcess{report: service.Report{Service: "owner-time", Status: timesync.Status{Standing: timesync.Standing{State: timesync.Synchronised, Stratum: 2, Reference: "a", RootDelay: 2 * time.Millisecond},
-			Sources: []timesync.SourceStatus{{Name: "a", Verdict: timesync.Followed}, {Name: "b", Verdict: timesync.Waiting}}}}}
-		b.open()
-		b.Engine.options.Time = p
-		if told, err := b.Engine.TimeService(t.Context()); err == nil {
-			t.Errorf("before the start is over %+v is said, and would be taken for an answer", told)
-		}
-		b.Engine.intent.base.Time = serviceOfTests()
-		b.done.Go(func() error { b.keepTime(t.Context()); return nil })
-		seen := 0
-		expect := func(what string, after time.Duration, want ...string) {
-			t.Helper()
-			time.Sleep(after)
-			synctest.Wait()
-			b.expectEvents(t, what, &seen, want)
-		}
+		r := newTimeRecord(t)
+		b, p, expect := r.b, r.p, r.expect
 		bound := func(want time.Duration, kept bool) {
 			t.Helper()
 			if s, err := b.Engine.Clock(); err != nil || s.Synchronised != kept || kept && (s.MaxError < want || s.MaxError > want+time.Millisecond) {
 				t.Errorf("the clock is %+v, %v, want %s", s, err, want)
 			}
 		}
-		expect("the start", timeEvery, "time.state notice: the clock is synchronised, by a", "time.source info: source a: it agrees")
 		bound(time.Millisecond, true)
 		expect("nothing new", time.Minute)
 		p.change(func(p *timeProcess) {
@@ -117,17 +133,37 @@ func TestTimeIsOnRecord(t *testing.T) {
 		p.change(func(p *timeProcess) { p.err = errors.New("no such file") })
 		expect("the process is dead, not for long", timeSilent-2*timeEvery)
 		expect("the process is dead", 5*timeEvery, "time.fail error: shekarad time does not answer since")
+		p.change(func(p *timeProcess) { p.err = nil })
+		expect("it is back", timeEvery, "time.recover notice")
+	})
+}
+
+// TestTheDayIsOnRecord: who was served in a day, and how the clocks of those stood that told their time.
+func TestTheDayIsOnRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newTimeRecord(t)
+		b, p, expect := r.b, r.p, r.expect
 		p.change(func(p *timeProcess) {
-			p.err = nil
 			p.report.Requests, p.report.Systems = server.Counters{Received: 9, Served: 7, Refused: 2}, []server.System{{Name: "portal", Served: 7}, {Name: "silent"}}
 		})
-		expect("it is back", timeEvery, "time.recover notice")
-		expect("the day is over", 24*time.Hour, "time.serve info: on 2000-01-01 7 requests for the time were answered, 2 refused", "time.serve info: on 2000-01-01 system portal was given the time 7 times")
+		for _, offset := range []time.Duration{-3 * time.Millisecond, 40 * time.Millisecond, -90 * time.Millisecond, 2 * time.Millisecond} {
+			p.change(func(p *timeProcess) {
+				p.report.Systems[0].Offset, p.report.Systems[0].OffsetAt = offset, time.Now()
+			})
+			expect("its clock is told by no event of its own", timeEvery)
+		}
+		expect("the day is over", 24*time.Hour, "time.serve info: on 2000-01-01 7 requests for the time were answered, 2 refused", "time.serve info: on 2000-01-01 system portal was given the time 7 times and refused 0 times; as seen here its clock was 90ms behind ours at most, 2ms ahead of ours at last")
+		expectFields(t, b, map[string]string{"answered": "7", "offset": "2ms", "offsetFarthest": "-90ms", "offsetAt": "*"})
 		p.change(func(p *timeProcess) {
 			p.report.Began, p.report.Requests = time.Now(), server.Counters{Received: 30, Served: 3}
 			p.report.Systems = []server.System{{Name: "portal", Served: 3}, {Name: "portal", Served: 99}, {Name: "nobody", Served: 99}}
 		})
 		expect("the process was started anew within the next", 24*time.Hour, "time.serve info: on 2000-01-02 3 requests", "time.serve info: on 2000-01-02 system portal was given the time 3 times")
+		expectFields(t, b, map[string]string{"answered": "3", "offset": "", "offsetFarthest": "", "offsetAt": ""}) // of that day nothing is known of its clock
+		b.Engine.mu.Lock()
+		b.Engine.intent.base.Time = nil
+		b.Engine.mu.Unlock()
+		expect("no TimeService is in force", 5*timeEvery, "time.state notice: no TimeService is in force any more")
 	})
 }
 
@@ -147,6 +183,19 @@ func (b *box) expectEvents(t *testing.T, what string, seen *int, want []string) 
 	for i := range want {
 		if !strings.HasPrefix(said[i], want[i]) {
 			t.Fatalf("%s: %q, want %q", what, said[i], want[i])
+		}
+	}
+}
+
+// expectFields holds fields of the newest record to values: "" is one that must not be there, "*" one that must.
+func expectFields(t *testing.T, b *box, want map[string]string) {
+	t.Helper()
+	b.events.mu.Lock()
+	defer b.events.mu.Unlock()
+	fields := b.events.list[len(b.events.list)-1].Fields
+	for name, value := range want {
+		if got, is := fields[name]; is != (value != "") || value != "*" && got != value {
+			t.Errorf("field %s is %q, want %q", name, got, value)
 		}
 	}
 }

@@ -16,9 +16,10 @@ type timeCollector struct{ engine Engine }
 const maxSystemSeries = 10_000
 
 type timeDescriptions struct {
-	up, state, bound, offset, stratum                    *prometheus.Desc
-	sourceOffset, sourceReach, agrees, jitter            *prometheus.Desc
-	answered, refused, lost, received, sent, systemServe *prometheus.Desc
+	up, state, bound, offset, stratum                   *prometheus.Desc
+	sourceOffset, sourceReach, agrees, jitter           *prometheus.Desc
+	answered, refused, lost, received, sent             *prometheus.Desc
+	systemServe, systemRefuse, systemSeen, systemOffset *prometheus.Desc
 }
 
 func describeTime() timeDescriptions {
@@ -38,12 +39,15 @@ func describeTime() timeDescriptions {
 		received:     description("shekara_time_received_bytes_total", "Bytes of requests, since shekarad time started."),
 		sent:         description("shekara_time_sent_bytes_total", "Bytes of answers, since shekarad time started."),
 		systemServe:  description("shekara_time_system_answered_requests_total", "Requests of the registered system that were answered, since shekarad time started.", "system"),
+		systemRefuse: description("shekara_time_system_refused_requests_total", "Requests of the registered system that came too often, or without the proof that is asked for, since shekarad time started.", "system"),
+		systemSeen:   description("shekara_time_system_last_seen_seconds", "When the registered system asked last, in seconds since 1970.", "system"),
+		systemOffset: description("shekara_time_system_offset_seconds", "By how much the registered system's clock was ahead of ours, less the time that its request was on its way, by the last request that told; most clients tell none.", "system"),
 	}
 }
 
 func (timeCollector) Describe(to chan<- *prometheus.Desc) {
 	d := describeTime()
-	for _, each := range []*prometheus.Desc{d.up, d.state, d.bound, d.offset, d.stratum, d.sourceOffset, d.sourceReach, d.agrees, d.jitter, d.answered, d.refused, d.lost, d.received, d.sent, d.systemServe} {
+	for _, each := range []*prometheus.Desc{d.up, d.state, d.bound, d.offset, d.stratum, d.sourceOffset, d.sourceReach, d.agrees, d.jitter, d.answered, d.refused, d.lost, d.received, d.sent, d.systemServe, d.systemRefuse, d.systemSeen, d.systemOffset} {
 		to <- each
 	}
 }
@@ -93,5 +97,12 @@ func (c timeCollector) Collect(to chan<- prometheus.Metric) {
 	counter(d.sent, v.BytesOut)
 	for _, system := range s.Report.Systems[:min(len(s.Report.Systems), maxSystemSeries)] {
 		counter(d.systemServe, system.Served, system.Name)
+		counter(d.systemRefuse, system.Limited+system.Refused, system.Name)
+		if !system.LastSeen.IsZero() {
+			gauge(d.systemSeen, unixSeconds(system.LastSeen), system.Name)
+		}
+		if !system.OffsetAt.IsZero() {
+			gauge(d.systemOffset, system.Offset.Seconds(), system.Name)
+		}
 	}
 }

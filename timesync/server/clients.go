@@ -42,11 +42,15 @@ type System struct {
 	Served   uint64    `json:"served"`
 	Limited  uint64    `json:"limited"`
 	Refused  uint64    `json:"refused"`
+	// Offset is by how much the clock of one of its addresses was ahead of ours (Client.Offset), by the last request that told, and OffsetAt is when that came. Zero: none ever told.
+	Offset   time.Duration `json:"offset"`
+	OffsetAt time.Time     `json:"offsetAt,omitzero"`
 }
 
 type tally struct {
 	name                               string
 	lastSeen, served, limited, refused atomic.Int64
+	offset, offsetAt                   atomic.Int64 // nanoseconds; offsetAt is of offset or of the one before
 }
 
 // table knows addresses, so many at most.
@@ -222,6 +226,10 @@ func (e *entry) ahead(offset time.Duration) {
 	e.flags &^= offsetKnown
 	if e.receive != 0 && (offset-time.Duration(e.offset)).Abs() < agreement {
 		e.flags |= offsetKnown
+		if e.tally != nil {
+			e.tally.offset.Store(int64(offset))
+			e.tally.offsetAt.Store(e.lastSeen)
+		}
 	}
 	e.offset = int64(offset)
 }
@@ -242,6 +250,9 @@ func (s *Server) Systems() []System {
 		one := System{Name: t.name, Served: uint64(t.served.Load()), Limited: uint64(t.limited.Load()), Refused: uint64(t.refused.Load())}
 		if seen := t.lastSeen.Load(); seen != 0 {
 			one.LastSeen = time.Unix(0, seen).UTC()
+		}
+		if told := t.offsetAt.Load(); told != 0 {
+			one.Offset, one.OffsetAt = time.Duration(t.offset.Load()), time.Unix(0, told).UTC()
 		}
 		all = append(all, one)
 	}

@@ -361,8 +361,12 @@ func TestOffsetOfAClientThatTellsItsTime(t *testing.T) {
 		return w.server.Clients()[0]
 	}
 	now := func() ntp.Timestamp { return ntp.TimestampOf(time.Now()) }
-	if c := tell(now().Add(-time.Hour)); c.OffsetKnown {
-		t.Errorf("of one request: %+v", c)
+	open := func() System {
+		systems := w.server.Systems()
+		return systems[slices.IndexFunc(systems, func(s System) bool { return s.Name == "open" })]
+	}
+	if c := tell(now().Add(-time.Hour)); c.OffsetKnown || !open().OffsetAt.IsZero() {
+		t.Errorf("of one request: %+v, %+v", c, open())
 	}
 	if c := tell(now().Add(-time.Hour)); !c.OffsetKnown || (c.Offset+time.Hour).Abs() > 30*time.Second {
 		t.Errorf("of two that agree: %+v", c)
@@ -372,6 +376,9 @@ func TestOffsetOfAClientThatTellsItsTime(t *testing.T) {
 	}
 	if c := tell(0xabcdef1234567890); c.OffsetKnown {
 		t.Errorf("of another: %+v", c)
+	}
+	if s := open(); (s.Offset+time.Hour).Abs() > 30*time.Second || s.OffsetAt.IsZero() || s.OffsetAt.After(s.LastSeen) {
+		t.Errorf("of its system: %+v", s)
 	}
 }
 
@@ -406,7 +413,7 @@ func TestClientsAndSystems(t *testing.T) {
 		if systems[i].LastSeen.IsZero() != (systems[i].Name == "secured") {
 			t.Errorf("%+v", systems[i])
 		}
-		systems[i].LastSeen = time.Time{}
+		systems[i].LastSeen, systems[i].Offset, systems[i].OffsetAt = time.Time{}, 0, time.Time{}
 	}
 	if diff := cmp.Diff([]System{{Name: "keyed", Refused: 1}, {Name: "open", Served: 3, Limited: 1}, {Name: "secured"}}, systems); diff != "" {
 		t.Error(diff)

@@ -249,7 +249,7 @@ func timeReport() service.Report {
 			source("192.0.2.3:123", timesync.Agrees, 200*time.Microsecond), source("192.0.2.4:123", timesync.Falseticker, 2*time.Second)},
 		Warnings: []timesync.Warning{{Kind: timesync.WarnFalseticker, Source: "192.0.2.4:123", Message: "192.0.2.4:123 tells another time"}}},
 		Requests: server.Counters{Received: 15, Served: 12, Refused: 3},
-		Systems:  []server.System{{Name: "portal-a", Served: 12, LastSeen: at}}}
+		Systems:  []server.System{{Name: "portal-a", Served: 12, LastSeen: at, Offset: 40 * time.Millisecond, OffsetAt: at}}}
 }
 
 func (m *Memory) TimeService(context.Context) (provisioning.TimeService, error) {
