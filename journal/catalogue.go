@@ -69,6 +69,9 @@ func Catalogue() []Entry {
 		{FlowMiss, "What flows carried is not counted whole: connections ended while no daemon ran, or the kernel dropped news of them, between the times in the fields: then some that began or ended are on record neither. What they carried since they were looked at last is missing."},
 		{PacketDrop, "The filter dropped a packet: fields name the rule, as `shekara explain` does, and say what the packet was; or, of the rule's last minute, how many more it dropped (suppressed)."},
 		{PacketMiss, "Records of dropped packets were lost, because they came faster than they were read, or cannot be read any more; the packets are counted all the same."},
+		{UnitMessage, "A systemd unit of the host said something, or systemd of it, or the kernel, as journald has it; the Site says which. The severity is from its priority (also a field: syslog's number); fields say when journald got it (at) and which program said it; control characters are written as they can be seen, and what is longer than 1,000 bytes is cut. Of a unit 30 a minute are told one by one, of the others there is a count (suppressed). After a daemon that was killed the last may come twice."},
+		{UnitMiss, "Messages of the host's units are not put on record, for a minute already: the message says why; what journald keeps meanwhile is read when it can be. Or some are missing between the times in the fields, as journald has them no more, or before one of them, as it is not known any more which are on record. Or journald has one, after the time in the field, that is too long to be read, or more of them than are told one by one (suppressed)."},
+		{UnitResume, "Messages of the host's units are put on record again; fields say since when they were not, and until when."},
 		{SinkFail, "Nothing has reached a monitoring centre, or another sink of the journal, for a minute; fields say up to which record it was sent to, how many are behind, and since when. It gets them when it is back."},
 		{SinkRecover, "A sink that failed has been sent to again for a minute, or its document has been gone for one."},
 		{IncidentOpen, "What happened comes to an incident, by the rule in the fields (docs/incidents.md), for the key that they name; fields have the sequences of the events that made it, how many they were, and what to do."},
@@ -81,7 +84,7 @@ func Catalogue() []Entry {
 		{JournalExport, "Somebody took the records of the tunnel or legal entity in the field `partition` out of the journal through the daemon; ten are told a minute for each user, and in the next how many were not (withheld)."},
 		{JournalCut, "The journal ended in a record that was never acknowledged, as a power cut leaves it; it was set aside in the file that the fields name."},
 		{JournalDamage, "A line of the journal that had been acknowledged cannot be read; the file is left as it is."},
-		{JournalFull, "The disk of the journal has no room: this record lies in what was held in reserve for it. Until there is room changes are refused, but for reverts and revocations, and what comes in bulk (connections, dropped packets, limits, refusals, plans, looks, exports) is only counted."},
+		{JournalFull, "The disk of the journal has no room: this record lies in what was held in reserve for it. Until there is room changes are refused, but for reverts and revocations, and what comes in bulk (connections, dropped packets, limits, refusals, plans, looks, exports, messages of units) is only counted."},
 		{JournalMiss, "Events were not recorded and are lost, because the disk was full, failed or did not answer, or more came than it took; the message says how many of which type, the fields how many and when."},
 		{JournalResume, "The journal can be written again; fields say since when and until when it could not. Events that waited stand behind this, with the time at which they happened; where the daemon ended meanwhile the message says so, and what waited may be lost."},
 		{JournalCheckpoint, "All records before this one are settled: fields hold their number, the root of their tree and, in `note`, both under the journal's signature. One is made every minute, so that silence shows, every thousand records, when somebody asks for one, where a file begins, and by a daemon that stops in order."},
@@ -95,7 +98,7 @@ func Catalogue() []Entry {
 // bulk says whether there may be many: while the disk is full these are only counted.
 func (t Type) bulk() bool {
 	switch t {
-	case ConnectionStart, ConnectionEnd, ConnectionSum, PacketDrop, TunnelLimit, AccessRefuse, PlanMake, JournalLook, JournalExport:
+	case ConnectionStart, ConnectionEnd, ConnectionSum, PacketDrop, TunnelLimit, AccessRefuse, PlanMake, JournalLook, JournalExport, UnitMessage:
 		return true
 	}
 	return false

@@ -79,6 +79,7 @@ type Options struct {
 	Connections Connections
 	News        News            // of connections; nil, or no Connections: what flows carry is not counted
 	Drops       Drops           // nil: dropped packets are counted and not recorded
+	Units       Units           // nil: messages of the host's units are not put on record
 	Counts      Counts          // nil: how many records stand for is not known
 	Prover      Prover          // nil: what is loaded cannot be verified
 	Beside      Beside          // nil: whether anything decides about packets beside nftables cannot be verified
@@ -149,10 +150,12 @@ type Engine struct {
 	others     []string           // what of others stood in the way when it was told last
 	turned     time.Time          // when the loop last turned
 	turning    time.Time          // when the turn began that goes on; zero: none does
-	overloaded string             // since when the daemon does not keep up, and in what; "": it does
-	clock      *ClockStatus       // nil: it was not looked at yet
-	time       *TimeStatus        // nil: no TimeService is in force
-	incidents  IncidentReport     // by what was read of the journal so far
+	// unitsUnread is why messages of the host's units are not on record; "": they are, or nobody asked for them.
+	unitsUnread string
+	overloaded  string         // since when the daemon does not keep up, and in what; "": it does
+	clock       *ClockStatus   // nil: it was not looked at yet
+	time        *TimeStatus    // nil: no TimeService is in force
+	incidents   IncidentReport // by what was read of the journal so far
 }
 
 // New opens the state and changes nothing on the host.
@@ -196,7 +199,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	close(e.ready)
 	group, ctx := errgroup.WithContext(ctx)
-	for _, f := range []func(context.Context){e.keepLooking, e.keepRetrying, e.keepWindow, e.keepSampling, e.keepProbing, e.keepResolving, e.keepTidy, e.keepRevoking, e.keepDropped, e.keepVerifying, e.keepCounting, e.keepEvidence, e.keepClock, e.keepTime, e.keepIncidents, e.keepOverload} {
+	for _, f := range []func(context.Context){e.keepLooking, e.keepRetrying, e.keepWindow, e.keepSampling, e.keepProbing, e.keepResolving, e.keepTidy, e.keepRevoking, e.keepDropped, e.keepVerifying, e.keepCounting, e.keepEvidence, e.keepClock, e.keepTime, e.keepIncidents, e.keepOverload, e.keepUnits} {
 		group.Go(func() error {
 			f(ctx)
 			return nil

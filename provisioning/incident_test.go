@@ -188,9 +188,10 @@ func TestIncidentsAreOnRecordOnce(t *testing.T) {
 	a.stop()
 }
 
-// reluctant is a journal that may not take incidents: it loses them as a power cut does, or has no room.
+// reluctant is a journal that may not take events whose type begins so: it loses them as a power cut does, or has no room.
 type reluctant struct {
 	Recorder
+	of   string
 	mood atomic.Int32
 }
 
@@ -202,7 +203,7 @@ const (
 
 func (r *reluctant) Post(e journal.Event) <-chan error {
 	done := make(chan error, 1)
-	if mood := r.mood.Load(); mood == willing || !strings.HasPrefix(string(e.Type), "incident.") {
+	if mood := r.mood.Load(); mood == willing || !strings.HasPrefix(string(e.Type), r.of) {
 		return r.Recorder.Post(e)
 	} else if mood == refusing {
 		done <- errors.New("no room")
@@ -217,7 +218,7 @@ func TestIncidentThatIsNotOnRecordIsPostedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, dir := newBox(t), t.TempDir()
 		a := newAnalysed(t, b, dir)
-		r := &reluctant{Recorder: a.options.Journal}
+		r := &reluctant{Recorder: a.options.Journal, of: "incident."}
 		a.options.Journal = r
 		a.analyse()
 		time.Sleep(2 * incidentSave)
@@ -233,7 +234,7 @@ func TestIncidentThatIsNotOnRecordIsPostedAgain(t *testing.T) {
 		a.stop()
 
 		a = newAnalysed(t, b, dir)
-		r = &reluctant{Recorder: a.options.Journal}
+		r = &reluctant{Recorder: a.options.Journal, of: "incident."}
 		a.options.Journal = r
 		a.analyse()
 		a.await("after a power cut", "proof-violated")

@@ -91,7 +91,7 @@ func (e *Engine) Status(context.Context) (Status, error) {
 		s.Alarms = append(s.Alarms, "what is loaded is not what the documents allow: "+s.Proof.Finding+". shekara verify shows all")
 	}
 	health := e.options.Journal.Health()
-	s.Journal = journalStatus(health)
+	s.Journal, s.Units = journalStatus(health), e.unitsUnread
 	if err := e.store.trouble(); err != nil {
 		s.Alarms = append(s.Alarms, "revisions cannot be written: "+err.Error()+". Free room on the disk of the state folder, or see the daemon's log")
 	}

@@ -153,6 +153,7 @@ type Status struct {
 	Proof        *ProofStatus   `json:"proof,omitempty"` // what the last verification came to
 	LastObserved time.Time      `json:"lastObserved"`
 	Journal      JournalStatus  `json:"journal"`
+	Units        string         `json:"units,omitempty"` // why messages of the host's units are not put on record; absent: they are, or the Site wants none
 	Clock        *ClockStatus   `json:"clock,omitempty"`
 	Time         *TimeStatus    `json:"time,omitempty"` // absent: no TimeService is in force
 	// Incidents are how many are open, by severity.

@@ -78,6 +78,9 @@ func (p *program) status(s provisioning.Status, now time.Time) {
 	if s.Clock != nil {
 		p.line("Clock     %s", p.clock(*s.Clock))
 	}
+	if s.Units != "" {
+		p.line("Units     %s", s.Units)
+	}
 	if s.HoldUntil != nil {
 		p.line("Hold      drift is only reported until %s", s.HoldUntil.Local().Format(time.DateTime))
 	}

@@ -23,6 +23,7 @@ import (
 	"shekara/netctl/conntrack"
 	"shekara/netctl/echo"
 	"shekara/netctl/filters"
+	"shekara/netctl/journald"
 	"shekara/netctl/nflog"
 	"shekara/netctl/secret"
 	"shekara/provisioning"
@@ -345,7 +346,7 @@ func (s *settings) options(h *host, recorder provisioning.Recorder, log *slog.Lo
 	options := provisioning.Options{
 		Site: site, StateDir: s.stateDir, RunDir: s.runDir, Version: version,
 		Network: h.network, Tunnels: h.tunnels, Filter: h.filter, Secrets: secrets, Journal: recorder,
-		Prover: &engine.Prover{}, Beside: filters.Look, Resolver: net.DefaultResolver, Counts: h.filter, Clock: clock.Read, Time: service.NewReporter(s.timeRunDir), Log: log,
+		Prover: &engine.Prover{}, Beside: filters.Look, Resolver: net.DefaultResolver, Counts: h.filter, Clock: clock.Read, Units: journald.Reader{}, Time: service.NewReporter(s.timeRunDir), Log: log,
 	}
 	if h.drops != nil {
 		options.Drops = h.drops

@@ -32,7 +32,7 @@ type Command struct {
 	Argv      []string // Argv[0] is a name, looked up in the fixed PATH, or an absolute path
 	Stdin     []byte
 	Timeout   time.Duration // 0: 30 s. The context may end earlier
-	MaxOutput int           // bytes of standard output; 0: 16 MiB
+	MaxOutput int           // bytes of standard output, or of a line of it; 0: 16 MiB
 	// Started is told the process ID, before the program is waited for. nil: nobody.
 	Started func(pid int)
 }
@@ -65,13 +65,8 @@ func (c Command) Run(ctx context.Context) ([]byte, error) {
 		stdout.max = defaultMaxOutput
 	}
 	stderr := &tail{}
-	command := exec.CommandContext(ctx, path, c.Argv[1:]...)
-	command.Env = environment()
-	command.Dir = "/"
-	command.Stdin, command.Stdout, command.Stderr = bytes.NewReader(c.Stdin), stdout, stderr
-	command.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
-	command.Cancel = func() error { return unix.Kill(-command.Process.Pid, unix.SIGKILL) }
-	command.WaitDelay = time.Second // for a grandchild that left the group and holds the pipes
+	command := c.prepare(ctx, path, stderr)
+	command.Stdout = stdout
 	if err = command.Start(); err == nil {
 		if c.Started != nil {
 			c.Started(command.Process.Pid)
@@ -85,6 +80,18 @@ func (c Command) Run(ctx context.Context) ([]byte, error) {
 		return stdout.kept, &netctl.Error{Op: "run " + c.Argv[0], Object: strings.Join(c.Argv[1:], " "), Err: err, Detail: stderr.text()}
 	}
 	return stdout.kept, nil
+}
+
+// prepare is the program with all but its standard output.
+func (c Command) prepare(ctx context.Context, path string, stderr *tail) *exec.Cmd {
+	command := exec.CommandContext(ctx, path, c.Argv[1:]...)
+	command.Env = environment()
+	command.Dir = "/"
+	command.Stdin, command.Stderr = bytes.NewReader(c.Stdin), stderr
+	command.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+	command.Cancel = func() error { return unix.Kill(-command.Process.Pid, unix.SIGKILL) }
+	command.WaitDelay = time.Second // for a grandchild that left the group and holds the pipes
+	return command
 }
 
 func find(argv []string) (string, error) {

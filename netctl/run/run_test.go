@@ -205,3 +205,57 @@ func TestOwnChildIsReaped(t *testing.T) {
 		t.Errorf("a zombie is left: %v", err)
 	}
 }
+
+// TestLines: each line as it comes, of one that is too long its beginning; what ends it is told.
+func TestLines(t *testing.T) {
+	var got []string
+	collect := func(line []byte, cut bool) error {
+		text := string(line)
+		if len(text) > 20 {
+			text = fmt.Sprintf("%d of %.1s", len(line), text)
+		}
+		if cut {
+			text += " cut"
+		}
+		got = append(got, text)
+		return nil
+	}
+	lines := func(most int, script string) string {
+		got = nil
+		if err := (run.Command{Argv: []string{"sh", "-c", script}, MaxOutput: most}).Lines(t.Context(), collect); err != nil {
+			t.Error(err)
+		}
+		return strings.Join(got, "|")
+	}
+	const long = `x() { head -c "$1" /dev/zero | tr '\0' "$2"; echo; }; `
+	for _, c := range []struct {
+		most         int
+		script, want string
+	}{
+		{0, `printf 'one\n\ntwo\nwithout an end'`, "one||two"},
+		{0, long + `x 65535 a; x 65536 b; x 65537 c; x 3000000 d; echo last`, "65535 of a|65536 of b|65537 of c|3000000 of d|last"},
+		{1000, long + `x 999 a; x 1000 b; x 1001 c; x 200000 d; echo last`, "999 of a|1000 of b|1000 of c cut|1000 of d cut|last"},
+		{100_000, long + `x 100000 a; x 100001 b; x 300000 c; echo last`, "100000 of a|100000 of b cut|100000 of c cut|last"},
+	} {
+		if got := lines(c.most, c.script); got != c.want {
+			t.Errorf("%s: %s, want %s", c.script, got, c.want)
+		}
+	}
+	enough := errors.New("enough")
+	err := run.Command{Argv: []string{"sh", "-c", "echo one; exec sleep 1000"}}.Lines(t.Context(), func([]byte, bool) error { return enough })
+	if !errors.Is(err, enough) {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	err = run.Command{Argv: []string{"sh", "-c", "echo one; exec sleep 1000"}}.Lines(ctx, func([]byte, bool) error { cancel(); return nil })
+	if !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	err = run.Command{Argv: []string{"sh", "-c", "echo why >&2; exit 3"}}.Lines(t.Context(), collect)
+	if err == nil || !strings.Contains(err.Error(), "why") {
+		t.Error(err)
+	}
+	if err := (run.Command{Argv: []string{"no-such-program"}}).Lines(t.Context(), collect); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+}

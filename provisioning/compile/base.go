@@ -33,6 +33,7 @@ func (r *Resolver) Base() (Base, error) {
 		}
 		b.KeepMonths = months
 	}
+	b.Units = units(r.site.Journal.Units)
 	if e := r.site.Firewall.Engine; e != "auto" {
 		b.Filter = firewall.Engine(e)
 	}
@@ -228,4 +229,18 @@ func (r *Resolver) engine() tunnels.Engine {
 		return ""
 	}
 	return tunnels.Engine(r.site.Engine)
+}
+
+// DefaultUnits are those of a box like this one, sorted.
+const DefaultUnits = "chrony.service, kernel, shekara-export.service, shekarad.service, ssh.service, strongswan.service, systemd-networkd.service, systemd-timesyncd.service"
+
+// units are those whose messages are put on record.
+func units(named []string) []string {
+	switch {
+	case len(named) == 0:
+		return strings.Split(DefaultUnits, ", ")
+	case named[0] == document.NoUnits:
+		return nil
+	}
+	return slices.Compact(slices.Sorted(slices.Values(named)))
 }

@@ -109,6 +109,9 @@ func text(d *compile.Desired) string {
 	if b.KeepMonths > 0 {
 		line("the journal is kept for %d months", b.KeepMonths)
 	}
+	if !slices.Equal(b.Units, slices.Sorted(slices.Values(strings.Split(compile.DefaultUnits, ", ")))) {
+		line("what these units say is recorded: %v", b.Units)
+	}
 	line("site %s, repair %t, engine %s, lab %t, dns %v", d.Site, b.Repair, b.Engine, b.Lab, b.DNS)
 	line("management from %v in zone %s to %v", b.Management.From, b.Management.Zone, b.Management.Services)
 	if b.Time != nil {

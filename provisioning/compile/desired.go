@@ -29,8 +29,9 @@ type Base struct {
 	Repair     bool // drift is repaired, else reported
 	// StopUnrecorded: nothing is forwarded while events cannot be recorded; else traffic goes on.
 	StopUnrecorded bool
-	KeepMonths     int    // calendar months that the journal's records are kept; 0: the least
-	Engine         string // auto, kernel, userspace
+	Units          []string // systemd units whose messages are put on record, sorted
+	KeepMonths     int      // calendar months that the journal's records are kept; 0: the least
+	Engine         string   // auto, kernel, userspace
 	Filter         firewall.Engine
 	Lab            bool
 	Time           *timesync.Spec // nil: the site has no time service

@@ -56,14 +56,20 @@ type Site struct {
 	Firewall   Firewall    `yaml:"firewall,omitempty" doc:"what holds the packet filter's rules"`
 	Drift      string      `yaml:"drift,omitempty" doc:"what to do when the host differs from the revision: repair or report" default:"repair"`
 	Unrecorded string      `yaml:"unrecorded,omitempty" doc:"what becomes of traffic while events cannot be recorded, as the journal's disk is full, broken or does not answer: forward (it goes on) or stop (nothing is forwarded until they can be)" default:"forward"`
-	Journal    Journal     `yaml:"journal,omitempty" doc:"how long the record of events is kept"`
+	Journal    Journal     `yaml:"journal,omitempty" doc:"how long the record of events is kept, and what of the host is put there"`
 	DNS        []string    `yaml:"dns,omitempty" doc:"resolvers that the appliance may ask, for endpoints by name"`
 }
 
-// Journal is what becomes of old records. All that is kept stays on the appliance, where it is read as ever.
+// Journal is what becomes of old records, and what the host says that is recorded. All that is kept stays on the appliance, where it is read as ever.
 type Journal struct {
-	Keep string `yaml:"keep,omitempty" doc:"calendar time after which a day's records may be removed, as 4y or 50mo; at least 3y (JRN-11)" default:"3y"`
+	Units []string `yaml:"units,omitempty" doc:"systemd units whose messages, as journald has them, are events (JRN-04); kernel stands for the kernel's warnings, none alone for no unit at all; of shekarad.service it is what systemd says of it. 32 at most" default:"chrony.service, kernel, shekara-export.service, shekarad.service, ssh.service, strongswan.service, systemd-networkd.service, systemd-timesyncd.service"`
+	Keep  string   `yaml:"keep,omitempty" doc:"calendar time after which a day's records may be removed, as 4y or 50mo; at least 3y (JRN-11)" default:"3y"`
 }
+
+const (
+	NoUnits  = "none" // as the only one of Journal.Units
+	MaxUnits = 32
+)
 
 // Firewall is how the packet filter is made real. What passes does not depend on it.
 type Firewall struct {

@@ -1,5 +1,11 @@
 package validate_test
 
+import (
+	"strings"
+
+	"shekara/provisioning/document"
+)
+
 func zoneCases() []broken {
 	return []broken{
 		{"zone contour", "contour: integration", "contour: integrated", "unknown value", "integrated", ""},
@@ -53,6 +59,9 @@ func siteCases() []broken {
 		{"drift", "  dns:", "  drift: ignore\n  dns:", "unknown value", "ignore", ""},
 		{"journal kept too short", "  dns:", "  journal: {keep: 35mo}\n  dns:", "kept too short", "35mo", "JRN-11"},
 		{"journal kept for no time", "  dns:", "  journal: {keep: 3 years}\n  dns:", "not calendar time", "3 years", ""},
+		{"a unit without its kind", "  dns:", "  journal: {units: [ssh]}\n  dns:", "not a unit", "ssh", "JRN-04"},
+		{"none beside units", "  dns:", "  journal: {units: [kernel, none]}\n  dns:", "not a unit", "none", "JRN-04"},
+		{"too many units", "  dns:", "  journal: {units: [kernel" + strings.Repeat(", kernel", document.MaxUnits) + "]}\n  dns:", "too many units", "kernel", ""},
 		{"unrecorded", "  dns:", "  unrecorded: drop\n  dns:", "unknown value", "drop", ""},
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"shekara/journal"
 	"shekara/netctl"
+	"shekara/netctl/journald"
 	"shekara/provisioning/document"
 )
 
@@ -36,6 +37,7 @@ func (c *checker) site(s *document.Site) {
 			c.add("spec.journal.keep", "kept too short", keep, "records are kept for three years at least: write 3y or more, or leave it out", "JRN-11")
 		}
 	}
+	c.units(s.Journal.Units)
 	for i, a := range s.DNS {
 		if _, err := document.ParseAddress(a); err != nil {
 			c.syntax(document.Index("spec.dns", i), a, err)
@@ -186,4 +188,18 @@ func (c *checker) touches(s *document.Site, zone string) bool {
 	return slices.ContainsFunc(s.Interfaces, func(n document.Interface) bool {
 		return n.Zone == zone || c.set.Zone(n.Zone) == nil
 	})
+}
+
+func (c *checker) units(units []string) {
+	if len(units) == 1 && units[0] == document.NoUnits {
+		return
+	}
+	if len(units) > document.MaxUnits {
+		c.add(document.Index("spec.journal.units", document.MaxUnits), "too many units", units[document.MaxUnits], fmt.Sprintf("name %d at most", document.MaxUnits), "")
+	}
+	for i, unit := range units {
+		if err := journald.CheckUnit(unit); err != nil {
+			c.add(document.Index("spec.journal.units", i), "not a unit", unit, "write the unit's whole name, as ssh.service, or kernel; none stands alone", "JRN-04")
+		}
+	}
 }
