@@ -48,6 +48,16 @@ func Ending(set *document.Set, o Options, days int) []string {
 	return contour.For(set, o.Day).Ending(days)
 }
 
+// Unverified are the sinks whose format nobody has compared with the act that it is named after, each as a sentence for people, sorted by name.
+func Unverified(set *document.Set) (sinks []string) {
+	for d := range set.Of(document.KindEventSink) {
+		if s, is := d.Spec.(*document.EventSink); is && s.Format == "52nk" {
+			sinks = append(sinks, fmt.Sprintf("sink %s sends by a mapping to the Rules 52/НҚ that nobody has compared with their annex: let the centre say whether it suits (docs/monitoring)", d.Name))
+		}
+	}
+	return sinks
+}
+
 func check(set *document.Set, o Options) *checker {
 	c := &checker{set: set, options: o, judge: contour.For(set, o.Day)}
 	if o.Site != "" && set.Site(o.Site) == nil {
