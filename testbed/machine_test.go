@@ -14,6 +14,7 @@ import (
 	"shekara/netctl/nstest"
 	"shekara/netctl/probe"
 	"shekara/netctl/probe/probetest"
+	"shekara/testbed/vm"
 )
 
 // TestMachineWithAWrongClock boots a machine whose clock stands in 2020 behind a bridge, and lets chronyd in it set the clock by another namespace's chronyd.
@@ -41,6 +42,9 @@ func TestMachineWithAWrongClock(t *testing.T) {
 	}
 	machines, err := filepath.Abs("../build/vm")
 	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := vm.FetchKernel(t.Context(), machines); err != nil { // the hall has no way out
 		t.Fatal(err)
 	}
 	before := time.Now()
