@@ -99,6 +99,49 @@ func TestTimeComesBeforeTunnels(t *testing.T) {
 	}
 }
 
+// TestTheClockMayBeSetWhereAnOperatorSaysSo: the drop-in for chronyd as the engine is one that systemd takes, adds that one right, and is not in the unit itself.
+func TestTheClockMayBeSetWhereAnOperatorSaysSo(t *testing.T) {
+	probetest.Need(t, probe.Tool("systemd-analyze"))
+	var unit string
+	for _, path := range installed(t) {
+		if filepath.Base(path) == "shekara-time.service" {
+			unit = path
+		}
+	}
+	text, err := os.ReadFile("shekara-time-chrony.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	verify := func(text string) string {
+		program, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(unit+".d", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(unit+".d", "chrony.conf"), []byte(strings.ReplaceAll(text, "/usr/sbin/shekarad", program)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command("systemd-analyze", "verify", "--man=no", unit).CombinedOutput()
+		if err != nil {
+			return string(out) + err.Error()
+		}
+		return strings.TrimSpace(string(out))
+	}
+	if out := verify(string(text)); out != "" {
+		t.Error(out)
+	}
+	if out := verify(string(text) + "\nAmbientCapabilitys=CAP_SYS_TIME\n"); !strings.Contains(out, "AmbientCapabilitys") {
+		t.Errorf("the control: a mistake in the drop-in is not found: %s", out)
+	}
+	for _, line := range []string{"\nConflicts=chrony.service ", "\nExecStart=\nExecStart=/usr/sbin/shekarad time --steer\n", "\nCapabilityBoundingSet=CAP_SYS_TIME\n", "\nAmbientCapabilities=CAP_SYS_TIME\n", "\nSystemCallFilter=@clock\n"} {
+		if !strings.Contains(string(text), line) {
+			t.Errorf("it does not say %q", line)
+		}
+	}
+}
+
 func TestUnitsExposure(t *testing.T) {
 	probetest.Need(t, probe.Tool("systemd-analyze"))
 	level := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`)

@@ -13,7 +13,7 @@ type Engine string
 
 const (
 	EngineOwn    Engine = "own"    // source and server; whoever steers the clock goes on doing so, and is watched
-	EngineChrony Engine = "chrony" // chronyd, by a configuration of ours, and it steers the clock too
+	EngineChrony Engine = "chrony" // chronyd, by a configuration of ours, and it steers the clock too where it is let
 )
 
 // Spec is what a TimeService document asks of this box. It holds no secret: files on the box are named, and read by who needs them.
@@ -41,6 +41,19 @@ func (s *Spec) Digest() string {
 	}
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:8])
+}
+
+// SystemOf is the registered system whose prefix, the longest, an address is in; of two with the same prefix the first.
+func (s *Spec) SystemOf(a netip.Addr) (system string, registered bool) {
+	longest := -1
+	for _, c := range s.Clients {
+		for _, p := range c.Prefixes {
+			if p.Bits() > longest && p.Contains(a) {
+				system, longest = c.System, p.Bits()
+			}
+		}
+	}
+	return system, longest >= 0
 }
 
 // Source is a server that is asked the time.

@@ -58,6 +58,9 @@ func (p *program) timeStatus(s provisioning.TimeStatus, now time.Time) {
 	default:
 		p.line("Clock      %s", p.paint(red, state, p.width > 0))
 	}
+	if r.Engine == timesync.EngineChrony {
+		p.line("Engine     chronyd, which %s", map[bool]string{true: "steers this host's clock", false: "is not let to steer this host's clock, and leaves it as it is"}[r.Steers])
+	}
 	if standing.Reference != "" {
 		p.line("Follows    %s, stratum %d, last measured %s ago", standing.Reference, standing.Stratum, span(now.Sub(standing.ReferenceTime)))
 		p.line("Offset     %s", signed(standing.Offset))

@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -23,7 +24,7 @@ func (r *Resolver) time() (*timesync.Spec, error) {
 	if written == nil {
 		return nil, nil
 	}
-	spec := &timesync.Spec{Name: name, Agreeing: written.MustAgree(), Withhold: written.Unsynchronised == "withhold", KeyFile: written.KeyFile}
+	spec := &timesync.Spec{Name: name, Engine: timesync.Engine(cmp.Or(written.Engine, string(timesync.EngineOwn))), Agreeing: written.MustAgree(), Withhold: written.Unsynchronised == "withhold", KeyFile: written.KeyFile}
 	var err error
 	if spec.MaxDistance, err = span(written.MaxDistance, maxDistance); err != nil {
 		return nil, err

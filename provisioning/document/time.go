@@ -5,6 +5,7 @@ import "cmp"
 // TimeService is of whom one Site learns the time, and to whom it gives it (TIM-01, TIM-02).
 type TimeService struct {
 	Site           string       `yaml:"site" doc:"name of the Site; it has one TimeService at most"`
+	Engine         string       `yaml:"engine,omitempty" doc:"who asks the sources and serves: own (shekarad time; whatever keeps the host's clock goes on doing so) or chrony (chronyd, which then keeps the clock too; [time](time.md) says what it cannot)" default:"own"`
 	Sources        []TimeSource `yaml:"sources,omitempty" doc:"servers that are asked the time, at least as many as must agree; those outside the tunnels come first, since a tunnel may need the time itself"`
 	Agreeing       int          `yaml:"agreeing,omitempty" doc:"so many sources must agree, 1 to 16, or the clock counts as not synchronised; with 1 and 2 one source that lies is not found out" default:"3"`
 	MaxDistance    string       `yaml:"maxDistance,omitempty" doc:"root distance (half the delay to the source of all, and every error on the way) above which the clock counts as not synchronised, as 100ms; 1ms to 16s" default:"100ms"`

@@ -4,11 +4,14 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"shekara/provisioning/document"
+	"shekara/timesync"
 )
 
 const (
@@ -42,6 +45,54 @@ func (c *checker) timeService(t *document.TimeService) {
 	c.timeAddresses(t)
 	c.timeZones(t)
 	c.timeClients(t)
+	if t.Engine != "" && c.oneOf("spec.engine", t.Engine, string(timesync.EngineOwn), string(timesync.EngineChrony)) && t.Engine == string(timesync.EngineChrony) {
+		c.chrony(t)
+	}
+}
+
+// chrony refuses what chronyd cannot do. Package timesync/chrony refuses the same when it makes chronyd's configuration.
+func (c *checker) chrony(t *document.TimeService) {
+	const instead = "; or let engine be own"
+	if t.Unsynchronised == "withhold" {
+		c.add("spec.unsynchronised", "chronyd does not withhold", t.Unsynchronised, "it answers while the clock is not synchronised, and says so: remove the line"+instead, "")
+	}
+	hosts := map[string]bool{}
+	for i, s := range t.Sources {
+		at := document.Index("spec.sources", i)
+		host, _, _ := net.SplitHostPort(s.Address) // one that cannot be read is refused elsewhere
+		if hosts[host] {
+			c.add(at+".address", "chronyd asks a host once", s.Address, "another source is on this host: remove one of them"+instead, "")
+		}
+		hosts[host] = true
+		if s.ServerName != "" && s.ServerName != host {
+			c.add(at+".serverName", "chronyd wants the host of address in the certificate", s.ServerName, "write the address by that name"+instead, "")
+		}
+		c.chronyWord(at+".ca", s.CA)
+	}
+	families := map[bool]bool{}
+	for i, written := range t.Addresses {
+		if a, err := document.ParseAddress(written); err == nil {
+			if families[a.Is4()] {
+				c.add(document.Index("spec.addresses", i), "chronyd serves at one address of each family", written, "remove all but one"+instead, "")
+			}
+			families[a.Is4()] = true
+		}
+	}
+	for i, client := range t.Clients {
+		c.add(document.Index("spec.clients", i), "chronyd does not refuse who does not authenticate", client.System, "it answers whoever it allows: remove the client from the list"+instead, "")
+	}
+	c.chronyWord("spec.keyFile", t.KeyFile)
+	if t.NTS != nil {
+		c.chronyWord("spec.nts.certificate", t.NTS.Certificate)
+		c.chronyWord("spec.nts.key", t.NTS.Key)
+	}
+}
+
+// chronyWord refuses the path that would be more than a word of chrony.conf(5), which knows no quotes.
+func (c *checker) chronyWord(field, path string) {
+	if strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("#%!;", r) }) {
+		c.add(field, "chronyd cannot be given such a path", path, "use printable characters without spaces and #%!;, as in /etc/shekara/time/keys", "")
+	}
 }
 
 func (c *checker) span(path, text string) {

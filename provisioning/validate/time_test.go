@@ -12,6 +12,9 @@ const threeSources = `sources: [{address: "192.0.2.1:123"}, {address: "time.exam
 // served is a time service as it should be, in the example of the contours.
 const served = threeSources + `, addresses: [10.20.0.1, 10.30.0.254], zones: [registry-lan, archive-lan]`
 
+// oneAddress is the same at the one address that chronyd serves at.
+const oneAddress = threeSources + `, addresses: [10.20.0.1], zones: [registry-lan, archive-lan]`
+
 func timeService(name, spec string) string {
 	return doc("TimeService", name, "{site: gateway, "+spec+"}")
 }
@@ -63,6 +66,13 @@ func timeCases() []broken {
 		{"time client by NTS", "", with("clients: [{system: archive, nts: true}]"), "client by NTS where it is not served", "archive", ""},
 		{"time client key without file", "", with("clients: [{system: archive, key: 1}]"), "key without keyFile", "1", ""},
 		{"time nts certificate", "", with(strings.Replace(nts, "/etc/own.pem", "own.pem", 1)), "not the path of a file", "own.pem", ""},
+		{"time engine", "", with("engine: ntpd"), "unknown value", "ntpd", ""},
+		{"time chrony withholds", "", timeService("t", "engine: chrony, unsynchronised: withhold, "+oneAddress), "chronyd does not withhold", "withhold", ""},
+		{"time chrony one host", "", timeService("t", "engine: chrony, "+strings.Replace(oneAddress, "[2001:db8::3]:123", "192.0.2.1:124", 1)), "chronyd asks a host once", "192.0.2.1:124", ""},
+		{"time chrony server name", "", timeService("t", "engine: chrony, "+strings.Replace(oneAddress, "nts: true", "nts: true, serverName: ntp.example.org", 1)), "chronyd wants the host of address in the certificate", "ntp.example.org", ""},
+		{"time chrony addresses", "", timeService("t", "engine: chrony, "+served), "chronyd serves at one address of each family", "10.30.0.254", ""},
+		{"time chrony clients", "", timeService("t", "engine: chrony, "+keys+oneAddress+", clients: [{system: archive, key: 1}]"), "chronyd does not refuse who does not authenticate", "archive", ""},
+		{"time chrony path", "", timeService("t", `engine: chrony, keyFile: "/etc/the keys", `+oneAddress), "chronyd cannot be given such a path", "/etc/the keys", ""},
 		{"time nts without addresses", "", timeService("t", threeSources+", "+nts), "nts without addresses", "", ""},
 	}
 }

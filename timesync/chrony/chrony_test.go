@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	protocol "github.com/facebook/time/ntp/chrony"
 	"github.com/google/go-cmp/cmp"
 
 	"shekara/netctl/nstest"
@@ -17,6 +18,7 @@ import (
 	"shekara/netctl/probe/probetest"
 	"shekara/netctl/run"
 	"shekara/timesync"
+	"shekara/timesync/server"
 	"shekara/timesync/source"
 	"shekara/timesync/timesynctest"
 )
@@ -141,7 +143,7 @@ func (o onHost) Run(ctx context.Context) (err error) {
 
 func open(t *testing.T, host *nstest.H, spec timesync.Spec) onHost {
 	state, running := folders(t)
-	return onHost{New(Options{Spec: spec, State: state, Running: running, User: "root", Complain: func(err error) { t.Errorf("complains: %v", err) }}), host}
+	return onHost{New(Options{Spec: spec, State: state, Running: running, Served: &Served{}, Complain: func(err error) { t.Errorf("complains: %v", err) }}), host}
 }
 
 func TestContract(t *testing.T) {
@@ -158,9 +160,9 @@ func TestItServes(t *testing.T) {
 	probetest.NeedTime(t, "a burst of requests: 10 s")
 	t.Parallel()
 	host := nstest.Host(t, "edge")
-	var server *timesynctest.Server
-	host.Do(func() { server = timesynctest.Serve(t, "127.0.0.11") })
-	e := open(t, host, timesync.Spec{Name: "serves", Agreeing: 1, Sources: []timesync.Source{{Name: "a", Address: server.Address}},
+	var upstream *timesynctest.Server
+	host.Do(func() { upstream = timesynctest.Serve(t, "127.0.0.11") })
+	e := open(t, host, timesync.Spec{Name: "serves", Agreeing: 1, Sources: []timesync.Source{{Name: "a", Address: upstream.Address}},
 		Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, Clients: []timesync.Client{{System: "near", Prefixes: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}}})
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	done := make(chan error, 1)
@@ -181,9 +183,18 @@ func TestItServes(t *testing.T) {
 	if l, err := ask(); err != nil || !l.Good || l.Stratum != 3 || l.Reference != "127.0.0.11" {
 		t.Errorf("%+v, %v; %+v", l, err, e.Status())
 	}
-	clients, err := e.Clients()
-	if err != nil || len(clients) != 1 || clients[0].Address.String() != "127.0.0.1" || clients[0].Requests == 0 {
-		t.Errorf("clients are %+v, %v", clients, err)
+	served := e.options.Served
+	for len(served.Clients()) == 0 && ctx.Err() == nil {
+		time.Sleep(20 * time.Millisecond)
+	}
+	var requests server.Counters
+	systems := []server.System{{Name: "another", Served: 1}, {Name: "near", Served: 1000}}
+	served.AddTo(&requests, &systems)
+	if c := served.Clients(); len(c) != 1 || c[0].Address.String() != "127.0.0.1" || c[0].System != "near" || c[0].Served == 0 || time.Since(c[0].LastSeen) > time.Minute {
+		t.Errorf("clients are %+v", c)
+	}
+	if requests.Served == 0 || requests.Received < requests.Served || len(systems) != 2 || systems[0].Served != 1 || systems[1].Served <= 1000 || systems[1].LastSeen.IsZero() {
+		t.Errorf("counted are %+v, %+v", requests, systems)
 	}
 	stop()
 	if err := <-done; err != nil {
@@ -209,5 +220,43 @@ func TestItCannotBeRun(t *testing.T) {
 	}
 	if s := e.Status(); s.Standing.State != timesync.Unsynchronised || len(s.Warnings) == 0 || s.Warnings[len(s.Warnings)-1].Kind != timesync.WarnEngine {
 		t.Errorf("%+v", s)
+	}
+}
+
+// TestServedIsCountedOn: chronyd counts from zero when it starts, and forgets addresses; what is told of a system never goes back.
+func TestServedIsCountedOn(t *testing.T) {
+	spec := timesync.Spec{Clients: []timesync.Client{{System: "agency", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}}, {System: "silent"}}}
+	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	access := func(address string, hits, drops, ago uint32) protocol.ClientAccess {
+		return protocol.ClientAccess{IPAddr: &protocol.IPAddr{IP: protocol.IPToBytes(netip.MustParseAddr(address).AsSlice()), Family: protocol.IPAddrInet4}, NTPHits: hits, NTPDrops: drops, LastNTPHitAgo: ago}
+	}
+	var s Served
+	look := func(counts chronyCounts, clients ...protocol.ClientAccess) (server.Counters, []server.System) {
+		s.add(&spec, now, counts, clients)
+		var requests server.Counters
+		var systems []server.System
+		s.AddTo(&requests, &systems)
+		return requests, systems
+	}
+	look(chronyCounts{10, 2, 3, 4}, access("10.1.0.1", 6, 2, 7), access("192.0.2.9", 4, 0, 1), access("10.1.0.2", 0, 0, 0))
+	if c := s.Clients(); len(c) != 2 || c[0].Served != 4 || c[0].Limited != 2 || c[0].System != "agency" || c[1].System != "" || !c[0].LastSeen.Equal(now.Add(-7*time.Second)) {
+		t.Errorf("clients are %+v", c)
+	}
+	look(chronyCounts{11, 2, 3, 4}, access("192.0.2.9", 4, 0, 1)) // 10.1.0.1 was forgotten, and is back:
+	requests, systems := look(chronyCounts{12, 2, 3, 4}, access("10.1.0.1", 1, 0, 0))
+	if requests.Received != 12 || requests.Served != 10 || requests.Limited != 2 || requests.NTS != 3 || requests.Interleaved != 4 {
+		t.Errorf("%+v", requests)
+	}
+	want := []server.System{{Name: "agency", LastSeen: now, Served: 5, Limited: 2}, {Name: "silent"}}
+	if diff := cmp.Diff(want, systems); diff != "" {
+		t.Error(diff)
+	}
+	s.restart()
+	if len(s.Clients()) != 0 {
+		t.Error("another chronyd has the clients of the one before")
+	}
+	requests, systems = look(chronyCounts{3, 0, 0, 0}, access("10.1.0.1", 3, 0, 0))
+	if requests.Served != 13 || systems[0].Served != 8 {
+		t.Errorf("%+v, %+v", requests, systems)
 	}
 }

@@ -5,6 +5,6 @@
 //
 // Owns: a folder of state (chrony.conf, drift, keys of NTS) and one of run time (the command socket and the process ID).
 // Never: touches a chronyd that somebody else started, or its configuration; steers the clock unless told to.
-// Imports: timesync, timesync/source, netctl/clock, netctl/durable, netctl/run, facebook/time/ntp/chrony.
+// Imports: timesync, timesync/server (its words for whom it served), timesync/source, netctl/clock, netctl/durable, netctl/run, facebook/time/ntp/chrony.
 // Test: go test ./timesync/chrony (unprivileged); with chronyd, which needs root.
 package chrony

@@ -7,7 +7,9 @@ import (
 	"math"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,10 +33,10 @@ const (
 // Options are what an Engine works with.
 type Options struct {
 	Spec    timesync.Spec
-	State   string   // folder: chrony.conf, drift, keys of NTS. The user that chronyd becomes must be able to write there
-	Running string   // folder, of that user: the command socket and the process ID
-	User    string   // that chronyd becomes; "": its own choice
+	State   string   // folder: chrony.conf, drift, keys of NTS
+	Running string   // folder: the command socket and the process ID. Nobody but this process's user may enter it, or chronyd opens no socket there
 	Steer   bool     // chronyd steers the clock (CAP_SYS_TIME); else it only follows (-x)
+	Served  *Served  // counts whom chronyd serves; nil: nobody asks
 	Log     *os.File // what chronyd writes; nil: nowhere
 	// Complain is told what cannot be done now, and is tried again.
 	Complain func(error)
@@ -84,6 +86,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer group.Wait()
 	defer stop()
 	group.Go(func() { e.watch(ctx) })
+	if e.options.Served != nil {
+		group.Go(func() { e.count(ctx) })
+	}
 	for again := againAfter; ; again = min(2*again, againAtMost) {
 		began := time.Now()
 		err := e.once(ctx, config)
@@ -125,14 +130,19 @@ func (e *Engine) configure(ctx context.Context) (path string, err error) {
 // once runs chronyd until it ends, or the context does.
 func (e *Engine) once(ctx context.Context, config string) error {
 	argv := []string{program, "-d", "-f", config}
+	if e.options.Served != nil {
+		e.options.Served.restart()
+	}
 	if e.options.Steer {
 		argv = append(argv, "-s") // a clock that comes up before the drift was written last is set to then
 	} else {
 		argv = append(argv, "-x")
 	}
-	if e.options.User != "" {
-		argv = append(argv, "-u", e.options.User)
+	own, err := user.LookupId(strconv.Itoa(os.Geteuid()))
+	if err != nil {
+		return err
 	}
+	argv = append(argv, "-U", "-u", own.Username) // it stays who this process is, whose the folders and the files of keys are
 	// It ends with this process where the unit ends with all that it started (KillMode=control-group, which is what systemd does unless told otherwise).
 	p, err := run.Detached{Argv: argv, Stderr: e.options.Log}.Start()
 	if err != nil {

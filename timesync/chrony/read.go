@@ -19,7 +19,6 @@ import (
 const (
 	answersWithin = 2 * time.Second // over the command socket, for all of a look
 	mostSources   = 1024
-	mostClients   = 1 << 20
 )
 
 // command is a connection to chronyd's command socket.
@@ -164,39 +163,4 @@ func verdictOf(s chrony.SourceStateType) timesync.Verdict {
 
 func duration(seconds float64) time.Duration {
 	return time.Duration(seconds * float64(time.Second))
-}
-
-// Client is a host that chronyd was asked by, since it started or as long as its memory lasts.
-type Client struct {
-	Address  netip.Addr    `json:"address"`
-	Requests uint64        `json:"requests"`
-	Dropped  uint64        `json:"dropped"`  // not answered: too many
-	Keys     uint64        `json:"keys"`     // key establishments of NTS
-	LastSeen time.Duration `json:"lastSeen"` // so long ago
-}
-
-// Clients are those that asked the time. chronyd's table may change while it is read.
-func (e *Engine) Clients() ([]Client, error) {
-	c, err := dial(e.running, &e.dialled)
-	if err != nil {
-		return nil, fmt.Errorf("ask chronyd for its clients: %w", err)
-	}
-	defer c.close()
-	var all []Client
-	for index := uint32(0); index < mostClients; {
-		page, err := ask[*chrony.ReplyClientAccessesByIndex](c, chrony.NewClientAccessesByIndexPacket(index, chrony.MaxClientAccessesByIndex, 1))
-		if err != nil {
-			return nil, fmt.Errorf("ask chronyd for its clients: %w", err)
-		}
-		for _, client := range page.Clients {
-			if address, ok := netip.AddrFromSlice(client.IPAddr.ToNetIP()); ok && client.NTPHits+client.NKEHits > 0 {
-				all = append(all, Client{address, uint64(client.NTPHits), uint64(client.NTPDrops), uint64(client.NKEHits), time.Duration(client.LastNTPHitAgo) * time.Second})
-			}
-		}
-		if page.NextIndex <= index || page.NextIndex >= page.NIndices {
-			return all, nil
-		}
-		index = page.NextIndex
-	}
-	return all, nil
 }

@@ -52,6 +52,7 @@ type Server struct {
 	strangers *table
 	counters  counters
 	failures  atomic.Pointer[[]Failure]
+	open      atomic.Int32 // addresses
 
 	mutex   sync.Mutex // of what is below
 	systems map[string]*tally
@@ -103,6 +104,9 @@ func (s *Server) Registered(address netip.Addr) bool {
 
 // Failures are the addresses at which nothing is served now though the document asks for it. It is tried again every few seconds.
 func (s *Server) Failures() []Failure { return *s.failures.Load() }
+
+// Listening is at how many addresses it serves now: Set tells what it should be, and Run does it soon after.
+func (s *Server) Listening() int { return int(s.open.Load()) }
 
 // Run serves until ctx ends. It returns when all its goroutines have.
 func (s *Server) Run(ctx context.Context) {

@@ -56,6 +56,7 @@ func (r *running) reconcile(ctx context.Context, addresses []netip.Addr) (failur
 			r.closeAt(at)
 		}
 	}
+	defer func() { r.server.open.Store(int32(len(r.open))) }()
 	for _, at := range want {
 		if r.open[at] != nil {
 			continue

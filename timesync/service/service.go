@@ -21,6 +21,7 @@ import (
 	"shekara/netctl/certificate"
 	"shekara/netctl/durable"
 	"shekara/timesync"
+	"shekara/timesync/chrony"
 	"shekara/timesync/nts"
 	"shekara/timesync/server"
 	"shekara/timesync/source"
@@ -29,8 +30,10 @@ import (
 const (
 	askEvery      = 5 * time.Second  // what to do; and between two tries of what fails
 	againEvery    = time.Minute      // between two looks at the key file
-	forgetTrouble = 15 * time.Minute // after which a trouble that is not told again is over: the clock is kept on disk every ten minutes
+	forgetTrouble = 15 * time.Minute // after which a trouble that is not told again is over: the clock is kept on disk every ten minutes, chronyd started again every minute
 	establishment = "key establishment"
+	aboutClock    = "clock"   // a trouble that nobody tells to be over
+	aboutChronyd  = "chronyd" // the same
 	askTime       = 5 * time.Second
 	specBytes     = 8 << 20
 	group         = "shekara-time" // of the files that only the process may read
@@ -42,6 +45,7 @@ type Options struct {
 	Ask    func(context.Context) (*timesync.Spec, error)
 	Dir    string // state
 	RunDir string // of the socket
+	Steer  bool   // chronyd, where it is the engine, steers the host's clock (CAP_SYS_TIME); else it only says by how much it would
 	Log    *slog.Logger
 }
 
@@ -53,7 +57,8 @@ type service struct {
 	keysFailed error
 	server     *server.Server
 	spec       atomic.Pointer[timesync.Spec]
-	watch      atomic.Pointer[source.Watch]
+	engine     atomic.Pointer[engine]
+	chronyd    chrony.Served    // by chronyd, while it was the engine
 	parts      map[string]*part // of follow's goroutine
 	set        time.Time        // when the server was told last; of follow's goroutine
 
@@ -96,7 +101,7 @@ func Run(ctx context.Context, o Options) error {
 	s := &service{options: o, parts: map[string]*part{}, said: map[string]said{}, began: time.Now()}
 	nothing := timesync.Spec{}
 	s.spec.Store(&nothing)
-	s.watch.Store(source.New(nothing, "", func(error) {}))                       // nothing is known yet
+	s.engine.Store(&engine{Engine: source.New(nothing, "", func(error) {})})     // nothing is known yet
 	if s.keys, err = nts.OpenKeys(filepath.Join(o.Dir, "cookies")); err != nil { // who needs no NTS is served all the same
 		s.keysFailed = err
 	}
@@ -140,8 +145,7 @@ func (s *service) follow(ctx context.Context) {
 			}
 		}
 		if time.Since(s.set) > againEvery { // the key file may be another
-			s.trouble("serve", s.server.Set(*s.spec.Load()))
-			s.set = time.Now()
+			s.serve(*s.spec.Load())
 		}
 		select {
 		case <-ctx.Done():
@@ -153,57 +157,82 @@ func (s *service) follow(ctx context.Context) {
 
 // adopt goes on by another Spec.
 func (s *service) adopt(ctx context.Context, spec timesync.Spec) {
+	if was := s.spec.Load(); was.Engine != spec.Engine {
+		s.end("sources") // the ports that one engine holds the other cannot have
+	}
+	s.spec.Store(&spec)
+	s.serve(spec)
+	establish := establishing{addresses: spec.Addresses}
+	if spec.NTS != nil && spec.Engine != timesync.EngineChrony {
+		establish.nts = *spec.NTS
+	}
+	s.begin(ctx, establishment, establish, func() func(context.Context) error { return s.establish(establish) })
+	if spec.Engine == timesync.EngineChrony {
+		s.begin(ctx, "sources", spec, func() func(context.Context) error { return s.chrony(spec) })
+		return
+	}
 	watched := spec
 	watched.Clients, watched.NTS, watched.Withhold = nil, nil, false // who is served changes nothing of what is known of the clock
 	s.begin(ctx, "sources", watched, func() func(context.Context) error {
-		watch := source.New(watched, filepath.Join(s.options.Dir, "clock.json"), func(err error) { s.trouble("clock", err) })
-		s.watch.Store(watch)
+		watch := source.New(watched, filepath.Join(s.options.Dir, "clock.json"), func(err error) { s.trouble(aboutClock, err) })
+		s.engine.Store(&engine{Engine: watch})
 		return watch.Run
 	})
-	s.spec.Store(&spec)
+}
+
+// serve tells our own server whom to serve: nobody where chronyd does.
+func (s *service) serve(spec timesync.Spec) {
+	if spec.Engine == timesync.EngineChrony {
+		spec = timesync.Spec{}
+	}
 	s.trouble("serve", s.server.Set(spec))
 	s.set = time.Now()
-	establish := struct {
-		nts       timesync.NTS
-		addresses []netip.Addr
-	}{addresses: spec.Addresses}
-	if spec.NTS != nil {
-		establish.nts = *spec.NTS
+}
+
+// establishing is what the establishment of keys goes by.
+type establishing struct {
+	nts       timesync.NTS
+	addresses []netip.Addr
+}
+
+func (s *service) establish(e establishing) func(context.Context) error {
+	if e.nts == (timesync.NTS{}) {
+		return nil
 	}
-	s.begin(ctx, establishment, establish, func() func(context.Context) error {
-		if spec.NTS == nil {
-			return nil
-		}
-		establishing := &nts.Server{Addresses: spec.Addresses, Files: certificate.Files{Certificate: spec.NTS.Certificate, Key: spec.NTS.Key, Group: group}, Keys: s.keys, Admit: s.registered,
-			Done: func(client netip.Addr, err error) {
-				s.options.Log.Debug("key establishment", "client", client, "error", err)
-			}, Log: s.options.Log}
-		return func(ctx context.Context) error {
-			for { // until ctx ends: an address may be taken now, and free later
-				if s.keys == nil {
-					s.trouble(establishment, s.keysFailed)
-				} else if err := establishing.Run(ctx); ctx.Err() == nil {
-					s.trouble(establishment, err)
-				}
-				select {
-				case <-ctx.Done():
-					return nil
-				case <-time.After(askEvery):
-				}
+	establishing := &nts.Server{Addresses: e.addresses, Files: certificate.Files{Certificate: e.nts.Certificate, Key: e.nts.Key, Group: group}, Keys: s.keys, Admit: s.registered,
+		Done: func(client netip.Addr, err error) {
+			s.options.Log.Debug("key establishment", "client", client, "error", err)
+		}, Log: s.options.Log}
+	return func(ctx context.Context) error {
+		return s.persist(ctx, establishment, func() error { // an address may be taken now, and free later
+			if s.keys == nil {
+				return s.keysFailed
 			}
+			return establishing.Run(ctx)
+		})
+	}
+}
+
+// persist does something until the context ends, and tells why it ended before.
+func (s *service) persist(ctx context.Context, about string, do func() error) error {
+	for {
+		if err := do(); ctx.Err() == nil {
+			s.trouble(about, err)
 		}
-	})
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(askEvery):
+		}
+	}
 }
 
 // begin ends a part and begins it anew, if what it goes by has changed. To run is nil where there is nothing to do.
 func (s *service) begin(ctx context.Context, name string, by any, make func() (run func(context.Context) error)) {
-	if was := s.parts[name]; was != nil {
-		if reflect.DeepEqual(was.by, by) {
-			return
-		}
-		was.stop()
-		s.trouble(name, nil)
+	if was := s.parts[name]; was != nil && reflect.DeepEqual(was.by, by) {
+		return
 	}
+	s.end(name)
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	if run := make(); run != nil {
@@ -213,6 +242,14 @@ func (s *service) begin(ctx context.Context, name string, by any, make func() (r
 		cancel()
 		running.Wait()
 	}}
+}
+
+func (s *service) end(name string) {
+	if was := s.parts[name]; was != nil {
+		was.stop()
+		s.trouble(name, nil)
+		delete(s.parts, name)
+	}
 }
 
 func (s *service) trouble(about string, err error) {
@@ -232,16 +269,18 @@ func (s *service) trouble(about string, err error) {
 	}
 }
 
-func (s *service) standing() timesync.Standing { return s.watch.Load().Standing() }
+func (s *service) standing() timesync.Standing { return s.engine.Load().Standing() }
 
 // Report is how it stands.
 func (s *service) Report() Report {
-	spec := s.spec.Load()
-	r := Report{Service: spec.Name, Digest: spec.Digest(), Began: s.began.UTC(), Time: time.Now().UTC(), Status: s.watch.Load().Status(), Requests: s.server.Counters(), Systems: s.server.Systems()}
+	spec, e := s.spec.Load(), s.engine.Load()
+	r := Report{Service: spec.Name, Digest: spec.Digest(), Engine: spec.Engine, Steers: e.steers, Began: s.began.UTC(), Time: time.Now().UTC(), Status: e.Status(),
+		Requests: s.server.Counters(), Systems: s.server.Systems()}
+	s.chronyd.AddTo(&r.Requests, &r.Systems)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for about, t := range s.said {
-		if about == "clock" && time.Since(t.at) > forgetTrouble {
+		if (about == aboutClock || about == aboutChronyd) && time.Since(t.at) > forgetTrouble {
 			continue
 		}
 		r.Troubles = append(r.Troubles, about+": "+t.why)
@@ -255,6 +294,9 @@ func (s *service) Report() Report {
 
 // Clients are at most limit addresses after one, by address.
 func (s *service) Clients(after netip.Addr, limit int) []server.Client {
+	if s.spec.Load().Engine == timesync.EngineChrony {
+		return page(s.chronyd.Clients(), after, limit)
+	}
 	return page(s.server.Clients(), after, limit)
 }
 
@@ -269,9 +311,8 @@ func page(all []server.Client, after netip.Addr, limit int) []server.Client {
 
 // registered says whether an address is that of a system that is served.
 func (s *service) registered(a netip.Addr) bool {
-	return slices.ContainsFunc(s.spec.Load().Clients, func(c timesync.Client) bool {
-		return slices.ContainsFunc(c.Prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
-	})
+	_, is := s.spec.Load().SystemOf(a)
+	return is
 }
 
 func (s *service) file() string { return filepath.Join(s.options.Dir, "service.json") }

@@ -1,0 +1,47 @@
+package service
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"time"
+
+	"shekara/netctl/durable"
+	"shekara/timesync"
+	"shekara/timesync/chrony"
+)
+
+// engine is who asks the sources now.
+type engine struct {
+	Engine
+	steers bool
+}
+
+// Engine knows how the clock stands.
+type Engine interface {
+	Run(context.Context) error
+	Standing() timesync.Standing
+	Status() timesync.Status
+}
+
+const closes = 20 * time.Millisecond // between two looks whether our own server has closed its sockets
+
+// chrony has chronyd ask, serve and, if it is let, steer.
+func (s *service) chrony(spec timesync.Spec) func(context.Context) error {
+	state, running := filepath.Join(s.options.Dir, "chrony"), filepath.Join(s.options.RunDir, "chrony")
+	e := chrony.New(chrony.Options{Spec: spec, State: state, Running: running, Steer: s.options.Steer, Served: &s.chronyd, Log: os.Stderr, Complain: func(err error) { s.trouble(aboutChronyd, err) }})
+	s.engine.Store(&engine{e, s.options.Steer})
+	return func(ctx context.Context) error {
+		for s.server.Listening() > 0 && ctx.Err() == nil {
+			time.Sleep(closes)
+		}
+		return s.persist(ctx, "sources", func() error { // chronyd may be installed later
+			for _, dir := range []string{state, running} {
+				if err := durable.MkdirAll(dir, 0o700); err != nil { // chronyd wants its socket's folder to be nobody else's
+					return err
+				}
+			}
+			return e.Run(ctx)
+		})
+	}
+}
