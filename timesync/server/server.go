@@ -110,7 +110,7 @@ func (s *Server) Listening() int { return int(s.open.Load()) }
 
 // Run serves until ctx ends. It returns when all its goroutines have.
 func (s *Server) Run(ctx context.Context) {
-	r := &running{server: s, open: map[netip.AddrPort][]*datagram.Conn{}, adopted: map[netip.AddrPort]*datagram.Conn{}, ended: make(chan Failure)}
+	r := &running{server: s, open: map[netip.AddrPort][]*datagram.Conn{}, adopted: map[netip.AddrPort]*datagram.Conn{}, ended: make(chan ending)}
 	defer r.stop()
 	r.adopt(ctx)
 	for {
@@ -126,8 +126,12 @@ func (s *Server) Run(ctx context.Context) {
 		case <-s.changed:
 		case <-again:
 		case failed := <-r.ended:
-			r.closeAt(failed.Address)
-			s.report([]Failure{failed})
+			at := failed.conn.Local()
+			if !slices.Contains(r.open[at], failed.conn) && r.adopted[at] != failed.conn {
+				continue // another one's end has closed it already
+			}
+			r.closeAt(at)
+			s.report([]Failure{{at, failed.err}})
 			select { // before it is opened anew
 			case <-ctx.Done():
 				return

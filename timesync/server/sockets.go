@@ -17,7 +17,13 @@ type running struct {
 	open    map[netip.AddrPort][]*datagram.Conn
 	adopted map[netip.AddrPort]*datagram.Conn // of Options.Files
 	all     sync.WaitGroup
-	ended   chan Failure
+	ended   chan ending
+}
+
+// ending is a socket that failed.
+type ending struct {
+	conn *datagram.Conn
+	err  error
 }
 
 // adopt serves on the sockets that were handed over.
@@ -94,7 +100,7 @@ func (r *running) serve(ctx context.Context, c *datagram.Conn) {
 			return
 		}
 		select {
-		case r.ended <- Failure{c.Local(), err}:
+		case r.ended <- ending{c, err}:
 		case <-ctx.Done():
 		}
 	})
