@@ -135,7 +135,7 @@ func TestTheClockMayBeSetWhereAnOperatorSaysSo(t *testing.T) {
 	if out := verify(string(text) + "\nAmbientCapabilitys=CAP_SYS_TIME\n"); !strings.Contains(out, "AmbientCapabilitys") {
 		t.Errorf("the control: a mistake in the drop-in is not found: %s", out)
 	}
-	for _, line := range []string{"\nConflicts=chrony.service ", "\nExecStart=\nExecStart=/usr/sbin/shekarad time --steer\n", "\nCapabilityBoundingSet=CAP_SYS_TIME\n", "\nAmbientCapabilities=CAP_SYS_TIME\n", "\nSystemCallFilter=@clock\n"} {
+	for _, line := range []string{"\nConflicts=chrony.service ", "\nExecStart=\nExecStart=/usr/sbin/shekarad time --steer\n", "\nCapabilityBoundingSet=CAP_SYS_TIME\n", "\nAmbientCapabilities=CAP_SYS_TIME\n", "\nSystemCallFilter=@clock\n", "\nKillMode=mixed\n"} {
 		if !strings.Contains(string(text), line) {
 			t.Errorf("it does not say %q", line)
 		}
@@ -164,6 +164,7 @@ func TestFilesSayWhatTheyShould(t *testing.T) {
 		"shekara-export.service":     {"\nExecStart=/usr/sbin/shekarad export\n", "\nUser=shekara-export\n", "\nCapabilityBoundingSet=\n", "\nInaccessiblePaths=-/var/lib/shekara\n", "\nRestart=always\n"},
 		"shekara.sysusers":           {"\ng shekara ", "\ng shekara-view ", "\nu shekara-export ", "\nm shekara-export shekara-view\n"},
 		"shekara.tmpfiles":           {"\nd /run/wireguard 0700 root root", "\nd /etc/shekara/export 0750 root shekara-export"},
+		"apparmor-chronyd":           {"\n/etc/shekara/time/** r,\n", "\n/var/lib/shekara-time/chrony/{,*} rw,\n", "\n@{run}/shekara-time/chrony/{,*} rw,\n"},
 		"networkd-shekara.conf":      {"\nManageForeignRoutes=no\n", "\nManageForeignRoutingPolicyRules=no\n"},
 	} {
 		text, err := os.ReadFile(file)

@@ -4,7 +4,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"net"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -64,6 +66,18 @@ type Source struct {
 	CA         string `json:"ca,omitempty"`         // with NTS: file of certificates (PEM) that the server's may be from; "": the host's
 	ServerName string `json:"serverName,omitempty"` // with NTS: the name in its certificate; "": the host of Address
 	Key        uint32 `json:"key,omitempty"`        // authenticated by this key of Spec.KeyFile; 0: by none
+}
+
+// Host is that of Address, in the one way that it is written in: two sources with the same are one. "": Address cannot be read.
+func (s Source) Host() string {
+	host, _, err := net.SplitHostPort(s.Address)
+	if err != nil {
+		return ""
+	}
+	if a, err := netip.ParseAddr(host); err == nil {
+		return a.String()
+	}
+	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
 
 // Client is a registered system that may ask.

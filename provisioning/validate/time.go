@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"math"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -54,13 +53,13 @@ func (c *checker) timeService(t *document.TimeService) {
 func (c *checker) chrony(t *document.TimeService) {
 	const instead = "; or let engine be own"
 	if t.Unsynchronised == "withhold" {
-		c.add("spec.unsynchronised", "chronyd does not withhold", t.Unsynchronised, "it answers while the clock is not synchronised, and says so: remove the line"+instead, "")
+		c.add("spec.unsynchronised", "chronyd does not withhold", t.Unsynchronised, "it answers while the clock is not synchronised, and says that it is not: remove the line"+instead, "")
 	}
 	hosts := map[string]bool{}
 	for i, s := range t.Sources {
 		at := document.Index("spec.sources", i)
-		host, _, _ := net.SplitHostPort(s.Address) // one that cannot be read is refused elsewhere
-		if hosts[host] {
+		host := timesync.Source{Address: s.Address}.Host()
+		if hosts[host] && host != "" { // one that cannot be read is refused elsewhere
 			c.add(at+".address", "chronyd asks a host once", s.Address, "another source is on this host: remove one of them"+instead, "")
 		}
 		hosts[host] = true

@@ -4,12 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
-	"net"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,22 +19,25 @@ import (
 
 const (
 	lookEvery   = time.Second
+	fileEvery   = time.Minute      // between two looks whether the files of the Spec are others
 	endsWithin  = 10 * time.Second // after SIGTERM: it writes its drift
 	againAfter  = time.Second      // chronyd is started again, and then ever later
 	againAtMost = time.Minute
-	steadyAfter = time.Minute // then it counts as having run
+	steadyAfter = time.Minute      // then it counts as having run
+	keepEvery   = 10 * time.Minute // the last good time
 	program     = "chronyd"
 )
 
 // Options are what an Engine works with.
 type Options struct {
 	Spec    timesync.Spec
-	State   string   // folder: chrony.conf, drift, keys of NTS
+	State   string   // folder: chrony.conf, drift, what was measured, keys of NTS
 	Running string   // folder: the command socket and the process ID. Nobody but this process's user may enter it, or chronyd opens no socket there
 	Steer   bool     // chronyd steers the clock (CAP_SYS_TIME); else it only follows (-x)
+	Again   bool     // a chronyd that knew the time has just ended: this one goes on by what that measured, and does not set the clock
 	Served  *Served  // counts whom chronyd serves; nil: nobody asks
 	Log     *os.File // what chronyd writes; nil: nowhere
-	// Complain is told what cannot be done now, and is tried again.
+	// Complain is told what cannot be done now, and is tried again; nil once chronyd answers.
 	Complain func(error)
 }
 
@@ -49,18 +48,31 @@ type Engine struct {
 	dialled atomic.Uint64
 	current atomic.Pointer[timesync.Status]
 	changed chan struct{} // of one element
-	judge   *source.Judge // of the goroutine that looks
+	anew    chan struct{} // of one element: chronyd is to be started again
+	good    atomic.Int64  // Unix seconds that are known to be over; 0: none
+
+	// Of the goroutine that looks.
+	clock    func() (clock.Reading, error)
+	judge    *source.Judge
+	set      source.Steps
+	steps    uint64
+	lastStep time.Duration
+	measured time.Time // chronyd's last measurement, by its word
+	stale    time.Time // measured, when somebody set the clock: until another one it knows nothing of that
+	heard    time.Time // chronyd's last answer; before, when it was begun
+	answers  bool
+	began    time.Time
+	kept     time.Time // when good was kept last
 }
 
 // New makes an Engine. It works while Run does.
 func New(o Options) *Engine {
-	e := &Engine{options: o, running: o.Running, changed: make(chan struct{}, 1)}
-	limit := o.Spec.MaxDistance
-	if limit <= 0 {
-		limit = time.Second
-	}
 	now := time.Now()
-	e.judge = source.NewJudge(limit, now)
+	e := &Engine{options: o, clock: clock.Read, running: o.Running, changed: make(chan struct{}, 1), anew: make(chan struct{}, 1), heard: now, began: now}
+	e.judge = source.NewJudge(o.Spec.MaxDistance, now)
+	if info, err := os.Stat(e.drift()); err == nil && info.ModTime().Unix() > 0 {
+		e.good.Store(info.ModTime().Unix())
+	}
 	e.publish(now, report{}, errors.New("chronyd has not been asked yet"))
 	return e
 }
@@ -73,6 +85,8 @@ func (e *Engine) Status() timesync.Status { return *e.current.Load() }
 
 // Changed is poked when a state, a verdict or the warnings have changed. It has one receiver.
 func (e *Engine) Changed() <-chan struct{} { return e.changed }
+
+func (e *Engine) drift() string { return filepath.Join(e.options.State, "drift") }
 
 // Run writes the configuration, has chronyd check it, and keeps chronyd running until the context ends. The error is of a configuration that chronyd cannot have: nothing
 // is started then, and the file of before stays.
@@ -89,24 +103,27 @@ func (e *Engine) Run(ctx context.Context) error {
 	if e.options.Served != nil {
 		group.Go(func() { e.count(ctx) })
 	}
-	for again := againAfter; ; again = min(2*again, againAtMost) {
+	known, again := e.options.Again, againAfter
+	for {
 		began := time.Now()
-		err := e.once(ctx, config)
+		err := e.once(ctx, config, known)
 		if ctx.Err() != nil {
 			return nil
 		}
+		known = e.Standing().State != timesync.Unsynchronised
 		if time.Since(began) > steadyAfter {
 			again = againAfter
 		}
-		if err == nil {
-			err = errors.New("it ended by itself")
+		if errors.Is(err, errAnew) {
+			continue
 		}
-		e.options.Complain(fmt.Errorf("run chronyd: %w; it is started again in %s", err, again))
+		e.options.Complain(fmt.Errorf("run chronyd: %w; its log may say why, and it is started again", err))
 		select {
 		case <-time.After(again):
 		case <-ctx.Done():
 			return nil
 		}
+		again = min(2*again, againAtMost)
 	}
 }
 
@@ -116,7 +133,7 @@ func (e *Engine) configure(ctx context.Context) (path string, err error) {
 	if err != nil {
 		return "", err
 	}
-	path = filepath.Join(e.options.State, "chrony.conf")
+	path = configIn(e.options.State)
 	candidate := path + ".new"
 	if err := durable.WriteFile(candidate, text, 0o644); err != nil {
 		return "", err
@@ -127,46 +144,13 @@ func (e *Engine) configure(ctx context.Context) (path string, err error) {
 	return path, durable.Rename(candidate, path)
 }
 
-// once runs chronyd until it ends, or the context does.
-func (e *Engine) once(ctx context.Context, config string) error {
-	argv := []string{program, "-d", "-f", config}
-	if e.options.Served != nil {
-		e.options.Served.restart()
-	}
-	if e.options.Steer {
-		argv = append(argv, "-s") // a clock that comes up before the drift was written last is set to then
-	} else {
-		argv = append(argv, "-x")
-	}
-	own, err := user.LookupId(strconv.Itoa(os.Geteuid()))
-	if err != nil {
-		return err
-	}
-	argv = append(argv, "-U", "-u", own.Username) // it stays who this process is, whose the folders and the files of keys are
-	// It ends with this process where the unit ends with all that it started (KillMode=control-group, which is what systemd does unless told otherwise).
-	p, err := run.Detached{Argv: argv, Stderr: e.options.Log}.Start()
-	if err != nil {
-		return err
-	}
-	defer p.Close()
-	err = p.Wait(ctx)
-	if ctx.Err() == nil {
-		return err
-	}
-	if err := p.Terminate(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
-	}
-	patience, done := context.WithTimeout(context.WithoutCancel(ctx), endsWithin)
-	defer done()
-	if p.Wait(patience) != nil {
-		return p.Kill()
-	}
-	return nil
-}
+func configIn(state string) string { return filepath.Join(state, "chrony.conf") }
 
+// watch looks at the clock, at what chronyd says of it, and at the files that chronyd reads once only.
 func (e *Engine) watch(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
+	files, looked := e.fingerprint(), time.Now()
 	for {
 		select {
 		case <-tick.C:
@@ -175,6 +159,40 @@ func (e *Engine) watch(ctx context.Context) {
 		}
 		r, err := e.look()
 		e.publish(time.Now(), r, err)
+		if time.Since(looked) > fileEvery {
+			now := e.fingerprint()
+			if now != files {
+				e.restart()
+			}
+			files, looked = now, time.Now()
+		}
+	}
+}
+
+// fingerprint tells the files of keys and certificates apart from what they were: chronyd reads them when it starts (chrony.conf(5), ntsservercert).
+func (e *Engine) fingerprint() string {
+	spec := &e.options.Spec
+	files := []string{spec.KeyFile}
+	if spec.NTS != nil {
+		files = append(files, spec.NTS.Certificate, spec.NTS.Key)
+	}
+	for _, s := range spec.Sources {
+		files = append(files, s.CA)
+	}
+	all := ""
+	for _, file := range files {
+		if info, err := os.Stat(file); err == nil {
+			all += fmt.Sprintln(file, info.Size(), info.ModTime().UnixNano())
+		}
+	}
+	return all
+}
+
+// restart has chronyd started anew.
+func (e *Engine) restart() {
+	select {
+	case e.anew <- struct{}{}:
+	default: // it is
 	}
 }
 
@@ -187,52 +205,19 @@ func (e *Engine) look() (report, error) {
 	return read(c)
 }
 
-// publish judges what chronyd says, or that it says nothing, and shows it.
-func (e *Engine) publish(now time.Time, r report, err error) {
-	spec := &e.options.Spec
-	next := &timesync.Status{Sources: make([]timesync.SourceStatus, 0, len(spec.Sources))}
-	correction := duration(r.tracking.CurrentCorrection)
-	agree, reference := 0, ""
-	for _, s := range spec.Sources {
-		host, _, _ := net.SplitHostPort(s.Address)
-		h, known := r.sources[host]
-		status := source.Unheard(s)
-		switch {
-		case err != nil:
-			status.Error = err.Error()
-		case known:
-			status = statusOf(s, h, now, correction)
-		}
-		switch status.Verdict {
-		case timesync.Followed:
-			agree, reference = agree+1, s.Name
-		case timesync.Agrees:
-			agree++
-		}
-		next.Sources = append(next.Sources, status)
+// keep has the drift's file bear the last good time: so chronyd takes it where the clock comes up before (-s, chronyd(8)), and so do we.
+func (e *Engine) keep(now time.Time) {
+	e.good.Store(max(e.good.Load(), now.Unix())) // what is over stays over
+	if now.Sub(e.kept) < keepEvery {
+		return
 	}
-	t := r.tracking
-	if err == nil && agree >= max(spec.Agreeing, 1) && reference != "" && t.Stratum > 0 && t.LeapStatus != uint16(timesync.LeapUnknown) {
-		e.judge.Confirmed(now, source.Agreed{
-			Offset: correction, RootDelay: duration(t.RootDelay), RootDispersion: duration(t.RootDispersion) + correction.Abs(), Stratum: uint8(min(t.Stratum, timesync.MaxStratum)),
-			Leap: timesync.Leap(t.LeapStatus), ReferenceID: t.RefID, Reference: reference, Heard: t.RefTime,
-		}, (math.Abs(t.ResidFreqPPM)+t.SkewPPM)*1e-6)
-	} else {
-		e.judge.Unconfirmed(now)
+	e.kept = now
+	file, err := os.OpenFile(e.drift(), os.O_CREATE|os.O_WRONLY, 0o644)
+	if err == nil {
+		good := time.Unix(e.good.Load(), 0)
+		err = errors.Join(os.Chtimes(e.drift(), good, good), file.Close())
 	}
-	next.Standing = e.judge.Standing()
-	if k, err := clock.Now(); err == nil {
-		next.Kernel = source.KernelOf(k)
-	}
-	next.Warnings = timesync.Warnings(spec, next)
 	if err != nil {
-		next.Warnings = append(next.Warnings, timesync.Warning{Kind: timesync.WarnEngine, Message: "chronyd does not answer: " + err.Error()})
-	}
-	before := e.current.Swap(next)
-	if before == nil || timesync.Changed(before, next) {
-		select {
-		case e.changed <- struct{}{}:
-		default: // it is looked at anyhow
-		}
+		e.options.Complain(fmt.Errorf("keep the last good time: %w", err))
 	}
 }

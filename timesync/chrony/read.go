@@ -77,7 +77,6 @@ type heard struct {
 	data chrony.SourceData
 	peer netip.Addr
 	ntp  chrony.NTPData
-	has  bool // ntp is there: it was heard
 }
 
 func read(c *command) (report, error) {
@@ -99,33 +98,38 @@ func read(c *command) (report, error) {
 		h.peer, _ = netip.AddrFromSlice(d.IPAddr.ToNetIP())
 		name, err := ask[*chrony.ReplyNTPSourceName](c, chrony.NewNTPSourceNamePacket(d.IPAddr))
 		if err != nil {
-			return report{}, err
+			continue // its name was resolved meanwhile, and it goes by another address now
 		}
-		h.ntp, h.has = ntpData(c, d.IPAddr)
+		h.ntp = ntpData(c, d.IPAddr)
 		r.sources[name.Name] = h
 	}
 	return r, nil
 }
 
-// ntpData is not there for a source whose name has not been resolved.
-func ntpData(c *command, ip *chrony.IPAddr) (chrony.NTPData, bool) {
+// ntpData is empty for a source whose name has not been resolved.
+func ntpData(c *command, ip *chrony.IPAddr) chrony.NTPData {
 	got, err := c.client.Communicate(chrony.NewNTPDataPacket(ip))
 	switch got := got.(type) {
 	case *chrony.ReplyNTPData:
-		return got.NTPData, err == nil && got.TotalValidCount > 0
+		if err == nil {
+			return got.NTPData
+		}
 	case *chrony.ReplyNTPData2: // since chrony 4.7
-		return got.NTPData, err == nil && got.TotalValidCount > 0
+		if err == nil {
+			return got.NTPData
+		}
 	}
-	return chrony.NTPData{}, false
+	return chrony.NTPData{}
 }
 
-// statusOf is a source in the words of both engines. correction is what chronyd would add to the clock.
-func statusOf(s timesync.Source, h heard, now time.Time, correction time.Duration) timesync.SourceStatus {
+// statusOf is a source in the words of both engines. correction is what chronyd would add to the clock; patient says whether chronyd has not run for long yet.
+func statusOf(s timesync.Source, h heard, now time.Time, correction, maxDistance time.Duration, patient bool) timesync.SourceStatus {
 	status := source.Unheard(s)
 	status.Peer = h.peer
 	status.Reach = uint8(h.data.Reachability)
 	status.Poll = duration(math.Ldexp(1, int(h.data.Poll)))
-	if h.has {
+	has := h.ntp.TotalValidCount > 0
+	if has {
 		status.Stratum, status.ReferenceID, status.Leap = h.ntp.Stratum, h.ntp.RefID, timesync.Leap(h.ntp.Leap)
 		status.Delay, status.Dispersion = duration(h.ntp.PeerDelay), duration(h.ntp.PeerDispersion)
 		// chronyd's measurement is how far its own idea of the time is ahead of the source.
@@ -135,17 +139,27 @@ func statusOf(s timesync.Source, h heard, now time.Time, correction time.Duratio
 		status.LastHeard = now.Add(-time.Duration(h.data.SinceSample) * time.Second)
 	}
 	switch {
-	case !h.has && status.Reach == 0:
+	case !has && status.Reach == 0:
 		status.Verdict = timesync.Waiting
+		if !patient || h.ntp.TotalTXCount >= recentRequests {
+			status.Verdict, status.Error = timesync.Unreachable, neverHeard
+		}
 	case status.Reach&source.Recent == 0:
 		status.Verdict = timesync.Unreachable
-	case h.has && (h.ntp.Leap == uint8(timesync.LeapUnknown) || h.ntp.Stratum == 0 || h.ntp.Stratum >= timesync.MaxStratum):
+	case has && (h.ntp.Leap == uint8(timesync.LeapUnknown) || h.ntp.Stratum == 0 || h.ntp.Stratum >= timesync.MaxStratum):
 		status.Verdict = timesync.Unserving
+	case h.data.State == chrony.SourceStateUnreach && has && status.Distance > maxDistance: // so does chronyd call what it does not select
+		status.Verdict = timesync.Distant
 	default:
 		status.Verdict = verdictOf(h.data.State)
 	}
 	return status
 }
+
+// neverHeard: chronyd tells nobody but its log whether a name, a key or a certificate is why.
+const neverHeard = "nothing was ever heard from it; chronyd's log may say why"
+
+const recentRequests = 4 // what source.Recent looks at
 
 func verdictOf(s chrony.SourceStateType) timesync.Verdict {
 	switch s {

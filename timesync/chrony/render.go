@@ -16,7 +16,7 @@ import (
 // Render is the whole configuration of chronyd (chrony.conf(5)) for a Spec, with its files in folders state and running. The error names all that chronyd cannot do.
 func Render(spec *timesync.Spec, state, running string) ([]byte, error) {
 	r := renderer{spec: spec, hosts: map[string]string{}, sets: map[string]int{}}
-	r.line("# Made by Shekara from TimeService %s. What is written here by hand is lost.", spec.Name)
+	r.line("# Made by Shekara from TimeService %q. What is written here by hand is lost.", spec.Name)
 	for _, s := range spec.Sources {
 		r.source(s)
 	}
@@ -30,11 +30,13 @@ func Render(spec *timesync.Spec, state, running string) ([]byte, error) {
 	r.serve()
 	r.line("driftfile %s", r.file("state folder", filepath.Join(state, "drift")))
 	r.line("ntsdumpdir %s", r.file("state folder", state))
+	r.line("dumpdir %s", r.file("state folder", state)) // what was measured outlives a start with another configuration
 	r.line("bindcmdaddress %s", r.file("run folder", socketIn(running)))
 	r.line("pidfile %s", r.file("run folder", filepath.Join(running, "chronyd.pid")))
 	r.line("cmdport 0")
 	r.line("makestep 1 3") // a clock that comes up wrong is set in the first three updates; after that it is slewed, so that no record goes back
 	r.line("rtcsync")
+	r.line("rtconutc")
 	r.line("leapsectz right/UTC") // inserts leap seconds that no source announces; nothing is smeared
 	if err := errors.Join(r.wrong...); err != nil {
 		return nil, fmt.Errorf("render chrony.conf for TimeService %s: %w", spec.Name, err)
@@ -74,12 +76,13 @@ func (r *renderer) file(what, path string) string {
 }
 
 func (r *renderer) source(s timesync.Source) {
-	host, port, err := net.SplitHostPort(s.Address)
+	_, port, err := net.SplitHostPort(s.Address)
 	if err != nil {
 		r.refuse("source %s: address %q is no host and port", s.Name, s.Address)
 		return
 	}
 	r.word("source "+s.Name+": address", s.Address)
+	host := s.Host()
 	if other := r.hosts[host]; other != "" {
 		r.refuse("sources %s and %s are on one host, %s: chronyd asks a host once", other, s.Name, host)
 	}
@@ -117,8 +120,13 @@ func (r *renderer) serve() {
 		bound[a.Is4()] = a
 		r.line("bindaddress %s", a)
 	}
+	for _, loopback := range []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()} { // else it listens everywhere in the family that is not served
+		if _, served := bound[loopback.Is4()]; !served {
+			r.line("bindaddress %s", loopback)
+		}
+	}
 	if r.spec.Withhold {
-		r.refuse("withhold: chronyd answers while the clock is not synchronised, and says so")
+		r.refuse("withhold: chronyd answers while the clock is not synchronised")
 	}
 	allowed := map[netip.Prefix]bool{}
 	for _, c := range r.spec.Clients {
@@ -134,11 +142,11 @@ func (r *renderer) serve() {
 	for _, p := range sorted(allowed) {
 		r.line("allow %s", p)
 	}
-	r.line("ratelimit interval 1 burst 16")
+	r.line("ratelimit interval -5 burst 64") // as our own server's: a whole agency may be behind one address
 	if n := r.spec.NTS; n != nil {
 		r.line("ntsservercert %s", r.file("nts.certificate", n.Certificate))
 		r.line("ntsserverkey %s", r.file("nts.key", n.Key))
-		r.line("ntsratelimit interval 3 burst 8")
+		r.line("ntsratelimit interval -2 burst 64")
 	}
 }
 

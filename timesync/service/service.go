@@ -94,6 +94,9 @@ func Run(ctx context.Context, o Options) error {
 	if err := os.MkdirAll(o.RunDir, 0o755); err != nil {
 		return err
 	}
+	if err := chrony.EndOrphan(chronyFolders(o)); err != nil {
+		o.Log.Warn("end the chronyd of before", "error", err)
+	}
 	door, err := listen(o.RunDir)
 	if err != nil {
 		return fmt.Errorf("open the socket for the daemon: %w", err)
@@ -159,6 +162,7 @@ func (s *service) follow(ctx context.Context) {
 func (s *service) adopt(ctx context.Context, spec timesync.Spec) {
 	if was := s.spec.Load(); was.Engine != spec.Engine {
 		s.end("sources") // the ports that one engine holds the other cannot have
+		s.trouble(aboutChronyd, nil)
 	}
 	s.spec.Store(&spec)
 	s.serve(spec)

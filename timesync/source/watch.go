@@ -12,10 +12,7 @@ import (
 	"shekara/timesync"
 )
 
-const (
-	lookEvery = time.Second // at the clock, and whether what was known has grown too old
-	stepLeast = 20 * time.Microsecond
-)
+const lookEvery = time.Second // at the clock, and whether what was known has grown too old
 
 // Watch asks the sources of a Spec, and knows how the clock stands. It is made by New and works while Run does.
 type Watch struct {
@@ -35,8 +32,8 @@ type Watch struct {
 	status   []timesync.SourceStatus // of each, as decided last
 	judge    *Judge
 	drift    drift
-	followed int           // index of the source, -1: none
-	base     clock.Reading // since when nobody set the clock
+	followed int // index of the source, -1: none
+	set      Steps
 	kernel   timesync.Kernel
 	steps    uint64
 	lastStep time.Duration
@@ -219,18 +216,11 @@ func (w *Watch) look(now time.Time, hurries []chan struct{}) {
 		return
 	}
 	w.kernel = KernelOf(r.State)
-	if w.base.Wall.IsZero() {
-		w.base = r
+	by := w.set.By(r)
+	if by == 0 {
 		return
 	}
-	by := r.Wall.Sub(w.base.Wall) - (r.Boot - w.base.Boot)
-	if by.Abs() <= stepLeast+w.base.Gap+r.Gap {
-		if r.Gap < w.base.Gap {
-			w.base = r // it shows smaller steps
-		}
-		return
-	}
-	w.base, w.lastStep = r, by
+	w.lastStep = by
 	w.steps++
 	w.generation.Add(1)
 	w.drift.restart()
