@@ -31,7 +31,7 @@ type Message struct {
 	From  netip.AddrPort // without a zone
 	To    netip.Addr     // where it came
 	At    time.Time      // when the kernel got it; zero where it did not say
-	Data  []byte         // of the batch: until the next Receive
+	Data  []byte         // of the batch: until the next
 	Whole bool           // it was no longer than MaxLen
 }
 
@@ -41,9 +41,9 @@ type Batch struct {
 	messages []Message
 	in, out  []mmsghdr
 	slots    []slot
-	queued   int                // answers, at the start of out
-	take     func(uintptr) bool // receive, made once
-	got      int                // by it
+	queued   int  // answers, at the start of out
+	held     bool // Each goes on
+	got      int  // by receive
 	failed   unix.Errno
 	stamps   stamps
 }
@@ -70,14 +70,62 @@ func (c *Conn) NewBatch(n int) *Batch {
 		h.Name, h.Iov, h.Control = (*byte)(unsafe.Pointer(&s.peer)), &s.inVector, &s.control[0]
 		h.SetIovlen(1)
 	}
-	b.take = b.receive
 	b.stamps.init()
 	return b
 }
 
-// Receive waits for a datagram, and takes as many as there are by then and as there is room for. It forgets what came before, and the answers that were not sent. The error is
-// net.ErrClosed when Close ended it.
-func (b *Batch) Receive() (n int, err error) {
+// Each hands over what comes until do returns an error, which is returned, or Close ends it (net.ErrClosed). It waits for a datagram, takes as many as there are by then and as there is
+// room for, and calls do with how many; what came before, and the answers that were not sent, are forgotten. do may use the batch, and must not close the socket.
+//
+// It stays in one call of the runtime's poller, which remembers what comes meanwhile: so the kernel need not be asked whether there is more before each wait. Where few ask, that was a fifth of the
+// time that an answer took.
+func (b *Batch) Each(do func(n int) error) error {
+	var ended error
+	err := b.conn.use(func(int) error {
+		b.held = true
+		defer func() { b.held = false }()
+		return b.conn.waiting.Read(func(uintptr) bool {
+			for ended == nil {
+				b.prepare()
+				if !b.receive() {
+					return false
+				}
+				switch {
+				case b.conn.closed.Load():
+					ended = net.ErrClosed
+				case b.failed != 0:
+					ended = fmt.Errorf("receive at %s: %w", b.conn.local, b.failed)
+				default:
+					for i := range b.got {
+						b.read(i)
+					}
+					if ended = do(b.got); ended == nil && b.got < len(b.in) {
+						return false // there were no more
+					}
+				}
+			}
+			return true
+		})
+	})
+	runtime.KeepAlive(b)
+	if ended != nil {
+		return ended
+	}
+	if b.conn.closed.Load() {
+		err = net.ErrClosed
+	}
+	return fmt.Errorf("receive at %s: %w", b.conn.local, err)
+}
+
+// use does something with the socket, which is held already while Each goes on.
+func (b *Batch) use(do func(fd int) error) error {
+	if b.held {
+		return do(b.conn.fd)
+	}
+	return b.conn.use(do)
+}
+
+func (b *Batch) prepare() {
 	b.forget()
 	for i := range b.in {
 		h := &b.in[i].header
@@ -85,25 +133,10 @@ func (b *Batch) Receive() (n int, err error) {
 		h.SetControllen(controlLen)
 	}
 	b.got, b.failed = 0, 0
-	err = b.conn.use(func(int) error { return b.conn.waiting.Read(b.take) })
-	switch {
-	case b.conn.closed.Load():
-		err = net.ErrClosed
-	case b.failed != 0:
-		err = b.failed
-	}
-	runtime.KeepAlive(b)
-	if err != nil {
-		return 0, fmt.Errorf("receive at %s: %w", b.conn.local, err)
-	}
-	for i := range b.got {
-		b.read(i)
-	}
-	return b.got, nil
 }
 
 // receive takes what there is, and says whether there is something, or no use in waiting for it.
-func (b *Batch) receive(uintptr) bool {
+func (b *Batch) receive() bool {
 	for {
 		got, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(b.conn.fd), uintptr(unsafe.Pointer(&b.in[0])), uintptr(len(b.in)), unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
@@ -143,7 +176,7 @@ func (b *Batch) read(i int) {
 	}
 }
 
-// Message is the i-th that Receive got.
+// Message is the i-th that came.
 func (b *Batch) Message(i int) *Message { return &b.messages[i] }
 
 // Room is where an answer to the i-th message may be written: of no bytes, and MaxLen at most.
@@ -190,7 +223,7 @@ func (b *Batch) source(control []byte, from netip.Addr) (used int) {
 
 // Send gives the kernel the answers that are queued. It waits for nothing: sent is how many it took, and err the last reason why it did not take one.
 func (b *Batch) Send() (sent int, err error) {
-	failed := b.conn.use(func(fd int) error {
+	failed := b.use(func(fd int) error {
 		for at := 0; at < b.queued; {
 			got, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.out[at])), uintptr(b.queued-at), unix.MSG_DONTWAIT, 0, 0)
 			switch {

@@ -199,7 +199,7 @@ func (c *Conn) use(do func(fd int) error) error {
 	return do(c.fd)
 }
 
-// Close ends a Receive that waits, and then the socket.
+// Close ends an Each that waits, and then the socket.
 func (c *Conn) Close() error {
 	if c.closed.Swap(true) {
 		return net.ErrClosed

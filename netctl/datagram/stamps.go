@@ -96,7 +96,7 @@ func (b *Batch) Stamps(left func(tag uint64, at time.Time)) error {
 	if s.waiting == 0 {
 		return nil
 	}
-	err := b.conn.use(func(fd int) error {
+	err := b.use(func(fd int) error {
 		for {
 			n, err := s.take(fd)
 			if err != nil {

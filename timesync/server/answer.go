@@ -43,11 +43,7 @@ func newWorker(s *Server, c *datagram.Conn) *worker {
 // run answers until the socket fails or is closed.
 func (w *worker) run() error {
 	left := w.left
-	for {
-		n, err := w.batch.Receive()
-		if err != nil {
-			return err
-		}
+	return w.batch.Each(func(n int) error {
 		if err := w.batch.Stamps(left); err != nil {
 			return err
 		}
@@ -68,7 +64,8 @@ func (w *worker) run() error {
 		w.leave(time.Now())
 		sent, _ := w.batch.Send() // one that cannot be sent, for want of a route or by a filter, is lost as it could be on its way
 		w.counts.Unsent = uint64(queued - sent)
-	}
+		return nil
+	})
 }
 
 // leave says in the answers that are about to leave that they do.
