@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"shekara/netctl/clock"
 )
 
 const (
@@ -23,10 +25,11 @@ const (
 
 // Fields of a JournalCheckpoint.
 const (
-	fieldSize = "size" // records before it
-	fieldRoot = "root" // of the tree over these
-	fieldEdge = "edge" // of that tree, from which whoever begins here goes on
-	fieldNote = "note" // the signed note; absent: nobody could sign
+	fieldSize = "size"     // records before it
+	fieldRoot = "root"     // of the tree over these
+	fieldEdge = "edge"     // of that tree, from which whoever begins here goes on
+	fieldNote = "note"     // the signed note; absent: nobody could sign
+	fieldSet  = "clockSet" // by so much somebody set the clock since the signed checkpoint before; absent: by a second at most, or the daemon started in between
 )
 
 // Checkpoint is the head of the journal at a size: which records it holds is settled by it.
@@ -101,6 +104,28 @@ func checkpointOf(t tree, signer *Key) (Event, error) {
 	}
 	e.Fields[fieldNote] = string(signed)
 	return e, nil
+}
+
+// setBetween is by how much somebody set the clock between two readings; 0: by less than leap seconds do, or there is no first one.
+func setBetween(from, to clock.Reading) time.Duration {
+	by := to.Wall.Sub(from.Wall) - (to.Boot - from.Boot)
+	if from.Wall.IsZero() || by.Abs() <= time.Second+from.Gap+to.Gap {
+		return 0
+	}
+	return by
+}
+
+// setBefore is by how much a checkpoint says that somebody set the clock since the one before.
+func setBefore(e Event) (time.Duration, error) {
+	text, is := e.Fields[fieldSet]
+	if !is {
+		return 0, nil
+	}
+	by, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, fmt.Errorf("%s %.40q is no length of time", fieldSet, text)
+	}
+	return by, nil
 }
 
 // settled reads a JournalCheckpoint's own words: the tree before it.

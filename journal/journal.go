@@ -73,6 +73,7 @@ type Journal struct {
 	full     time.Time        // since when the disk has no room; zero: it has some
 	sayFull  bool             // that it is full is not on record yet
 	reserved bool             // the reserve is held
+	beat     clock.Reading    // of the last signed checkpoint; zero: none since this start
 
 	asked  atomic.Pointer[Clock] // nil: the kernel is
 	months atomic.Int64          // that records are kept, as Tend was told last
@@ -232,6 +233,12 @@ func (j *Journal) write(batch []*record, settle bool) error {
 		batch = append(batch, nil)
 	}
 	p := page{sequence: j.Last(), tree: j.tree.clone(), links: links{j.ends, map[string]chain{}}, signer: j.signer, now: now, clock: j.clock()}
+	reading := j.beat
+	if slices.Contains(batch, nil) {
+		if r, err := clock.Read(); err == nil {
+			p.set, reading = setBetween(j.beat, r), r
+		}
+	}
 	loose := j.loose
 	for _, r := range batch {
 		var err error
@@ -272,6 +279,9 @@ func (j *Journal) write(batch []*record, settle bool) error {
 		j.trouble = trouble{}
 	}
 	j.signer = p.signer
+	if p.head != "" {
+		j.beat = reading
+	}
 	j.announce(p.sequence, p.head, p.signer)
 	return nil
 }
@@ -285,7 +295,8 @@ type page struct {
 	signer   *Key
 	now      time.Time
 	clock    Clock
-	head     string // the last checkpoint that was signed
+	head     string        // the last checkpoint that was signed
+	set      time.Duration // by what somebody set the clock, which the next checkpoint is to say
 }
 
 // add numbers an event and writes its line. Rest is what encodeRest made of it; nil: nothing yet.
@@ -315,6 +326,9 @@ func (p *page) settle() error {
 	e, err := checkpointOf(p.tree, p.signer)
 	if err != nil {
 		return err
+	}
+	if p.set != 0 {
+		e.Fields[fieldSet], p.set = p.set.String(), 0
 	}
 	if signed := e.Fields[fieldNote]; signed != "" {
 		p.head = signed

@@ -310,7 +310,11 @@ func (v *verifier) record(e Event, summed bool) {
 		v.find("this checkpoint is signed by key %s, though %s signs here: the journal goes on with another key, and none was handed over", c.by, v.signer)
 	}
 	v.signer = &c.by
-	v.silent(e.Time, "this checkpoint")
+	set, err := setBefore(e)
+	if err != nil {
+		v.find("checkpoint: %v", err)
+	}
+	v.silent(e.Time.Add(-set), "this checkpoint")
 	v.beat, v.rested = e.Time, false
 	if !v.keys.alien[c.by] {
 		v.Checkpoints++

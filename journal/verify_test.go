@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
+
+	"shekara/netctl/clock"
 )
 
 // keys of the tests' journals. Made once: a journal that is opened again has the same.
@@ -231,12 +233,17 @@ func TestSilenceIsFound(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		passes time.Duration
-		says   *Event // before the beat after it
+		says   *Event        // before the beat after it
+		set    time.Duration // as that beat says
 		silent bool
 	}{
 		"three minutes are none":                         {passes: 3 * time.Minute},
 		"ten minutes and no reason":                      {passes: 10 * time.Minute, silent: true},
 		"ten minutes and something else":                 {passes: 10 * time.Minute, says: &Event{Type: DriftFind, Severity: Warning, Message: "drift"}, silent: true},
+		"the clock was set forward":                      {passes: time.Hour, set: 58 * time.Minute},
+		"set forward by less than is missing":            {passes: time.Hour, set: 30 * time.Minute, silent: true},
+		"the clock was set back":                         {passes: -59 * time.Minute, set: -time.Hour},
+		"set back, and behind that ten minutes":          {passes: -50 * time.Minute, set: -time.Hour, silent: true},
 		"a daemon started":                               {passes: time.Hour, says: &Event{Type: DaemonStart, Severity: Notice, Message: "start"}},
 		"a daemon stopped":                               {passes: 10 * time.Minute, says: &Event{Type: DaemonStop, Severity: Notice, Message: "stop"}},
 		"the disk took nothing from the beat on":         {passes: 10 * time.Minute, says: resume(90 * time.Second)},
@@ -259,6 +266,7 @@ func TestSilenceIsFound(t *testing.T) {
 				e := *c.says
 				must(p.add(&e, nil))
 			}
+			p.set = c.set
 			must(p.settle())
 			dir := t.TempDir()
 			must(os.WriteFile(filepath.Join(dir, segmentName(1)), p.lines.Bytes(), 0o600))
@@ -266,6 +274,25 @@ func TestSilenceIsFound(t *testing.T) {
 				t.Errorf("%+v", got)
 			}
 		})
+	}
+}
+
+func TestSetBetween(t *testing.T) {
+	from := clock.Reading{Wall: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), Boot: time.Minute}
+	for _, c := range []struct {
+		from             clock.Reading
+		wall, boot, want time.Duration
+	}{
+		{from, time.Minute, time.Minute, 0},
+		{from, time.Minute + time.Second, time.Minute, 0}, // a leap second
+		{from, time.Hour, time.Minute, 59 * time.Minute},
+		{from, -time.Hour, time.Minute, -61 * time.Minute},
+		{from, time.Hour, time.Hour, 0}, // the box slept
+		{clock.Reading{}, time.Hour, time.Minute, 0},
+	} {
+		if got := setBetween(c.from, clock.Reading{Wall: from.Wall.Add(c.wall), Boot: from.Boot + c.boot}); got != c.want {
+			t.Errorf("%s by the clock in %s: set by %s, want %s", c.wall, c.boot, got, c.want)
+		}
 	}
 }
 
