@@ -19,12 +19,13 @@ func boot(ctx context.Context, args []string, stdout io.Writer) (exit int, err e
 	flags.SetOutput(io.Discard)
 	folder := flags.String("machines", "", "")
 	tap := flags.String("tap", "", "")
+	disk := flags.String("disk", "", "")
 	clock := flags.String("clock", "", "")
 	timeout := flags.Duration("timeout", 2*time.Minute, "")
 	if err := flags.Parse(args); err != nil || flags.NArg() == 0 || *folder == "" {
 		return 0, flag.ErrHelp
 	}
-	c := vm.Config{Argv: flags.Args(), TAP: *tap, Timeout: *timeout, Output: stdout, MemoryMiB: 512, CPUs: 1}
+	c := vm.Config{Argv: flags.Args(), TAP: *tap, Disk: *disk, Timeout: *timeout, Output: stdout, MemoryMiB: 512, CPUs: 1}
 	if *clock != "" {
 		if c.Clock, err = time.Parse(time.RFC3339, *clock); err != nil {
 			return 0, fmt.Errorf("--clock: %w", err)

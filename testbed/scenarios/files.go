@@ -5,7 +5,7 @@ import (
 	"io/fs"
 )
 
-//go:embed *.yaml */*.yaml */*.conf
+//go:embed *.yaml */*.yaml */*.conf */*.sh
 var files embed.FS
 
 // Files are the scenarios, their documents, and what they give to foreign programs.

@@ -2,7 +2,7 @@
 // ESP, netem. No acceleration is asked for, since where there is /dev/kvm it may not work; it boots in seconds all the same.
 //
 // The host's files are there read-only, under an overlay in memory, so that the program finds the host's tools (wg, nft, ip) at their
-// places and may write where it likes. Modules do not load by themselves inside: Config names them.
+// places and may write where it likes. A file can be its disk, which outlives it.
 //
 //	ttyS0  kernel's console, kept for what goes wrong
 //	ttyS1  the program's output, as it comes

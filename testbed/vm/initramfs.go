@@ -18,6 +18,9 @@ func modules(c Config) []string {
 	if c.TAP != "" {
 		names = append(names, "virtio_net")
 	}
+	if c.Disk != "" {
+		names = append(names, "virtio_blk")
+	}
 	return append(names, c.Modules...)
 }
 
@@ -58,6 +61,11 @@ chroot /new /bin/sh /run/program < /dev/null > /dev/ttyS1 2>&1
 finish $?
 `
 
+// modprobeScript is what the kernel calls for a module that it needs: a file system, a part of the packet filter. It looks for it in the host's files.
+func modprobeScript(k Kernel) string {
+	return "#!/bin/busybox sh\nexec /bin/busybox chroot /new /sbin/modprobe -d " + quote(k.Root) + " -S " + quote(k.Version) + " \"$@\"\n"
+}
+
 // programScript is what runs in the host's files, by the host's shell.
 func programScript(c Config) string {
 	var b strings.Builder
@@ -75,7 +83,7 @@ func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + 
 // initramfs writes a compressed archive with busybox, the modules and the two scripts.
 func initramfs(ctx context.Context, folder string, k Kernel, c Config) (string, error) {
 	root := filepath.Join(folder, "initramfs")
-	for _, d := range []string{"bin", "proc", "sys", "dev", "modules"} {
+	for _, d := range []string{"bin", "sbin", "proc", "sys", "dev", "modules"} {
 		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
 			return "", err
 		}
@@ -104,6 +112,7 @@ func initramfs(ctx context.Context, folder string, k Kernel, c Config) (string, 
 		os.WriteFile(filepath.Join(root, "bin", "busybox"), program, 0o755),
 		os.WriteFile(filepath.Join(root, "modules.order"), []byte(strings.Join(order, "\n")+"\n"), 0o644),
 		os.WriteFile(filepath.Join(root, "init"), []byte(initScript), 0o755),
+		os.WriteFile(filepath.Join(root, "sbin", "modprobe"), []byte(modprobeScript(k)), 0o755),
 		os.WriteFile(filepath.Join(root, "program"), []byte(programScript(c)), 0o644),
 	)
 	if err != nil {

@@ -20,10 +20,12 @@ type Config struct {
 	Argv        []string // Argv[0] is an absolute path of the host
 	Folder      string   // where it runs; "" means /
 	Environment []string // "NAME=value"; besides PATH, HOME and TMPDIR nothing else is set
-	Modules     []string // kernel modules by name, loaded first with what they need
+	Modules     []string // kernel modules by name, loaded first with what they need; what the kernel itself asks for later comes by itself
 	// TAP is a TAP device that is there, in the network namespace of the thread that calls Run. The machine has its other end as eth0, down and without addresses.
 	// "": no network but loopback.
-	TAP       string
+	TAP string
+	// Disk is a file that the machine has as /dev/vda; "": none. It outlives the machine. What the machine has not synchronised when it is stopped is lost, as in a power cut.
+	Disk      string
 	Clock     time.Time // what the machine's clock shows when it starts, in whole seconds; zero: the host's time
 	Output    io.Writer
 	MemoryMiB int           // 0: 2048
@@ -97,6 +99,9 @@ func arguments(c Config, initrd, console, status string) []string {
 		words = append(words, "-netdev", "tap,id=net,ifname="+c.TAP+",script=no,downscript=no", "-device", "virtio-net-pci,netdev=net,romfile=")
 	} else {
 		words = append(words, "-net", "none")
+	}
+	if c.Disk != "" {
+		words = append(words, "-drive", "if=none,id=disk,format=raw,file="+strings.ReplaceAll(c.Disk, ",", ",,"), "-device", "virtio-blk-pci,drive=disk")
 	}
 	if !c.Clock.IsZero() {
 		words = append(words, "-rtc", "base="+c.Clock.UTC().Format("2006-01-02T15:04:05"))

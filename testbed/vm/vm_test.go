@@ -90,3 +90,35 @@ func TestWireGuardInVM(t *testing.T) {
 		t.Fatalf("the exam ends with %d, %v", exit, err)
 	}
 }
+
+// TestDiskOutlivesThePower: a machine is stopped while it runs. What it had synchronised is on its disk when the next one starts, by another clock.
+func TestDiskOutlivesThePower(t *testing.T) {
+	probetest.Need(t, probe.Tool("mkfs.ext4"))
+	k := kernel(t)
+	disk := filepath.Join(t.TempDir(), "disk,1") // a comma is qemu's
+	if err := os.WriteFile(disk, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(disk, 64<<20); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), "mkfs.ext4", "-q", disk).CombinedOutput(); err != nil {
+		t.Fatalf("mkfs.ext4: %v\n%s", err, out)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := vm.Run(ctx, vm.Config{Kernel: k, Disk: disk, Output: cancelOnOutput(cancel), Clock: time.Date(2022, 3, 4, 5, 6, 7, 0, time.UTC), Argv: []string{"/bin/sh", "-ec", `
+		mount -t ext4 /dev/vda /mnt # the kernel asks for the file system's module
+		date +%Y > /mnt/kept
+		sync
+		echo now
+		sleep 1000`}})
+	if !errors.Is(err, vm.ErrNoExit) {
+		t.Fatalf("the power is cut: %v", err)
+	}
+	var out strings.Builder
+	exit, err := vm.Run(t.Context(), vm.Config{Kernel: k, Disk: disk, Output: &out, Clock: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC),
+		Argv: []string{"/bin/sh", "-ec", `mount -t ext4 /dev/vda /mnt; cat /mnt/kept; date +%Y`}})
+	if want := "2022\n2020\n"; err != nil || exit != 0 || out.String() != want {
+		t.Errorf("exit %d, %v: %q, want %q", exit, err, out.String(), want)
+	}
+}
