@@ -8,7 +8,7 @@ export CGO_ENABLED := 0
 
 # What the demo runs on, and what the tests need besides. Debian has one package that keeps the clock: where that is another, chrony takes its place.
 DEMO_PACKAGES := chrony iproute2 iputils-ping nftables wireguard-tools openssl rsyslog rsyslog-gnutls
-TEST_PACKAGES := $(DEMO_PACKAGES) conntrack e2fsprogs ipset iperf3 iptables nats-server nginx-light prometheus mount procps socat systemd mandoc \
+TEST_PACKAGES := $(DEMO_PACKAGES) conntrack e2fsprogs ipset iperf3 iptables nats-server nginx-light prometheus mount procps socat systemd ulogd2 mandoc \
                  util-linux qemu-system-x86 busybox-static cpio kmod xz-utils
 
 # The host may lack only what the virtual machine has: there it is required, so nothing goes unexercised.

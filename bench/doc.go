@@ -2,7 +2,7 @@
 //
 //	go run ./bench                        # the area tunnels: some seven minutes
 //	go run ./bench -area firewall         # as long
-//	go run ./bench -area journal          # three minutes
+//	go run ./bench -area journal          # seven minutes
 //	go run ./bench -area time             # two minutes
 //	go run ./bench -only apply -n 10,1000 # a part, quickly
 //
@@ -13,6 +13,6 @@
 // Owns: what is measured and how; bench/*.json.
 // Never: fails because something is slow (a missed target is a row that says so); runs in the machine's own namespace but for a NATS and a syslog server on loopback.
 // Imports: testbed/lab and testbed/generate for hosts and documents, testbed/swarm for foreign peers, provisioning/client;
-// firewall and its engines and proof, journal, and timesync/server, which their areas measure without a daemon.
+// firewall and its engines and proof, journal, and timesync/server, which their areas measure without a daemon; netctl/multicast for the size of the daemon's buffer.
 // Test: go test ./bench (unprivileged: the statistics); go run ./bench -only apply -n 10 (live).
 package main

@@ -115,6 +115,7 @@ func areas() map[string]area {
 			{"append", (*bench).append},
 			{"latency", (*bench).latency},
 			{"cold", (*bench).cold},
+			{"connections", (*bench).connections},
 			{"whole", (*bench).whole}, // verify, open, query
 		}},
 		"time": {"1", []item{
@@ -135,7 +136,7 @@ func parse(args []string, stderr io.Writer) (*bench, error) {
 	flags.IntVar(&b.pairs, "pairs", 40, "interleaved one-second rounds of throughput; the targets ask for 40")
 	flags.IntVar(&b.runs, "runs", 5, "repetitions of what takes long; small things are done at least 15 times")
 	flags.IntVar(&b.seconds, "seconds", 10, "length of each phase that looks for lost packets")
-	flags.StringVar(&only, "only", "", "parts to run: throughput, apply, loss, revert; of the firewall forward, load, proof; of the journal append, latency, cold, whole; of time serve; empty: all")
+	flags.StringVar(&only, "only", "", "parts to run: throughput, apply, loss, revert; of the firewall forward, load, proof; of the journal append, latency, cold, connections, whole; of time serve; empty: all")
 	flags.StringVar(&b.natsServer, "nats-server", "build/nats-server", "the program, which the area journal is measured beside")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
