@@ -19,9 +19,7 @@ import (
 const (
 	// Kernel stands among units for the kernel: its messages of priority warning and graver.
 	Kernel = "kernel"
-	// own is the daemon's unit: what systemd says of it is read, what it logs itself is not.
-	own = "shekarad.service"
-	// maxText bounds what is kept of a message, in bytes. journalctl itself gives none that is longer than 4,096.
+	// maxText bounds what is kept of a message, in bytes. journalctl itself gives none of 4,088 and more: with "MESSAGE=" that is 4,096 (systemd's JSON_THRESHOLD).
 	maxText = 1000
 	// maxLine bounds what is read of one, in bytes. The fields that are asked for come to a tenth of it, each being there once; who writes one a thousand times makes it longer.
 	maxLine = 1 << 20
@@ -41,8 +39,8 @@ type Message struct {
 	Manager    bool      // systemd said it of the unit
 	Identifier string    // name of the program, as it says
 	Priority   int       // as in syslog(3): 0 emergency to 6 info
-	Text       string    // one line; control characters are written as \u001b
-	Cut        bool      // it was longer
+	Text       string    // one line; control characters are written as \u001b, a backslash as two
+	Cut        bool      // there was more of it
 }
 
 // Position is where reading begins.
@@ -56,9 +54,15 @@ type Reader struct {
 	Directory string // of the journal's files; "": the host's
 }
 
+var unitName = regexp.MustCompile(`^[A-Za-z0-9:_.@\\-]+\.(service|socket|mount|timer|target|device|path|scope|slice|swap|automount)$`)
+
+// own are units of which what systemd says is read, and what they log themselves is not: it would feed on itself. The daemon writes of what it records, and who carries records
+// to a sink writes when that refuses them.
+func own(unit string) bool { return unit == "shekarad.service" || unit == "shekara-export.service" }
+
 // CheckUnit says whether it can be the name of a unit, or Kernel.
 func CheckUnit(name string) error {
-	if name == Kernel || len(name) <= 255 && regexp.MustCompile(`^[A-Za-z0-9:_.@\\-]+\.(service|socket|mount|timer|target|device|path|scope|slice|swap|automount)$`).MatchString(name) {
+	if name == Kernel || len(name) <= 255 && unitName.MatchString(name) {
 		return nil
 	}
 	return fmt.Errorf("%.100q is no unit", name)
@@ -69,6 +73,9 @@ func CheckUnit(name string) error {
 //
 // BUG: whose a message is that journald knows no unit of cannot be told, and it is not read. So is what a process wrote that ended before journald looked whose it is
 // (https://github.com/systemd/systemd/issues/2913), and, as seen with systemd 252 on Linux 6.18, what it wrote on its standard output before journald had taken the connection.
+//
+// BUG: a message without a priority is not read. journalctl cannot ask for those alone, and without its asking for priorities all that units say for debugging would be read too.
+// What goes through syslog, standard output or systemd always has one; sd_journal_send(3) leaves it to the program.
 func (r Reader) Follow(ctx context.Context, units []string, from Position, got func(Message) error) error {
 	if r.Directory == "" {
 		if _, err := os.Stat(socket); err != nil {
@@ -119,12 +126,11 @@ func (r Reader) arguments(units []string, from Position, machine string) ([]stri
 		if err := CheckUnit(unit); err != nil {
 			return nil, fmt.Errorf("read journald: %w", err)
 		}
-		switch unit {
-		case Kernel:
+		if unit == Kernel {
 			match(leastGraveKernel, "_TRANSPORT=kernel")
 			continue
-		case own:
-		default:
+		}
+		if !own(unit) {
 			match(leastGrave, "_SYSTEMD_UNIT="+unit)
 		}
 		match(leastGrave, "_PID=1", "UNIT="+unit)
@@ -151,8 +157,9 @@ func decode(line []byte) (Message, error) {
 	if err := json.Unmarshal(line, &fields); err != nil {
 		return Message{}, fmt.Errorf("it is no message: %w", err)
 	}
-	text := func(name string) string { t, _ := fieldText(fields[name]); return t }
-	m := Message{Cursor: text("__CURSOR"), Identifier: clean(text("SYSLOG_IDENTIFIER"), 64), Unit: text("_SYSTEMD_UNIT")}
+	text := func(name string) string { t, _, _ := fieldText(fields[name]); return t }
+	m := Message{Cursor: text("__CURSOR"), Unit: text("_SYSTEMD_UNIT")}
+	m.Identifier, _ = clean(text("SYSLOG_IDENTIFIER"), 64)
 	microseconds, err := strconv.ParseInt(text("__REALTIME_TIMESTAMP"), 10, 64)
 	if err != nil || m.Cursor == "" || len(m.Cursor) > 1000 {
 		return Message{}, errors.New("it has no cursor or no time")
@@ -167,58 +174,65 @@ func decode(line []byte) (Message, error) {
 	case unit != "" && text("_PID") == "1":
 		m.Unit, m.Manager = unit, true
 	}
-	m.Unit = clean(m.Unit, 255)
-	said, there := fieldText(fields["MESSAGE"])
-	if !there {
-		said, m.Cut = "a message that is longer than journalctl gives", true
+	if err := CheckUnit(m.Unit); err != nil {
+		return Message{}, err
 	}
-	m.Text = clean(said, maxText)
-	m.Cut = m.Cut || len(said) > maxText
+	said, several, there := fieldText(fields["MESSAGE"])
+	if !there {
+		said = "a message that is longer than journalctl gives"
+	}
+	var cut bool
+	m.Text, cut = clean(said, maxText)
+	m.Cut = cut || several || !there
 	return m, nil
 }
 
 // fieldText reads a field: text, numbers of bytes where it is not text that can be printed, an array of these where it is there several times, of which the first
 // counts, or null where it is too long (systemd's "Journal Export Formats").
-func fieldText(raw json.RawMessage) (text string, there bool) {
+func fieldText(raw json.RawMessage) (text string, several, there bool) {
 	raw = bytes.TrimSpace(raw)
 	if len(raw) == 0 || raw[0] == 'n' {
-		return "", false
+		return "", false, false
 	}
 	if raw[0] == '"' {
-		return text, json.Unmarshal(raw, &text) == nil
+		return text, false, json.Unmarshal(raw, &text) == nil
 	}
 	var numbers []uint8
 	var list []json.RawMessage
 	if json.Unmarshal(raw, &list) != nil {
-		return "", false
+		return "", false, false
 	}
 	for _, one := range list {
 		if one = bytes.TrimSpace(one); len(one) > 0 && one[0] != '-' && (one[0] < '0' || one[0] > '9') {
-			return fieldText(list[0])
+			text, _, there = fieldText(list[0])
+			return text, true, there
 		}
 		n, err := strconv.ParseUint(string(one), 10, 8)
 		if err != nil {
-			return "", false
+			return "", false, false
 		}
 		numbers = append(numbers, uint8(n))
 	}
-	return string(numbers), true
+	return string(numbers), false, true
 }
 
-// clean bounds text and shows what cannot be seen.
-func clean(text string, most int) string {
+// clean bounds text and shows what cannot be seen. Cut: there is more of it.
+func clean(text string, most int) (shown string, cut bool) {
 	var b strings.Builder
 	for _, r := range strings.ToValidUTF8(text, "\ufffd") {
-		shown := string(r)
-		if r != ' ' && (!unicode.IsGraphic(r) || unicode.IsSpace(r)) {
-			if shown = fmt.Sprintf("\\u%04x", r); r == '\n' || r == '\t' {
-				shown = " "
-			}
+		one := string(r)
+		switch {
+		case r == '\n' || r == '\t':
+			one = " "
+		case r == '\\':
+			one = `\\`
+		case r != ' ' && (!unicode.IsGraphic(r) || unicode.IsSpace(r)):
+			one = fmt.Sprintf("\\u%04x", r)
 		}
-		if b.Len()+len(shown) > most {
-			break
+		if b.Len()+len(one) > most {
+			return b.String(), true
 		}
-		b.WriteString(shown)
+		b.WriteString(one)
 	}
-	return b.String()
+	return b.String(), false
 }

@@ -16,8 +16,11 @@ func TestDecode(t *testing.T) {
 		`"_SYSTEMD_UNIT":"ssh.service","PRIORITY":"4","SYSLOG_IDENTIFIER":"sshd","MESSAGE":"қала \u0007 \t <&> \u202e\""}`: {Unit: "ssh.service", Identifier: "sshd", Priority: 4,
 			Text: `қала \u0007   <&> \u202e"`},
 		`"_SYSTEMD_UNIT":"ssh.service","MESSAGE":[115,27,91,49,109,255]}`:                                               {Unit: "ssh.service", Priority: 6, Text: `s\u001b[1m` + "\ufffd"},
-		`"_SYSTEMD_UNIT":"ssh.service","MESSAGE":["one","two"],"PRIORITY":["3","4"]}`:                                   {Unit: "ssh.service", Priority: 3, Text: "one"},
-		`"_SYSTEMD_UNIT":"ssh.service","MESSAGE":[[111,110,101],"two"]}`:                                                {Unit: "ssh.service", Priority: 6, Text: "one"},
+		`"_SYSTEMD_UNIT":"ssh.service","MESSAGE":["one","two"],"PRIORITY":["3","4"]}`:                                   {Unit: "ssh.service", Priority: 3, Text: "one", Cut: true},
+		`"_SYSTEMD_UNIT":"ssh.service","MESSAGE":[[111,110,101],"two"]}`:                                                {Unit: "ssh.service", Priority: 6, Text: "one", Cut: true},
+		`"_SYSTEMD_UNIT":"ssh.service","MESSAGE":"` + strings.Repeat(`\u0007`, 200) + `"}`:                              {Unit: "ssh.service", Priority: 6, Text: strings.Repeat(`\u0007`, 166), Cut: true},
+		`"_SYSTEMD_UNIT":"ssh.service","MESSAGE":"` + strings.Repeat("x", 1000) + `"}`:                                  {Unit: "ssh.service", Priority: 6, Text: strings.Repeat("x", 1000)},
+		`"_SYSTEMD_UNIT":"a\\x2db.service","MESSAGE":"\\u001b is \u001b"}`:                                              {Unit: `a\x2db.service`, Priority: 6, Text: `\\u001b is \u001b`},
 		`"_SYSTEMD_UNIT":"ssh.service","MESSAGE":null}`:                                                                 {Unit: "ssh.service", Priority: 6, Text: "a message that is longer than journalctl gives", Cut: true},
 		`"_SYSTEMD_UNIT":"ssh.service","MESSAGE":"` + strings.Repeat("қ", 600) + `"}`:                                   {Unit: "ssh.service", Priority: 6, Text: strings.Repeat("қ", 500), Cut: true},
 		`"_SYSTEMD_UNIT":"init.scope","_PID":"1","UNIT":"shekarad.service","PRIORITY":"3","MESSAGE":"Failed"}`:          {Unit: "shekarad.service", Manager: true, Priority: 3, Text: "Failed"},
@@ -30,7 +33,7 @@ func TestDecode(t *testing.T) {
 			t.Errorf("%s: %v (-want +got):\n%s", line, err, diff)
 		}
 	}
-	for _, line := range []string{"", "{}", "null", "[]", `{"__CURSOR":"s=1"}`, `{"__REALTIME_TIMESTAMP":"7"}`} {
+	for _, line := range []string{head + `"_SYSTEMD_UNIT":"a\u001b.service","MESSAGE":"x"}`, head + `"MESSAGE":"x"}`, "", "{}", "null", "[]", `{"__CURSOR":"s=1"}`, `{"__REALTIME_TIMESTAMP":"7"}`} {
 		if m, err := decode([]byte(line)); err == nil {
 			t.Errorf("%s: %+v", line, m)
 		}
@@ -58,13 +61,13 @@ func FuzzDecode(f *testing.F) {
 }
 
 func TestArguments(t *testing.T) {
-	argv, err := Reader{}.arguments([]string{"ssh.service", own, Kernel}, Position{Since: time.Unix(7, 5)}, "beef")
+	argv, err := Reader{}.arguments([]string{"ssh.service", "shekarad.service", "shekara-export.service", Kernel}, Position{Since: time.Unix(7, 5)}, "beef")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, got, _ := strings.Cut(strings.Join(argv, " "), "_PID --system ")
 	grave, kernel := "PRIORITY=0 PRIORITY=1 PRIORITY=2 PRIORITY=3 PRIORITY=4 PRIORITY=5 PRIORITY=6", "PRIORITY=0 PRIORITY=1 PRIORITY=2 PRIORITY=3 PRIORITY=4"
-	want := "--since=@7 _MACHINE_ID=beef _SYSTEMD_UNIT=ssh.service " + grave + " + _MACHINE_ID=beef _PID=1 UNIT=ssh.service " + grave + " + _MACHINE_ID=beef _PID=1 UNIT=shekarad.service " + grave + " + _MACHINE_ID=beef _TRANSPORT=kernel " + kernel
+	want := "--since=@7 _MACHINE_ID=beef _SYSTEMD_UNIT=ssh.service " + grave + " + _MACHINE_ID=beef _PID=1 UNIT=ssh.service " + grave + " + _MACHINE_ID=beef _PID=1 UNIT=shekarad.service " + grave + " + _MACHINE_ID=beef _PID=1 UNIT=shekara-export.service " + grave + " + _MACHINE_ID=beef _TRANSPORT=kernel " + kernel
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

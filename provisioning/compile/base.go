@@ -231,8 +231,8 @@ func (r *Resolver) engine() tunnels.Engine {
 	return tunnels.Engine(r.site.Engine)
 }
 
-// DefaultUnits are those of a box like this one, sorted.
-const DefaultUnits = "chrony.service, kernel, shekara-export.service, shekarad.service, ssh.service, strongswan.service, systemd-networkd.service, systemd-timesyncd.service"
+// DefaultUnits are those of a box like this one, sorted. What journald dropped of another, because that said too much, only journald's own say.
+const DefaultUnits = "chrony.service, kernel, shekara-close.service, shekara-export.service, shekara-time.service, shekarad.service, ssh.service, strongswan.service, systemd-journald.service, systemd-networkd.service, systemd-timesyncd.service"
 
 // units are those whose messages are put on record.
 func units(named []string) []string {

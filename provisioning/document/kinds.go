@@ -62,7 +62,7 @@ type Site struct {
 
 // Journal is what becomes of old records, and what the host says that is recorded. All that is kept stays on the appliance, where it is read as ever.
 type Journal struct {
-	Units []string `yaml:"units,omitempty" doc:"systemd units whose messages, as journald has them, are events (JRN-04); kernel stands for the kernel's warnings, none alone for no unit at all; of shekarad.service it is what systemd says of it. 32 at most" default:"chrony.service, kernel, shekara-export.service, shekarad.service, ssh.service, strongswan.service, systemd-networkd.service, systemd-timesyncd.service"`
+	Units []string `yaml:"units,omitempty" doc:"systemd units whose messages, as journald has them, are events (JRN-04); kernel stands for the kernel's warnings, none alone for no unit at all; of shekarad.service and shekara-export.service it is what systemd says of them. 32 at most" default:"chrony.service, kernel, shekara-close.service, shekara-export.service, shekara-time.service, shekarad.service, ssh.service, strongswan.service, systemd-journald.service, systemd-networkd.service, systemd-timesyncd.service"`
 	Keep  string   `yaml:"keep,omitempty" doc:"calendar time after which a day's records may be removed, as 4y or 50mo; at least 3y (JRN-11)" default:"3y"`
 }
 
