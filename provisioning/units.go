@@ -26,7 +26,9 @@ type Units interface {
 
 const (
 	unitWindow    = time.Minute
-	unitsShown    = 30               // messages of a unit that are events of their own in a window
+	unitsShown    = 30               // messages of a kind that are events of their own in a window
+	unitsSpell    = time.Hour        //
+	unitsInSpell  = 300              // those in so long: who tries passwords for years does not fill the disk with it
 	unitsEvery    = time.Second      // the position is written durably if it changed, and the documents are asked for their units
 	unitsRest     = 5 * time.Second  // before reading is tried again; longer each time
 	unitsRestMost = time.Minute      //
@@ -45,21 +47,56 @@ type unitPosition struct {
 	Unit   string    `json:"unit,omitempty"`   // whose that was
 }
 
-// unitCount is what a unit said in a window.
-type unitCount struct {
-	ends    time.Time
-	shown   int
-	more    uint64
-	gravest int // of those that are no events
+// unitKind are messages that are counted together: whoever makes a unit say much hides neither what is graver nor what systemd says of it. There are at most sixteen kinds of
+// each unit that the documents name.
+type unitKind struct {
+	unit     string
+	manager  bool // systemd said it of the unit
+	priority int
+}
+
+func (k unitKind) compare(other unitKind) int {
+	return cmp.Or(cmp.Compare(k.unit, other.unit), cmp.Compare(k.priority, other.priority), cmp.Compare(ifSo(k.manager), ifSo(other.manager)))
+}
+
+// unitSpan is the time for which there is a budget. It goes by when messages were said, not by when they are read: of hours for which nobody read, each minute has its own.
+type unitSpan struct {
+	began time.Time // its first message was said
+	read  time.Time // and read; zero: there is none
+	shown map[unitKind]int
+}
+
+// over is also when the clock was set back by as much.
+func (s *unitSpan) over(said time.Time, length time.Duration) bool {
+	return !s.read.IsZero() && said.Sub(s.began).Abs() >= length
+}
+
+// stale is when nobody says any more that it is over.
+func (s *unitSpan) stale(now time.Time, length time.Duration) bool {
+	return !s.read.IsZero() && now.Sub(s.read) >= length
+}
+
+func (s *unitSpan) enter(said time.Time) {
+	if s.read.IsZero() {
+		*s = unitSpan{said, time.Now(), map[unitKind]int{}}
+	}
+}
+
+// unitSum is of messages that are no events of their own.
+type unitSum struct {
+	count        uint64
+	since, until time.Time // the first and the last of them were said, by the box's clock
 }
 
 // unitRecords belongs to the one goroutine of keepUnits.
 type unitRecords struct {
-	windows map[string]*unitCount
-	read    unitPosition // how far messages were taken
-	safe    unitPosition // how far they are on record, the sums too
-	saved   unitPosition
-	fresh   bool // nothing was read since reading began
+	window unitSpan // one for all kinds: at its end all sums are put on record, and the position can move whoever else goes on speaking
+	spell  unitSpan
+	more   map[unitKind]unitSum
+	read   unitPosition // how far messages were taken
+	safe   unitPosition // how far they are on record, the sums too
+	saved  unitPosition
+	fresh  bool // nothing was read since reading began
 
 	rest    time.Duration
 	failing time.Time // since when it cannot be read; zero: it can
@@ -71,7 +108,7 @@ func (e *Engine) keepUnits(ctx context.Context) {
 	if e.options.Units == nil {
 		return
 	}
-	u := unitRecords{windows: map[string]*unitCount{}, rest: unitsRest}
+	u := unitRecords{more: map[unitKind]unitSum{}, rest: unitsRest}
 	if !e.loadUnitPosition(ctx, &u) {
 		return
 	}
@@ -85,7 +122,7 @@ func (e *Engine) keepUnits(ctx context.Context) {
 	}
 	last, stop := context.WithTimeout(context.WithoutCancel(ctx), unitsLast)
 	defer stop()
-	e.endUnitWindows(last, &u, time.Now().Add(unitWindow))
+	e.endUnitWindow(last, &u)
 	e.saveUnitPosition(&u)
 }
 
@@ -131,8 +168,9 @@ func (e *Engine) readUnits(ctx context.Context, u *unitRecords, units []string) 
 	for {
 		select {
 		case m := <-messages:
-			e.unitsGoOn(u, time.Now())
-			e.takeMessage(ctx, u, m, units)
+			if e.takeMessage(ctx, u, m, units) {
+				e.unitsGoOn(u, time.Now())
+			}
 		case err := <-ended:
 			ended = nil
 			return err
@@ -140,7 +178,7 @@ func (e *Engine) readUnits(ctx context.Context, u *unitRecords, units []string) 
 			if now.Sub(began) >= unitsSteady {
 				e.unitsGoOn(u, now)
 			}
-			e.endUnitWindows(ctx, u, now)
+			e.endStaleUnitWindow(ctx, u, now)
 			e.saveUnitPosition(u)
 			if !slices.Equal(units, e.unitsAsked()) {
 				return errOtherUnits
@@ -151,15 +189,15 @@ func (e *Engine) readUnits(ctx context.Context, u *unitRecords, units []string) 
 	}
 }
 
-// takeMessage puts one on record, or counts it.
-func (e *Engine) takeMessage(ctx context.Context, u *unitRecords, m journald.Message, units []string) {
-	event := unitEvent(m, u.read)
+// takeMessage puts one on record, or counts it. True: with it reading got on.
+func (e *Engine) takeMessage(ctx context.Context, u *unitRecords, m journald.Message, units []string) bool {
+	event, said := unitEvent(m, u.read), m.Time
 	if m.Unread != nil {
-		m.Unit, m.Priority = allUnits, 4
+		m.Unit, m.Priority, said = allUnits, 4, u.read.Time
 	} else if u.fresh {
 		u.fresh = false
 		if u.read.Cursor != "" && m.Cursor == u.read.Cursor {
-			return // it is on record: reading begins with it, which shows that journald has all that followed
+			return false // it is on record: reading begins with it, which shows that journald has all that followed
 		}
 		if slices.Contains(units, u.read.Unit) {
 			e.options.Journal.Post(journal.Event{Type: journal.UnitMiss, Severity: journal.Warning, Object: "unit/" + allUnits,
@@ -167,23 +205,42 @@ func (e *Engine) takeMessage(ctx context.Context, u *unitRecords, m journald.Mes
 				Fields:  fieldsOf("since", u.read.Time.Format(time.RFC3339Nano), "until", m.Time.Format(time.RFC3339Nano))})
 		}
 	}
-	w := u.windows[m.Unit]
-	if w == nil {
-		w = &unitCount{ends: time.Now().Add(unitWindow), gravest: 7}
-		u.windows[m.Unit] = w
+	if u.window.over(said, unitWindow) && !e.endUnitWindow(ctx, u) {
+		return false
 	}
-	if w.shown >= unitsShown {
-		w.more, w.gravest = w.more+1, min(w.gravest, m.Priority)
+	if u.spell.over(said, unitsSpell) {
+		u.spell = unitSpan{}
+	}
+	u.window.enter(said)
+	u.spell.enter(said)
+	kind := unitKind{m.Unit, m.Manager, m.Priority}
+	if u.window.shown[kind] >= unitsShown || u.spell.shown[kind] >= unitsInSpell {
+		u.count(kind, said)
 	} else {
 		if !e.recordOfUnit(ctx, event) {
-			return
+			return false
 		}
-		w.shown++
+		u.window.shown[kind]++
+		u.spell.shown[kind]++
 	}
-	if m.Unread == nil { // of others it is not known where they stand: reading that begins anew meets them again
-		u.read = unitPosition{Cursor: m.Cursor, Time: m.Time, Unit: m.Unit}
+	if m.Unread != nil { // of others it is not known where they stand: reading that begins anew meets them again
+		return false
 	}
+	u.read = unitPosition{Cursor: m.Cursor, Time: m.Time, Unit: m.Unit}
 	u.settle()
+	return true
+}
+
+func (u *unitRecords) count(kind unitKind, said time.Time) {
+	sum, there := u.more[kind]
+	if !there || said.Before(sum.since) {
+		sum.since = said
+	}
+	if !there || said.After(sum.until) {
+		sum.until = said
+	}
+	sum.count++
+	u.more[kind] = sum
 }
 
 // recordOfUnit returns when the event is on record. While the journal takes nothing it waits, and journald keeps what units say. False: the context ended before.
@@ -209,34 +266,48 @@ func (e *Engine) recordOfUnit(ctx context.Context, event journal.Event) bool {
 
 // settle notes how far all is on record.
 func (u *unitRecords) settle() {
-	for _, w := range u.windows {
-		if w.more > 0 {
-			return
-		}
+	if len(u.more) == 0 {
+		u.safe = u.read
 	}
-	u.safe = u.read
 }
 
-// endUnitWindows ends those that are over, each with how many messages are no events.
-func (e *Engine) endUnitWindows(ctx context.Context, u *unitRecords, now time.Time) {
-	for _, unit := range slices.Sorted(maps.Keys(u.windows)) {
-		w := u.windows[unit]
-		if now.Before(w.ends) {
-			continue
-		}
-		if w.more > 0 {
-			sum := journal.Event{Type: journal.UnitMessage, Severity: unitSeverity(w.gravest), Object: "unit/" + unit,
-				Message: fmt.Sprintf("%d more messages within %s", w.more, unitWindow), Fields: fieldsOf("suppressed", strconv.FormatUint(w.more, 10), "priority", strconv.Itoa(w.gravest))}
-			if unit == allUnits {
-				sum.Type, sum.Message = journal.UnitMiss, fmt.Sprintf("%d more messages within %s cannot be read", w.more, unitWindow)
-			}
-			if !e.recordOfUnit(ctx, sum) {
-				continue
-			}
-		}
-		delete(u.windows, unit)
+// endStaleUnitWindow ends it where no message does.
+func (e *Engine) endStaleUnitWindow(ctx context.Context, u *unitRecords, now time.Time) {
+	if u.window.stale(now, unitWindow) {
+		e.endUnitWindow(ctx, u)
 	}
+	if u.spell.stale(now, unitsSpell) {
+		u.spell = unitSpan{}
+	}
+}
+
+// endUnitWindow puts on record how many messages are no events. False: not all, as the context ended before.
+func (e *Engine) endUnitWindow(ctx context.Context, u *unitRecords) bool {
+	for _, kind := range slices.SortedFunc(maps.Keys(u.more), unitKind.compare) {
+		if !e.recordOfUnit(ctx, unitSumEvent(kind, u.more[kind])) {
+			return false
+		}
+		delete(u.more, kind)
+	}
+	u.window = unitSpan{}
 	u.settle()
+	return true
+}
+
+func unitSumEvent(kind unitKind, sum unitSum) journal.Event {
+	since, until := sum.since.Format(time.RFC3339Nano), sum.until.Format(time.RFC3339Nano)
+	if kind.unit == allUnits {
+		return journal.Event{Type: journal.UnitMiss, Severity: journal.Warning, Object: "unit/" + allUnits,
+			Message: fmt.Sprintf("%d more messages cannot be read. They were said after the time in the field since: journalctl shows them", sum.count),
+			Fields:  fieldsOf("suppressed", strconv.FormatUint(sum.count, 10), "since", since)}
+	}
+	what := "more messages"
+	if kind.manager {
+		what = "more messages of systemd about it"
+	}
+	return journal.Event{Type: journal.UnitMessage, Severity: unitSeverity(kind.priority), Object: "unit/" + kind.unit,
+		Message: fmt.Sprintf("%d %s of priority %d, from %s to %s", sum.count, what, kind.priority, since, until),
+		Fields:  fieldsOf("suppressed", strconv.FormatUint(sum.count, 10), "priority", strconv.Itoa(kind.priority), "since", since, "until", until, "manager", ifSo(kind.manager))}
 }
 
 func unitEvent(m journald.Message, after unitPosition) journal.Event {
@@ -245,12 +316,16 @@ func unitEvent(m journald.Message, after unitPosition) journal.Event {
 			Message: shorten("a message that journald has cannot be read: " + m.Unread.Error() + ". It was said after the time in the field since: journalctl shows it"),
 			Fields:  fieldsOf("since", after.Time.Format(time.RFC3339Nano))}
 	}
-	event := journal.Event{Type: journal.UnitMessage, Severity: unitSeverity(m.Priority), Object: "unit/" + m.Unit, Message: cmp.Or(m.Text, "an empty message"),
-		Fields: fieldsOf("at", m.Time.Format(time.RFC3339Nano), "identifier", m.Identifier, "priority", strconv.Itoa(m.Priority))}
-	if m.Cut {
-		event.Fields["cut"] = "true"
+	return journal.Event{Type: journal.UnitMessage, Severity: unitSeverity(m.Priority), Object: "unit/" + m.Unit, Message: cmp.Or(m.Text, "an empty message"),
+		Fields: fieldsOf("at", m.Time.Format(time.RFC3339Nano), "identifier", m.Identifier, "priority", strconv.Itoa(m.Priority), "manager", ifSo(m.Manager), "cut", ifSo(m.Cut))}
+}
+
+// ifSo is a field that is only there when it is so.
+func ifSo(so bool) string {
+	if so {
+		return "true"
 	}
-	return event
+	return ""
 }
 
 // unitSeverity is a priority of syslog(3) as the journal has it.
@@ -284,7 +359,7 @@ func (e *Engine) unitsFail(ctx context.Context, u *unitRecords, err error, now t
 			Fields: fieldsOf("since", u.failing.UTC().Format(time.RFC3339Nano))})
 		e.showUnits(why)
 	}
-	e.endUnitWindows(ctx, u, now)
+	e.endStaleUnitWindow(ctx, u, now)
 	e.saveUnitPosition(u)
 	select {
 	case <-time.After(u.rest):
