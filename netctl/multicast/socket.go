@@ -16,6 +16,9 @@ const (
 	// BufferSize is the bytes that may wait to be read. A transaction of nftables tells of all its elements at once: those of 10,000
 	// tunnels are some megabytes. Memory is used only while something waits.
 	BufferSize = 32 << 20
+	// takeMost is more datagrams than can wait at a time: the kernel doubles BufferSize (socket(7)) and charges each with more than 512 bytes, its
+	// struct sk_buff and the rest.
+	takeMost = 2 * BufferSize / 512
 )
 
 // Socket hears some multicast groups in the network namespace of the thread that called Open. It may be used from any goroutine.
@@ -69,13 +72,14 @@ func (s *Socket) Wait() error {
 	return nil
 }
 
-// Take hands over all that has come, in order, each datagram once, and does not wait for more. The bytes are valid until each returns.
+// Take hands over all that has come, in order, each datagram once, and does not wait for more. Of what comes meanwhile it hands over some, and
+// returns even if that never ends; the rest does not keep the next Wait waiting. The bytes are valid until each returns.
 // lost says that the kernel had to drop messages since the last Take (ENOBUFS): where among those handed over is not known.
 func (s *Socket) Take(each func(messages []byte)) (lost bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	controlErr := s.raw.Control(func(fd uintptr) {
-		for {
+		for range takeMost {
 			n, from, receiveErr := unix.Recvfrom(int(fd), s.buffer, unix.MSG_DONTWAIT)
 			switch {
 			case errors.Is(receiveErr, unix.EINTR):
