@@ -21,7 +21,9 @@ type News interface {
 }
 
 const (
-	endsEvery   = time.Second / 4  // news are taken: the kernel keeps some 40,000 for us meanwhile
+	// News are taken so often. The kernel keeps some 40,000 for us meanwhile, and ends come in bursts, as many as its collector finds at once.
+	// Waiting for the socket instead would wake us for each of them.
+	endsEvery   = 50 * time.Millisecond
 	countEvery  = 10 * time.Second // connections that live are looked at; beside sampleShare
 	countRest   = time.Second      // between two looks, however many ask; beside sampleShare
 	countWait   = 2 * time.Second  // whoever asks waits for a look
@@ -194,11 +196,15 @@ func (c *counting) hear() {
 	now := time.Now()
 	if lost {
 		c.strain[lostConnections].Add(1)
-		// What is missing only a look at the whole table can tell. The socket itself needs nothing: the kernel lets it go on as soon as it is empty.
+		// What is missing only a look at the whole table can tell, which takes the time that hearing lacks: while loss goes on there are no
+		// more looks than if somebody asked. The socket itself needs nothing: the kernel lets it go on as soon as it is empty.
 		if c.lostSince.IsZero() {
 			c.lostSince = c.heard
 		}
 		c.lostUntil, c.look = now, now
+		if now.Before(c.soon) {
+			c.look = c.soon
+		}
 	}
 	c.heard = now
 	full, err := c.counts.Append(c.ledger)
