@@ -55,8 +55,10 @@ func (p *program) timeStatus(s provisioning.TimeStatus, now time.Time) {
 		p.line("Clock      %s, wrong by at most %s", state, standing.Bound(r.Time).Round(time.Microsecond))
 	case timesync.Holdover:
 		p.line("Clock      %s, wrong by at most %s, and that grows by %.1f ms an hour", p.paint(yellow, state, p.width > 0), standing.Bound(r.Time).Round(time.Microsecond), standing.Drift*3600e3)
-	default:
+	case timesync.Unsynchronised:
 		p.line("Clock      %s", p.paint(red, state, p.width > 0))
+	default: // no report has come yet
+		p.line("Clock      not known")
 	}
 	if r.Engine == timesync.EngineChrony {
 		p.line("Engine     chronyd, which %s", map[bool]string{true: "steers this host's clock", false: "is not let to steer this host's clock, and leaves it as it is"}[r.Steers])
