@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -84,7 +85,27 @@ func wildcard(t testing.TB, network, at string) *datagram.Conn {
 }
 
 // TestAnswers sends datagrams to sockets of every kind, and has answers come back from where they were sent to, with the times of both.
+// stamping waits until the kernel notes when it gets a datagram, and has it go on until the test ends. It begins some time after the first socket that asks (net_enable_timestamp, net/core/dev.c).
+func stamping(t *testing.T) {
+	t.Helper()
+	server := listen(t, "127.0.0.1:0")
+	batch, peer := server.NewBatch(1), dial(t, server.Local())
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		write(t, peer, "x")
+		if _, err := receive(batch); err != nil {
+			t.Fatal(err)
+		}
+		if !batch.Message(0).At.IsZero() {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the kernel never says when it got a datagram")
+		}
+	}
+}
+
 func TestAnswers(t *testing.T) {
+	stamping(t)
 	for name, c := range map[string]struct {
 		open func(*testing.T) *datagram.Conn
 		to   string
@@ -317,11 +338,30 @@ func TestAnAddressThatComesLater(t *testing.T) {
 		var c *datagram.Conn
 		server.Do(func() { c = listen(t, netip.AddrPortFrom(netip.MustParseAddr(late), 123).String()) })
 		server.Address("lo", netip.PrefixFrom(netip.MustParseAddr(late), netip.MustParseAddr(late).BitLen()).String())
-		server.Do(func() { write(t, dial(t, c.Local()), "late") })
+		heard := make(chan struct{})
+		var sending sync.WaitGroup
+		sending.Go(func() {
+			server.Do(func() {
+				for tick := time.NewTicker(10 * time.Millisecond); ; {
+					if peer, err := net.Dial("udp", c.Local().String()); err == nil { // anew, since the route that a socket has found first it keeps
+						_, _ = peer.Write([]byte("late")) // the test waits for one that arrives: an address can be reached some time after it is there (addrconf_dad_work, net/ipv6/addrconf.c)
+						peer.Close()
+					}
+					select {
+					case <-heard:
+						tick.Stop()
+						return
+					case <-tick.C:
+					}
+				}
+			})
+		})
 		batch := c.NewBatch(1)
 		if n, err := receive(batch); err != nil || n != 1 || string(batch.Message(0).Data) != "late" {
 			t.Errorf("%s: %v", late, err)
 		}
+		close(heard)
+		sending.Wait()
 	}
 }
 
