@@ -47,9 +47,10 @@ type Engine struct {
 	running string
 	dialled atomic.Uint64
 	current atomic.Pointer[timesync.Status]
-	changed chan struct{} // of one element
-	anew    chan struct{} // of one element: chronyd is to be started again
-	good    atomic.Int64  // Unix seconds that are known to be over; 0: none
+	changed chan struct{}             // of one element
+	anew    chan struct{}             // of one element: chronyd is to be started again
+	good    atomic.Int64              // Unix seconds: when the clock was synchronised last; 0: never
+	began   atomic.Pointer[time.Time] // when chronyd was, last
 
 	// Of the goroutine that looks.
 	clock    func() (clock.Reading, error)
@@ -57,20 +58,20 @@ type Engine struct {
 	set      source.Steps
 	steps    uint64
 	lastStep time.Duration
-	measured time.Time // chronyd's last measurement, by its word
-	stale    time.Time // measured, when somebody set the clock: until another one it knows nothing of that
+	doubt    bool      // somebody set the clock, and chronyd has not been heard since
+	stale    time.Time // its last measurement then: until another one it knows nothing of that
 	heard    time.Time // chronyd's last answer; before, when it was begun
 	answers  bool
-	began    time.Time
 	kept     time.Time // when good was kept last
 }
 
 // New makes an Engine. It works while Run does.
 func New(o Options) *Engine {
 	now := time.Now()
-	e := &Engine{options: o, clock: clock.Read, running: o.Running, changed: make(chan struct{}, 1), anew: make(chan struct{}, 1), heard: now, began: now}
+	e := &Engine{options: o, clock: clock.Read, running: o.Running, changed: make(chan struct{}, 1), anew: make(chan struct{}, 1), heard: now}
+	e.began.Store(&now)
 	e.judge = source.NewJudge(o.Spec.MaxDistance, now)
-	if info, err := os.Stat(e.drift()); err == nil && info.ModTime().Unix() > 0 {
+	if info, err := os.Stat(e.goodFile()); err == nil && info.ModTime().Unix() > 0 {
 		e.good.Store(info.ModTime().Unix())
 	}
 	e.publish(now, report{}, errors.New("chronyd has not been asked yet"))
@@ -86,7 +87,8 @@ func (e *Engine) Status() timesync.Status { return *e.current.Load() }
 // Changed is poked when a state, a verdict or the warnings have changed. It has one receiver.
 func (e *Engine) Changed() <-chan struct{} { return e.changed }
 
-func (e *Engine) drift() string { return filepath.Join(e.options.State, "drift") }
+// goodFile is an empty file whose time is the last good one. That of the drift's file would not do: chronyd writes it whenever it ends, be the clock good or not.
+func (e *Engine) goodFile() string { return filepath.Join(e.options.State, "good") }
 
 // Run writes the configuration, has chronyd check it, and keeps chronyd running until the context ends. The error is of a configuration that chronyd cannot have: nothing
 // is started then, and the file of before stays.
@@ -104,6 +106,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		group.Go(func() { e.count(ctx) })
 	}
 	known, again := e.options.Again, againAfter
+	e.options.Again = false // of what is tried again later it does not hold any more
 	for {
 		began := time.Now()
 		err := e.once(ctx, config, known)
@@ -111,13 +114,15 @@ func (e *Engine) Run(ctx context.Context) error {
 			return nil
 		}
 		known = e.Standing().State != timesync.Unsynchronised
+		anew := errors.Is(err, errAnew)
 		if time.Since(began) > steadyAfter {
-			again = againAfter
+			if again = againAfter; anew {
+				continue
+			}
 		}
-		if errors.Is(err, errAnew) {
-			continue
+		if !anew {
+			e.options.Complain(fmt.Errorf("run chronyd: %w; its log may say why, and it is started again", err))
 		}
-		e.options.Complain(fmt.Errorf("run chronyd: %w; its log may say why, and it is started again", err))
 		select {
 		case <-time.After(again):
 		case <-ctx.Done():
@@ -205,19 +210,23 @@ func (e *Engine) look() (report, error) {
 	return read(c)
 }
 
-// keep has the drift's file bear the last good time: so chronyd takes it where the clock comes up before (-s, chronyd(8)), and so do we.
+// keep has the last good time outlive a restart.
 func (e *Engine) keep(now time.Time) {
-	e.good.Store(max(e.good.Load(), now.Unix())) // what is over stays over
+	e.good.Store(now.Unix())
 	if now.Sub(e.kept) < keepEvery {
 		return
 	}
 	e.kept = now
-	file, err := os.OpenFile(e.drift(), os.O_CREATE|os.O_WRONLY, 0o644)
-	if err == nil {
-		good := time.Unix(e.good.Load(), 0)
-		err = errors.Join(os.Chtimes(e.drift(), good, good), file.Close())
-	}
-	if err != nil {
+	if err := touch(e.goodFile(), now); err != nil {
 		e.options.Complain(fmt.Errorf("keep the last good time: %w", err))
 	}
+}
+
+// touch gives a file a time, and makes it where there is none.
+func touch(path string, at time.Time) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.Chtimes(path, at, at), file.Close())
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"shekara/netctl/durable"
 	"shekara/netctl/run"
@@ -32,6 +33,9 @@ func (e *Engine) once(ctx context.Context, config string, known bool) error {
 	if e.options.Served != nil {
 		e.options.Served.restart()
 	}
+	_ = os.Remove(pidFile(e.running)) // of one that was killed: chronyd does not start where another has its number now
+	now := time.Now()
+	e.began.Store(&now)
 	p, err := run.Detached{Argv: argv, Stderr: e.options.Log}.Start()
 	if err != nil {
 		return err
@@ -56,6 +60,8 @@ func (e *Engine) once(ctx context.Context, config string, known bool) error {
 	return errors.Join(err, end(p))
 }
 
+func pidFile(running string) string { return filepath.Join(running, "chronyd.pid") }
+
 // command is chronyd's command line. It stays who this process is, whose the folders and the files of keys are; -U: without being root.
 func (e *Engine) command(config string, known bool) ([]string, error) {
 	own, err := user.LookupId(strconv.Itoa(os.Geteuid()))
@@ -63,10 +69,14 @@ func (e *Engine) command(config string, known bool) ([]string, error) {
 		return nil, err
 	}
 	argv := []string{program, "-d", "-f", config, "-U", "-u", own.Username}
-	if e.options.Steer {
-		argv = append(argv, "-s") // a clock that comes up before the drift was written last is set to then
-	} else {
+	switch good := e.good.Load(); {
+	case !e.options.Steer:
 		argv = append(argv, "-x")
+	case !known && good != 0: // a clock that comes up before is set to the last good time, which is that of the drift's file to chronyd
+		if err := touch(filepath.Join(e.options.State, "drift"), time.Unix(good, 0)); err != nil {
+			return nil, err
+		}
+		argv = append(argv, "-s")
 	}
 	if known {
 		argv = append(argv, "-r", "-R") // it goes on by what was measured, and does not set the clock: that was good
@@ -96,7 +106,7 @@ func end(p *run.Process) error {
 // EndOrphan ends the chronyd of a process that was killed, if it goes on: it would answer and steer beside whoever comes after. Under systemd there is none, since
 // the unit ends with all that it started (KillMode=control-group).
 func EndOrphan(state, running string) error {
-	text, err := durable.ReadFile(filepath.Join(running, "chronyd.pid"), 64)
+	text, err := durable.ReadFile(pidFile(running), 64)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

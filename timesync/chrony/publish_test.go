@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -108,8 +109,16 @@ func TestAStepIsSeen(t *testing.T) {
 	if s = e.says(good(e.now), nil); s.Standing.State != timesync.Synchronised || s.Standing.Bound(e.now) > 10*time.Millisecond {
 		t.Errorf("measured anew: %+v", s.Standing)
 	}
+	far := good(e.now)
+	far.tracking.RootDispersion = 2
+	if s = e.says(far, nil); s.Standing.State != timesync.Unsynchronised {
+		t.Errorf("too far: %+v", s.Standing)
+	}
+	if s = e.says(good(e.now), nil); s.Standing.State != timesync.Synchronised {
+		t.Errorf("near again: %+v", s.Standing)
+	}
 	if len(e.anew) != 0 {
-		t.Error("chronyd is started anew though the clock was never lost")
+		t.Error("chronyd is started anew though it knows and says how wrong the clock may be")
 	}
 	e.wall -= 3 * time.Second
 	if s = e.says(good(e.now.Add(-time.Second)), nil); s.Standing.State != timesync.Unsynchronised || len(e.anew) != 1 {
@@ -173,22 +182,33 @@ func TestSilence(t *testing.T) {
 
 func ofEngine(w timesync.Warning) bool { return w.Kind == timesync.WarnEngine }
 
-// TestTheLastGoodTimeIsKept: by the drift's file, as chronyd has it.
+// TestTheLastGoodTimeIsKept, and chronyd is told of it where it may set the clock, and the clock was not good a moment ago.
 func TestTheLastGoodTimeIsKept(t *testing.T) {
 	var state string
 	e := tell(t, func(o *Options) { state = o.State })
 	e.says(good(e.now), nil)
-	info, err := os.Stat(filepath.Join(state, "drift"))
+	info, err := os.Stat(filepath.Join(state, "good"))
 	if err != nil || info.ModTime().Sub(e.now).Abs() > time.Second {
 		t.Fatalf("%v, %v", info, err)
 	}
 	later := e.now.Add(time.Hour)
-	if err := os.Chtimes(filepath.Join(state, "drift"), later, later); err != nil {
+	if err := os.Chtimes(filepath.Join(state, "good"), later, later); err != nil {
 		t.Fatal(err)
 	}
-	e = tell(t, func(o *Options) { o.State = state }) // the clock has come up an hour behind
+	e = tell(t, func(o *Options) { o.State, o.Steer = state, true }) // the clock has come up an hour behind
+	for known, want := range map[bool]string{false: " -s", true: " -r -R"} {
+		argv, err := e.command("/c", known)
+		info, drift := os.Stat(filepath.Join(state, "drift"))
+		if !strings.HasSuffix(strings.Join(argv, " "), want) || err != nil || drift != nil || info.ModTime().Unix() != later.Unix() {
+			t.Errorf("known %v: %q, %v, %v", known, argv, err, info)
+		}
+		later = info.ModTime()
+	}
 	s := e.says(report{}, errors.New("begins"))
 	if s.Behind < 59*time.Minute || s.Behind > time.Hour || !slices.ContainsFunc(s.Warnings, func(w timesync.Warning) bool { return w.Kind == timesync.WarnBehind }) {
+		t.Errorf("%+v", s)
+	}
+	if s = e.says(good(e.now), nil); s.Behind != 0 { // a majority says that the time that was kept was none
 		t.Errorf("%+v", s)
 	}
 }

@@ -32,7 +32,7 @@ func Render(spec *timesync.Spec, state, running string) ([]byte, error) {
 	r.line("ntsdumpdir %s", r.file("state folder", state))
 	r.line("dumpdir %s", r.file("state folder", state)) // what was measured outlives a start with another configuration
 	r.line("bindcmdaddress %s", r.file("run folder", socketIn(running)))
-	r.line("pidfile %s", r.file("run folder", filepath.Join(running, "chronyd.pid")))
+	r.line("pidfile %s", r.file("run folder", pidFile(running)))
 	r.line("cmdport 0")
 	r.line("makestep 1 3") // a clock that comes up wrong is set in the first three updates; after that it is slewed, so that no record goes back
 	r.line("rtcsync")
