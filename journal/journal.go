@@ -234,7 +234,7 @@ func (j *Journal) write(batch []*record, settle bool) error {
 	}
 	p := page{sequence: j.Last(), tree: j.tree.clone(), links: links{j.ends, map[string]chain{}}, signer: j.signer, now: now, clock: j.clock()}
 	reading := j.beat
-	if slices.Contains(batch, nil) {
+	if slices.ContainsFunc(batch, func(r *record) bool { return r == nil || r.next != nil }) { // each makes a checkpoint
 		if r, err := clock.Read(); err == nil {
 			p.set, reading = setBetween(j.beat, r), r
 		}
@@ -327,11 +327,11 @@ func (p *page) settle() error {
 	if err != nil {
 		return err
 	}
-	if p.set != 0 {
-		e.Fields[fieldSet], p.set = p.set.String(), 0
-	}
 	if signed := e.Fields[fieldNote]; signed != "" {
 		p.head = signed
+		if p.set != 0 {
+			e.Fields[fieldSet], p.set = p.set.String(), 0
+		}
 	}
 	return p.add(&e, nil)
 }

@@ -60,24 +60,25 @@ func (v *Verification) Whole() bool { return len(v.Findings) == 0 }
 // verifier reads a journal's lines in order.
 type verifier struct {
 	Verification
-	keys   ring
-	signer *signature                 // whose the signatures are here; nil: there was none yet
-	ahead  func() ([]handover, error) // reads the handovers of the whole journal; nil: they were read
-	held   map[uint64]Checkpoint
-	tree   tree
-	blind  bool        // tree is not known: something is missing, and no checkpoint came since
-	last   uint64      // sequence
-	unread []tlog.Hash // lines since then that are no records
-	place  Finding     // the line at hand
-	summed bool        // a record of the second version was read: none of the first may follow
-	beat   time.Time   // of the last signed checkpoint
-	rested bool        // since beat a daemon stopped or started, or the disk took nothing: silence has its reason
-	fresh  bool        // the next record is the first of a file
-	named  uint64      // by the file's name, what that is
-	astray uint64      // sequence of the line before, if that was out of order
-	chains chains
-	roots  map[uint64]tlog.Hash // of the tree where a file begins, by its size
-	gone   []goneRecords        // what was removed, as records say
+	keys    ring
+	signer  *signature                 // whose the signatures are here; nil: there was none yet
+	ahead   func() ([]handover, error) // reads the handovers of the whole journal; nil: they were read
+	held    map[uint64]Checkpoint
+	tree    tree
+	blind   bool        // tree is not known: something is missing, and no checkpoint came since
+	last    uint64      // sequence
+	unread  []tlog.Hash // lines since then that are no records
+	place   Finding     // the line at hand
+	summed  bool        // a record of the second version was read: none of the first may follow
+	beat    time.Time   // of the last signed checkpoint
+	rested  bool        // since beat a daemon stopped or started, or the disk took nothing: silence has its reason
+	doubted *doubt      // a silence for which the file that begins may have the reason
+	fresh   bool        // the next record is the first of a file
+	named   uint64      // by the file's name, what that is
+	astray  uint64      // sequence of the line before, if that was out of order
+	chains  chains
+	roots   map[uint64]tlog.Hash // of the tree where a file begins, by its size
+	gone    []goneRecords        // what was removed, as records say
 }
 
 // goneRecords are what a JournalExpire says is removed.
@@ -115,7 +116,10 @@ func Verify(ctx context.Context, dir string, keys note.Verifiers, held []Checkpo
 			v.find("the end is missing: a checkpoint that is held has %d records, here are %d", size, v.last)
 		}
 	}
-	v.silent(v.Ends, "the end")
+	v.unexplained()
+	if what := v.silence(v.Ends, "the end"); what != "" {
+		v.find("%s", what)
+	}
 	v.Last = v.last
 	if !v.blind {
 		v.Root = v.tree.root().String()
@@ -266,6 +270,9 @@ func (v *verifier) record(e Event, summed bool) {
 	}
 	v.Ends = e.Time
 	v.rested = v.rested || e.Type == DaemonStop || e.Type == DaemonStart || e.Type == JournalResume && beganBy(e, v.beat.Add(silence))
+	if v.doubted != nil && (e.Type == DaemonStart || e.Type == JournalResume && beganBy(e, v.doubted.beat.Add(silence))) {
+		v.doubted = nil
+	}
 	if e.Type != JournalCheckpoint {
 		if v.fresh && summed && e.Sequence != 1 {
 			v.find("the file begins with no checkpoint")
@@ -314,7 +321,13 @@ func (v *verifier) record(e Event, summed bool) {
 	if err != nil {
 		v.find("checkpoint: %v", err)
 	}
-	v.silent(e.Time.Add(-set), "this checkpoint")
+	v.unexplained()
+	before := v.beat
+	if what := v.silence(e.Time.Add(-set), "this checkpoint"); v.fresh && what != "" { // it stands before the record that began the file, which may say why
+		v.doubted = &doubt{v.place, what, before}
+	} else if what != "" {
+		v.find("%s", what)
+	}
 	v.beat, v.rested = e.Time, false
 	if !v.keys.alien[c.by] {
 		v.Checkpoints++
@@ -405,11 +418,30 @@ func beganBy(e Event, then time.Time) bool {
 	return err == nil && !since.After(then)
 }
 
-// silent says whether no checkpoint was signed for too long before a time.
-func (v *verifier) silent(until time.Time, what string) {
+// silence says that no checkpoint was signed for too long before a time; "": one was, or it is known why not.
+func (v *verifier) silence(until time.Time, what string) string {
 	if passed := until.Sub(v.beat); !v.beat.IsZero() && !v.rested && passed > silence {
-		v.find("no checkpoint was signed for %s before %s, and nothing on record says why", passed.Round(time.Second), what)
+		return fmt.Sprintf("no checkpoint was signed for %s before %s, and nothing on record says why", passed.Round(time.Second), what)
 	}
+	return ""
+}
+
+// doubt is a silence before a file's first checkpoint.
+type doubt struct {
+	place Finding
+	what  string
+	beat  time.Time // before it
+}
+
+// unexplained tells of a doubt for which no reason came.
+func (v *verifier) unexplained() {
+	if v.doubted == nil {
+		return
+	}
+	place := v.place
+	v.place = v.doubted.place
+	v.find("%s", v.doubted.what)
+	v.place, v.doubted = place, nil
 }
 
 // holds compares with a checkpoint of so many records that was kept elsewhere.

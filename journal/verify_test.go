@@ -235,8 +235,14 @@ func TestSilenceIsFound(t *testing.T) {
 		passes time.Duration
 		says   *Event        // before the beat after it
 		set    time.Duration // as that beat says
+		anew   bool          // another file begins, with a beat of its own before says
 		silent bool
 	}{
+		"a daemon started on another day":                {passes: time.Hour, anew: true, says: &Event{Type: DaemonStart, Severity: Notice, Message: "start"}},
+		"a file begins, and no reason":                   {passes: time.Hour, anew: true, silent: true},
+		"a file begins, and something else":              {passes: time.Hour, anew: true, says: &Event{Type: DriftFind, Severity: Warning, Message: "drift"}, silent: true},
+		"a file begins after the disk took nothing":      {passes: 10 * time.Minute, anew: true, says: resume(90 * time.Second)},
+		"a file begins, and the disk failed later":       {passes: 10 * time.Minute, anew: true, says: resume(9 * time.Minute), silent: true},
 		"three minutes are none":                         {passes: 3 * time.Minute},
 		"ten minutes and no reason":                      {passes: 10 * time.Minute, silent: true},
 		"ten minutes and something else":                 {passes: 10 * time.Minute, says: &Event{Type: DriftFind, Severity: Warning, Message: "drift"}, silent: true},
@@ -262,14 +268,21 @@ func TestSilenceIsFound(t *testing.T) {
 			p.now = p.now.Add(time.Minute)
 			must(p.settle())
 			p.now = p.now.Add(c.passes)
+			dir := t.TempDir()
+			first := uint64(1)
+			if c.anew {
+				must(os.WriteFile(filepath.Join(dir, segmentName(first)), p.lines.Bytes(), 0o600))
+				first = p.sequence + 1
+				p.lines.Reset()
+				must(p.settle())
+			}
 			if c.says != nil {
 				e := *c.says
 				must(p.add(&e, nil))
 			}
 			p.set = c.set
 			must(p.settle())
-			dir := t.TempDir()
-			must(os.WriteFile(filepath.Join(dir, segmentName(1)), p.lines.Bytes(), 0o600))
+			must(os.WriteFile(filepath.Join(dir, segmentName(first)), p.lines.Bytes(), 0o600))
 			if got := verified(t, dir); got.Whole() == c.silent || c.silent && !strings.Contains(got.Findings[0].What, "nothing on record says why") {
 				t.Errorf("%+v", got)
 			}
