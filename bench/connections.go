@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"shekara/journal"
+	"shekara/netctl/conntrack"
 	"shekara/netctl/multicast"
 	"shekara/provisioning/api"
 	"shekara/provisioning/client"
@@ -27,14 +29,16 @@ const (
 	heardFrom   = 10_000          // connections a second to begin with
 	heardDuring = 4 * time.Second // of connections at one rate
 	heardStep   = 1.25            // from one rate to the next
-	heardCalm   = time.Second     // without anything new in a file: its writer has written all
+	heardSweep  = time.Second / 2 // looks at the table, so that what has timed out ends
+	heardLeft   = 1000            // connections that are ended by hand at last
+	heardCalm   = time.Second     // without anything new in a file: its writer has written all; and many turns of the daemon
 )
 
 // hearer is who hears of connections on the box.
 type hearer interface {
 	// start returns when nothing is missed from now on.
 	start(ctx context.Context) error
-	// heard says whether all these connections were heard of.
+	// heard says whether it heard of the beginnings and the ends of so many connections, all of which have ended.
 	heard(ctx context.Context, connections int) (all bool, err error)
 	// stop ends it, and forgets all connections.
 	stop(ctx context.Context) error
@@ -61,7 +65,7 @@ func (b *bench) connections(ctx context.Context) ([]row, error) {
 	if err := commands(ctx, x.host, "shekara confirm"); err != nil {
 		return nil, err
 	}
-	// The kernel tells of an end when it needs the room in the table, or in passing: so each lives for a second or two.
+	// Each lives for a second, and until the next sweep.
 	if err := x.host.Sysctl("net.netfilter.nf_conntrack_udp_timeout", "1"); err != nil {
 		return nil, err
 	}
@@ -73,7 +77,7 @@ func (b *bench) connections(ctx context.Context) ([]row, error) {
 	if err := ours.stop(ctx); err != nil {
 		return nil, err
 	}
-	hearers, rates, ends := []hearer{ours, peer}, make([][]float64, 2), false
+	hearers, rates, ceilings := []hearer{ours, peer}, make([][]float64, 2), make([]bool, 2)
 	from := []float64{heardFrom, heardFrom}
 	for run := range b.runs {
 		for i, h := range hearers {
@@ -89,15 +93,18 @@ func (b *bench) connections(ctx context.Context) ([]row, error) {
 				return nil, err
 			}
 			b.say("%T hears of %.0f connections a second", h, best)
-			ends = ends || ceiling && i == 0
+			ceilings[i] = ceilings[i] || ceiling
 			rates[i], from[i] = append(rates[i], best), best
 		}
 	}
 	r := newRow("connections that begin and end, heard of before the kernel drops news", heardFlows, "1/s", rates[0]).against("ulogd, with as large a buffer, a line for each into a file in memory", rates[1])
-	if ends {
-		r = r.noting("ours is at least this: the machine made no more")
+	var notes []string
+	for i, whose := range []string{"ours", "the peer's"} {
+		if ceilings[i] {
+			notes = append(notes, whose+" is at least this: the machine made no more")
+		}
 	}
-	return []row{r}, nil
+	return []row{r.noting(strings.Join(notes, "; "))}, nil
 }
 
 // search goes up from a rate as long as all is heard of, or down until it is, and gives the highest that was. ceiling: the next could not be made.
@@ -108,18 +115,18 @@ func (x *box) search(ctx context.Context, h hearer, rate, step float64) (best fl
 		if err != nil {
 			return 0, false, err
 		}
-		ceiling = up && (!whole || made < 0.95*rate)
+		slow := made < 0.95*rate
 		switch {
-		case all && (!up || ceiling):
-			return made, ceiling, nil
+		case all && (!up || slow):
+			return made, ceiling || slow, nil
 		case all:
 			best, rate = made, rate*step
 		case best > 0:
-			return best, ceiling, nil
+			return best, !whole, nil
 		case rate < 100:
 			return 0, false, fmt.Errorf("%T does not even hear of %.0f connections a second: %w", h, rate, errNothingMeasured)
 		default:
-			up, rate = false, rate/step
+			up, ceiling, rate = false, !whole, rate/step
 		}
 	}
 }
@@ -135,29 +142,88 @@ func (x *box) hear(ctx context.Context, h hearer, rate float64) (made float64, w
 	if err := h.start(ctx); err != nil {
 		return 0, false, false, err
 	}
-	arrived, err := os.Open(x.right.Path("/sys/class/net/eth0/statistics/rx_packets"))
-	if err != nil {
+	sweeping, stop := context.WithCancel(ctx)
+	swept := make(chan error, 1)
+	go func() { swept <- x.sweep(sweeping) }()
+	made, whole, err = x.open(ctx, many, rate)
+	if err == nil {
+		err = x.end(ctx)
+	}
+	stop()
+	if err = errors.Join(err, <-swept); err != nil {
 		return 0, false, false, err
 	}
-	defer arrived.Close()
-	before, err := readCounter(arrived)
-	if err != nil {
-		return 0, false, false, err
-	}
-	var took time.Duration
-	if err := x.left.Do(func() (err error) { took, err = x.sendAt(ctx, x.packets[:many], rate); return err }); err != nil {
-		return 0, false, false, err
-	}
-	after, err := readCounter(arrived) // the sender's own processor time carries each packet to its end
-	if err != nil {
-		return 0, false, false, err
-	}
-	if whole = after-before >= uint64(many); whole { // a neighbour's packet may have come too
+	if whole {
 		if all, err = h.heard(ctx, many); err != nil {
 			return 0, false, false, err
 		}
 	}
-	return float64(many) / took.Seconds(), whole, all, h.stop(ctx)
+	return made, whole, all, h.stop(ctx)
+}
+
+// open opens so many connections at a rate, and says how many a second there were, and whether all their packets came through.
+func (x *box) open(ctx context.Context, many int, rate float64) (made float64, whole bool, err error) {
+	arrived, err := os.Open(x.right.Path("/sys/class/net/eth0/statistics/rx_packets"))
+	if err != nil {
+		return 0, false, err
+	}
+	defer arrived.Close()
+	before, err := readCounter(arrived)
+	if err != nil {
+		return 0, false, err
+	}
+	var took time.Duration
+	if err := x.left.Do(func() (err error) { took, err = x.sendAt(ctx, x.packets[:many], rate); return err }); err != nil {
+		return 0, false, err
+	}
+	after, err := readCounter(arrived) // the sender's own processor time carries each packet to its end
+	if err != nil {
+		return 0, false, err
+	}
+	return float64(many) / took.Seconds(), after-before >= uint64(many), nil // a neighbour's packet may have come too
+}
+
+// sweep looks at the table again and again, which has the kernel take out what has timed out. Its own collector, where it has found little the last time, comes once a minute
+// (gc_worker in nf_conntrack_core.c).
+func (x *box) sweep(ctx context.Context) error {
+	tick := time.NewTicker(heardSweep)
+	defer tick.Stop()
+	for {
+		err := x.host.Do(func() error {
+			return (&conntrack.Table{}).Each(ctx, func(*conntrack.Account) bool { return true })
+		})
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// end returns when all connections have ended, by themselves but for the last few.
+func (x *box) end(ctx context.Context) error {
+	for deadline := time.Now().Add(readyWithin); ; time.Sleep(pollEvery) {
+		var text string
+		if err := x.host.Do(func() error { text = readText("/proc/sys/net/netfilter/nf_conntrack_count"); return nil }); err != nil {
+			return err
+		}
+		live, err := strconv.Atoi(strings.TrimSpace(text))
+		if err = errors.Join(err, ctx.Err()); err != nil {
+			return err
+		}
+		if live <= heardLeft {
+			return commands(ctx, x.host, "conntrack -F")
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%d connections do not end: %w", live, errNothingMeasured)
+		}
+	}
 }
 
 // sendAt sends so many a second, or as fast as it can.
@@ -226,15 +292,20 @@ func (d *daemonHearer) sum(ctx context.Context) (opened uint64, err error) {
 	return opened, err
 }
 
+// heard asks for a miss last: of ends that were not told the sum knows nothing, and the miss may be told only in the daemon's next turn.
 func (d *daemonHearer) heard(ctx context.Context, connections int) (bool, error) {
-	for deadline := time.Now().Add(readyWithin); ; time.Sleep(pollEvery) {
+	for deadline := time.Now().Add(readyWithin); ; {
+		opened, err := d.sum(ctx)
+		if err != nil {
+			return false, err
+		}
+		time.Sleep(heardCalm)
 		missing, err := d.client.Events(ctx, d.after, 1, api.EventFilter{Types: []string{string(journal.FlowMiss)}})
 		if err != nil || len(missing.Events) > 0 {
 			return false, err
 		}
-		opened, err := d.sum(ctx)
-		if err != nil || opened-d.opened == uint64(connections) {
-			return err == nil, err
+		if opened-d.opened == uint64(connections) {
+			return true, nil
 		}
 		if opened-d.opened > uint64(connections) || time.Now().After(deadline) {
 			return false, fmt.Errorf("the daemon counts %d connections, of %d, and misses none", opened-d.opened, connections)
@@ -340,16 +411,20 @@ func (u *ulogdHearer) heard(ctx context.Context, connections int) (bool, error) 
 		return false, err
 	}
 	defer file.Close()
-	began, lines := 0, bufio.NewScanner(file)
+	began, ended, lines := 0, 0, bufio.NewScanner(file)
 	for lines.Scan() {
-		if bytes.Contains(lines.Bytes(), []byte("[NEW]")) && bytes.Contains(lines.Bytes(), []byte("PROTO=UDP")) {
+		switch line := lines.Bytes(); {
+		case !bytes.Contains(line, []byte("PROTO=UDP")):
+		case bytes.Contains(line, []byte("[NEW]")):
 			began++
+		case bytes.Contains(line, []byte("[DESTROY]")):
+			ended++
 		}
 	}
-	if began > connections {
-		return false, fmt.Errorf("ulogd tells of %d beginnings, of %d", began, connections)
+	if max(began, ended) > connections {
+		return false, fmt.Errorf("ulogd tells of %d beginnings and %d ends, of %d", began, ended, connections)
 	}
-	return began == connections, lines.Err()
+	return min(began, ended) == connections, lines.Err()
 }
 
 func (u *ulogdHearer) stop(ctx context.Context) error {
