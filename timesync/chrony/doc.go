@@ -3,7 +3,7 @@
 //
 // chronyd cannot do all that a Spec may ask; Render names what it cannot. Of a minority that lies near to the truth its bound is chronyd's own.
 //
-// Owns: a folder of state (chrony.conf, drift, keys of NTS) and one of run time (the command socket and the process ID).
+// Owns: a folder of state (chrony.conf, drift, what was measured, keys of NTS, the last good time) and one of run time (the command socket and the process ID).
 // Never: touches a chronyd that somebody else started, or its configuration; steers the clock unless told to.
 // Imports: timesync, timesync/server (its words for whom it served), timesync/source, netctl/clock, netctl/durable, netctl/run, facebook/time/ntp/chrony.
 // Test: go test ./timesync/chrony (unprivileged); with chronyd, which needs root.

@@ -16,22 +16,6 @@ import (
 	"shekara/timesync/timesynctest"
 )
 
-// awaitReport waits until a report is as it should be.
-func awaitReport(t *testing.T, o Options, what string, is func(Report) bool) Report {
-	t.Helper()
-	reporter := NewReporter(o.RunDir)
-	var last Report
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if r, err := reporter.Report(t.Context()); err == nil {
-			if last = r; is(r) {
-				return r
-			}
-		}
-	}
-	t.Fatalf("%s: never: %+v", what, last)
-	return last
-}
-
 // TestEnginesTakeTurns: chronyd begins when the document says so, its word is reported, and it is gone with it.
 func TestEnginesTakeTurns(t *testing.T) {
 	probetest.Need(t, probe.Tool("chronyd"))

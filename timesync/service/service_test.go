@@ -44,17 +44,25 @@ func starts(t *testing.T, o Options) (stop func()) {
 	return stop
 }
 
+// await waits until it acts by a service's document.
 func await(t *testing.T, o Options, service string) Report {
+	t.Helper()
+	return awaitReport(t, o, "a report of service "+service, func(r Report) bool { return r.Service == service })
+}
+
+// awaitReport waits until a report is as it should be.
+func awaitReport(t *testing.T, o Options, what string, is func(Report) bool) Report {
 	t.Helper()
 	reporter := NewReporter(o.RunDir)
 	var last Report
-	var err error
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if last, err = reporter.Report(t.Context()); err == nil && last.Service == service {
-			return last
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if r, err := reporter.Report(t.Context()); err == nil {
+			if last = r; is(r) {
+				return r
+			}
 		}
 	}
-	t.Fatalf("no report of service %q: %+v, %v", service, last, err)
+	t.Fatalf("%s: never: %+v", what, last)
 	return last
 }
 
