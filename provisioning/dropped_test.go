@@ -153,26 +153,34 @@ func TestDropsAreShownBeforeTheEnd(t *testing.T) {
 	}
 }
 
-// TestLostRecords: that records were lost is on record, once in a while; that there will be no more, too.
+// TestLostRecords: that records were lost is on record, the first at once and all others once a minute; that there will be no more, too.
 func TestLostRecords(t *testing.T) {
 	recording(t, func(d *droppedBy, seen *events) {
-		for range 20 {
+		told := func(want ...string) {
+			t.Helper()
+			synctest.Wait()
+			var got []string
+			for _, event := range seen.of(journal.PacketMiss) {
+				got = append(got, event.Fields["kernel"])
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("times that records were lost, by event (- want, + got)\n%s", diff)
+			}
+		}
+		d.lost <- struct{}{}
+		told("1")
+		for range 19 {
 			d.lost <- struct{}{}
 		}
-		synctest.Wait()
-		if n := len(seen.of(journal.PacketMiss)); n != 1 {
-			t.Errorf("%d events of a gap", n)
-		}
+		told("1")
 		time.Sleep(dropWindow + time.Second)
+		told("1", "19")
 		d.lost <- struct{}{}
-		synctest.Wait()
-		if n := len(seen.of(journal.PacketMiss)); n != 2 {
-			t.Errorf("%d events of two gaps", n)
-		}
+		told("1", "19")
 		d.broken <- errors.New("the socket is gone")
-		synctest.Wait()
-		if all := seen.of(journal.PacketMiss); len(all) != 3 || !strings.Contains(all[2].Message, "the socket is gone") {
-			t.Errorf("%+v", all)
+		told("1", "19", "", "1")
+		if gone := seen.of(journal.PacketMiss)[2]; !strings.Contains(gone.Message, "the socket is gone") {
+			t.Errorf("%+v", gone)
 		}
 	})
 }
