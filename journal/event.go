@@ -35,7 +35,7 @@ const MaxSystems = 64
 func (e *Event) stamp(now time.Time, ask Clock) {
 	e.Time, e.ClockErrorMicroseconds = now.UTC(), 0
 	if ask == nil {
-		ask = clock.Now
+		ask = clock.Recent
 	}
 	if s, err := ask(); err == nil && s.Synchronised {
 		e.ClockErrorMicroseconds = max(s.MaxError.Microseconds(), 1)

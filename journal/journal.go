@@ -24,6 +24,8 @@ const (
 	MaxEventBytes = 16 << 10
 	// segmentBytes is when a new file begins, if the legal day does not end before. A look at start-up reads one file only.
 	segmentBytes = 16 << 20
+	// roomBytes is what is kept for lines from one write to the next.
+	roomBytes = 1 << 20
 	// legalZone is by which clock a day begins and ends (JRN-10, "ағымдағы тәуліктер").
 	legalZone = "Asia/Almaty"
 )
@@ -66,6 +68,9 @@ type Journal struct {
 	day      string           // legal day that file belongs to; "": it is empty
 	tree     tree             // over all that was acknowledged
 	ends     map[string]chain // of all partitions, of what was acknowledged
+	awaited  int              // records of the last turn for which somebody waited, who may be back with the next
+	took     time.Duration    // by the disk for the last write
+	room     bytes.Buffer     // for what is written at once, again and again
 	loose    int              // records since the last signed checkpoint
 	tail     *tail            // how the last life of the journal ended, until it is on record
 	missed   missed           // what is not on record and will not be, until that is
@@ -104,7 +109,7 @@ func (j *Journal) clock() Clock {
 	if ask := j.asked.Load(); ask != nil {
 		return *ask
 	}
-	return clock.Now
+	return clock.Recent
 }
 
 // Open reads the newest file of dir (made if absent) and goes on after its last whole record. A torn tail, as a power cut leaves
@@ -198,7 +203,7 @@ func check(e Event) (rest []byte, err error) {
 	if rest, err = encodeRest(e); err != nil {
 		return nil, fmt.Errorf("event %s: %w", e.Type, err)
 	}
-	if size := len(appendLine(nil, 1<<63, rest, e.longestLinks())); size >= MaxEventBytes {
+	if size := longestLine(rest, e.longestLinks()); size >= MaxEventBytes {
 		return nil, fmt.Errorf("event %s has %d bytes, at most %d", e.Type, size, MaxEventBytes-1)
 	}
 	return rest, nil
@@ -232,7 +237,8 @@ func (j *Journal) write(batch []*record, settle bool) error {
 	if settle || j.signer != nil && j.loose+len(batch) >= checkpointRecords {
 		batch = append(batch, nil)
 	}
-	p := page{sequence: j.Last(), tree: j.tree.clone(), links: links{j.ends, map[string]chain{}}, signer: j.signer, now: now, clock: j.clock()}
+	j.room.Reset()
+	p := page{lines: j.room, sequence: j.Last(), tree: j.tree.clone(), links: links{j.ends, map[string]chain{}}, signer: j.signer, now: now, clock: j.clock()}
 	reading := j.beat
 	if slices.ContainsFunc(batch, func(r *record) bool { return r == nil || r.next != nil }) { // each makes a checkpoint
 		if r, err := clock.Read(); err == nil {
@@ -256,10 +262,15 @@ func (j *Journal) write(batch []*record, settle bool) error {
 			return err
 		}
 	}
+	if p.lines.Cap() <= roomBytes {
+		j.room = p.lines
+	}
+	began := time.Now()
 	err := j.file.Append(p.lines.Bytes())
 	if err == nil {
 		err = j.file.Sync()
 	}
+	j.took = time.Since(began)
 	if err != nil {
 		// Nobody knows now what stands behind size. Nothing there was acknowledged: it is cut when the file is opened anew.
 		err = errors.Join(err, j.file.Close())

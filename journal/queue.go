@@ -134,15 +134,16 @@ func (q *queue) waited() bool {
 	return len(q.asked) > 0 || slices.ContainsFunc(q.records, func(r *record) bool { return !r.posted })
 }
 
-// gather lets those run first who are about to append, as those whom the last turn let go are: then they share the next one. It waits for nobody.
-func (q *queue) gather() {
-	const rounds = 8
-	before := -1
-	for range rounds {
+// gather lets those run first who are about to append, as those whom the last turn let go are: then they share the next one. For as many as were let go it
+// waits, though not longer than patient: who misses this turn waits for the whole of it.
+func (q *queue) gather(letGo int, patient time.Duration) {
+	const rounds, most = 8, 1000 // of a fraction of a microsecond each, where nobody runs
+	began, before := time.Now(), -1
+	for round := range most {
 		q.mu.Lock()
 		now := len(q.records)
 		q.mu.Unlock()
-		if now == before {
+		if (now == before || round >= rounds) && (now >= letGo || time.Since(began) >= patient) {
 			return
 		}
 		before = now
@@ -162,22 +163,25 @@ func (q *queue) take() (batch []*record, asked []chan struct{}, lost missed) {
 // end tells what came of records that were taken. After an error those that were posted wait again, before all others; unless last, when all are lost.
 func (q *queue) end(batch []*record, err error, last bool) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
-	var again []*record
+	told, again := batch[:0], []*record(nil)
 	for _, r := range batch {
 		if err != nil && r.posted && !last {
 			again = append(again, r)
 			continue
 		}
+		told = append(told, r)
 		if err != nil {
 			q.lose(r)
 		}
 		if r.posted {
 			q.count, q.bytes = q.count-1, q.bytes-len(r.rest)
 		}
-		r.done <- err
 	}
 	q.records = append(again, q.records...)
+	q.mu.Unlock()
+	for _, r := range told { // who is let go comes back with the next at once, and would wait for the lock
+		r.done <- err
+	}
 }
 
 // setFull says whether the disk has room.

@@ -14,8 +14,10 @@ import (
 // TestLinesAreWhatTheEncoderWrites: a line that is put together from what was made before and after its turn is the event as JSON, and its checksum.
 func TestLinesAreWhatTheEncoderWrites(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		text := rapid.OneOf(rapid.StringMatching(`[a-z0-9/.-]{0,20}`), rapid.String(), rapid.SampledFrom([]string{`"`, `\`, "<&>", "\x00\xff", "\u2028", "қала"}))
-		e := Event{Sequence: rapid.Uint64().Draw(t, "sequence"), Type: DaemonStart, Severity: Info, Object: text.Draw(t, "object"), Organisation: text.Draw(t, "organisation"),
+		text := rapid.OneOf(rapid.StringMatching(`[a-z0-9/.-]{0,20}`), rapid.String(), rapid.SampledFrom([]string{`"`, `\`, "<&>", "\x00\xff", "\u2028", "қала", "\x7f", "\ufffd", "a\u2029"}))
+		second := rapid.Int64Range(0, 253402300799) // to the end of the year 9999
+		e := Event{Sequence: rapid.Uint64().Draw(t, "sequence"), Time: time.Unix(second.Draw(t, "second"), rapid.Int64Range(0, 1e9-1).Draw(t, "nanosecond")).UTC(),
+			ClockErrorMicroseconds: rapid.Int64().Draw(t, "error"), Type: DaemonStart, Severity: Info, Actor: Actor{rapid.Uint32().Draw(t, "uid"), text.Draw(t, "user"), rapid.Int32().Draw(t, "pid")}, Object: text.Draw(t, "object"), Organisation: text.Draw(t, "organisation"),
 			Systems: rapid.SliceOfN(text, 0, 3).Draw(t, "systems"), Message: text.Draw(t, "message"), Fields: rapid.MapOfN(text, text, 0, 4).Draw(t, "fields")}
 		for range rapid.IntRange(0, 3).Draw(t, "links") {
 			e.Links = append(e.Links, Link{text.Draw(t, "of"), rapid.Uint64().Draw(t, "number"), rapid.StringMatching(`[A-Za-z0-9+/]{0,43}=?`).Draw(t, "before")})
@@ -27,6 +29,9 @@ func TestLinesAreWhatTheEncoderWrites(t *testing.T) {
 		line, err := encode(e)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if rest, err := encodeRest(e); err != nil || len(line) > longestLine(rest, e.Links) {
+			t.Errorf("%d bytes are more than %d, the most (%v)", len(line), longestLine(rest, e.Links), err)
 		}
 		body, sum, _ := strings.Cut(string(line[len(plain)-1:]), crcBegins)
 		if string(line[:len(plain)-1]) != string(plain[:len(plain)-1]) || body != "" || len(sum) != 8+len(crcEnds) {

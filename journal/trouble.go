@@ -114,7 +114,7 @@ func (j *Journal) keepWriting() {
 		case <-retry.C:
 		}
 		tried = time.Now()
-		j.queue.gather()
+		j.queue.gather(j.awaited, j.took/4)
 		j.turn(settle, false)
 	}
 }
@@ -128,6 +128,12 @@ func (j *Journal) turn(settle, last bool) {
 	j.state.busy = began
 	j.state.Unlock()
 	batch, asked, lost := j.queue.take()
+	j.awaited = 0
+	for _, r := range batch {
+		if !r.posted {
+			j.awaited++
+		}
+	}
 	j.missed.merge(lost)
 	batch, err := j.commit(batch, settle || len(asked) > 0 && j.signer != nil && (j.loose > 0 || len(batch) > 0))
 	if err == nil && time.Since(began) >= patience {

@@ -70,12 +70,12 @@ type heard struct {
 func (e *Engine) Clock() (clock.State, error) {
 	h := e.measured.Load()
 	if h == nil {
-		return clock.Now()
+		return clock.Recent()
 	}
 	now := time.Now()
 	passed := now.Sub(h.at)
 	if passed > timeStale {
-		return clock.Now()
+		return clock.Recent()
 	}
 	bound := h.bound + time.Duration(float64(passed)*max(h.drift, timesync.Tolerance))
 	if step := now.Round(0).Sub(h.at.Round(0)) - passed; step.Abs() > timeStep { // somebody set the clock, and shekarad time has not said so yet

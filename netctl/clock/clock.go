@@ -2,6 +2,7 @@ package clock
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +18,33 @@ type State struct {
 // Now asks the kernel. It needs no privilege.
 func Now() (State, error) {
 	s, _, err := ask()
+	return s, err
+}
+
+// recentFor is how long an answer of the kernel's stays good for Recent: at 500 ppm a bound grows by half a microsecond meanwhile.
+const recentFor = time.Millisecond
+
+// answer is what the kernel said, and when.
+type answer struct {
+	at time.Time
+	State
+}
+
+var recent atomic.Pointer[answer]
+
+// Recent is Now for who asks thousands of times a second: the answer may be a millisecond old.
+func Recent() (State, error) { return recentAt(time.Now()) }
+
+func recentAt(now time.Time) (State, error) {
+	if r := recent.Load(); r != nil {
+		if age := now.Sub(r.at); age >= 0 && age < recentFor {
+			return r.State, nil
+		}
+	}
+	s, err := Now()
+	if err == nil {
+		recent.Store(&answer{now, s})
+	}
 	return s, err
 }
 

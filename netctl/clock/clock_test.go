@@ -14,6 +14,25 @@ func TestNow(t *testing.T) {
 	}
 }
 
+// TestRecent: it is what the kernel says, and asked again when that is old.
+func TestRecent(t *testing.T) {
+	before := recent.Load()
+	defer recent.Store(before)
+	now := time.Now()
+	for name, c := range map[string]struct {
+		age  time.Duration
+		kept bool
+	}{"just now": {0, true}, "a while ago": {recentFor - 1, true}, "long ago": {recentFor, false}, "of another time": {-1, false}} {
+		lie := answer{at: now.Add(-c.age), State: State{MaxError: 77 * time.Hour}}
+		recent.Store(&lie)
+		for range 2 {
+			if s, err := recentAt(now); err != nil || (s.MaxError == lie.MaxError) != c.kept {
+				t.Errorf("%s: %+v, %v", name, s, err)
+			}
+		}
+	}
+}
+
 func TestStateOf(t *testing.T) {
 	for name, c := range map[string]struct {
 		kept int
