@@ -18,7 +18,7 @@ func (n *network) boots(t *testing.T) {
 	n.agency.Run(n.agency.shekarad("cleanup")...)
 	owner.Forwarding()
 	n.agency.Route("10.20.0.0/24", "203.0.113.10")
-	if !pings(n.agency.H, "10.20.0.10") {
+	if !reaches(n.agency.H, "10.20.0.10") {
 		t.Fatal("the control: without a table of ours a box that forwards passes packets, which no flow allows")
 	}
 	owner.Run(owner.shekarad("close")...)
@@ -75,7 +75,7 @@ func (n *network) boots(t *testing.T) {
 	if text, err := owner.Try(owner.shekarad("close")...); err == nil || !strings.Contains(text, "hint:") {
 		t.Errorf("close with a damaged store answers %v\n%s", err, text)
 	}
-	if pings(n.agency.H, "10.20.0.10") || !pings(n.agency.H, "203.0.113.10") {
+	if pings(n.agency.H, "10.20.0.10") || !reaches(n.agency.H, "203.0.113.10") {
 		t.Error("a damaged store opens the way through the box, or closes the box itself")
 	}
 	owner.write("state/revisions/POINTERS", string(kept))
@@ -83,7 +83,7 @@ func (n *network) boots(t *testing.T) {
 
 	// Nothing was ever asked of this box.
 	owner.Run(filepath.Join(owner.programs, "shekarad"), "close", "--state-dir", t.TempDir(), "--etc", t.TempDir())
-	if !pings(n.agency.H, "10.20.0.10") {
+	if !reaches(n.agency.H, "10.20.0.10") {
 		t.Error("a box of which nothing was ever asked is closed")
 	}
 }

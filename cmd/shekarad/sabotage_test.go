@@ -48,11 +48,11 @@ func answers(t *testing.T, h *nstest.H, port int) {
 	}()
 }
 
-// open sends the witness as a real packet: it opens the connection from the host that has its source, and answers nil if nobody answers.
-func open(t *testing.T, h *nstest.H, w *proof.Packet) (conn *net.TCPConn) {
+// open sends the witness as a real packet: it opens the connection from the host that has its source, and answers nil if nobody answers within that time.
+func open(t *testing.T, h *nstest.H, w *proof.Packet, wait time.Duration) (conn *net.TCPConn) {
 	t.Helper()
 	h.Do(func() {
-		dialer := net.Dialer{Timeout: 2 * time.Second, LocalAddr: &net.TCPAddr{IP: w.Source.AsSlice(), Port: int(w.SourcePort)}}
+		dialer := net.Dialer{Timeout: wait, LocalAddr: &net.TCPAddr{IP: w.Source.AsSlice(), Port: int(w.SourcePort)}}
 		if c, err := dialer.Dial("tcp4", net.JoinHostPort(w.Destination.String(), fmt.Sprint(w.DestinationPort))); err == nil {
 			conn = c.(*net.TCPConn)
 			_ = conn.SetLinger(0) // its port is free again at once
@@ -100,7 +100,7 @@ func TestSabotage(t *testing.T) {
 		t.Fatalf("the witness packet is %s", w)
 	}
 	g.recorded(journal.ProofBreak, "violated")
-	conn := open(t, g.inside, w)
+	conn := open(t, g.inside, w, patience)
 	if conn == nil || !echoes(conn) {
 		t.Fatalf("the witness %s does not pass, sent for real", w)
 	}
@@ -116,7 +116,7 @@ func TestSabotage(t *testing.T) {
 		t.Error("the connection that was opened through the hole lives on")
 	}
 	conn.Close()
-	if again := open(t, g.inside, w); again != nil {
+	if again := open(t, g.inside, w, 2*time.Second); again != nil {
 		again.Close()
 		t.Errorf("the witness %s passes after the repair", w)
 	}

@@ -252,7 +252,11 @@ func (e Engine) boxAndTunnels(t *testing.T) {
 			without := load(t, in, rigPolicy())
 			ping := func(h *nstest.H, from, to string, works bool) {
 				t.Helper()
-				if out, err := h.Try("ping", "-c1", "-W1", "-I", from, to); (err == nil) != works {
+				wait := "-W1"
+				if works {
+					wait = "-W10"
+				}
+				if out, err := h.Try("ping", "-c1", wait, "-I", from, to); (err == nil) != works {
 					t.Errorf("ping on %s from %s to %s: %v, want %v\n%s%s", h.Name, from, to, err, works, out, r.state())
 				}
 			}
@@ -274,10 +278,10 @@ func (e Engine) boxAndTunnels(t *testing.T) {
 				Sources: []netip.Prefix{single(f.box)}, Destinations: []netip.Prefix{single(f.far)},
 				Services: []firewall.Service{{Protocol: firewall.TCP, FirstPort: 7, LastPort: 7}}}}
 			load(t, in, p)
-			if err := echo(t, far, r.box, f.box, f.far, 7); err != nil {
+			if err := echo(t, far, r.box, f.box, f.far, 7, patient); err != nil {
 				t.Errorf("flow from this box: %v", err)
 			}
-			if err := echo(t, far, r.box, f.box, f.far, 8); err == nil {
+			if err := echo(t, far, r.box, f.box, f.far, 8, impatient); err == nil {
 				t.Error("no flow from this box to port 8, but it answers")
 			}
 			// A flow to the whole subnet ends at its hosts, not at the box's own address in it.
@@ -287,17 +291,17 @@ func (e Engine) boxAndTunnels(t *testing.T) {
 			p.Flows = []firewall.Flow{{Name: "in", From: firewall.Place{Device: "sk-a"}, To: firewall.Place{Zone: "gateway-dmz"},
 				Sources: []netip.Prefix{single(f.far)}, Destinations: []netip.Prefix{subnet}, Services: []firewall.Service{{Protocol: firewall.TCP}}}}
 			load(t, in, p)
-			if err := echo(t, host, far, f.far, inDMZ, 7); err != nil {
+			if err := echo(t, host, far, f.far, inDMZ, 7, patient); err != nil {
 				t.Errorf("flow to a host of the subnet: %v", err)
 			}
-			if err := echo(t, r.box, far, f.far, f.box, 7); err == nil {
+			if err := echo(t, r.box, far, f.far, f.box, 7, impatient); err == nil {
 				t.Error("no flow leads to the box itself, but it answers")
 			}
 			// Management by its zone, from its prefix only.
-			if err := echo(t, r.box, admin, mine, box, 22); err != nil {
+			if err := echo(t, r.box, admin, mine, box, 22, patient); err != nil {
 				t.Errorf("management: %v", err)
 			}
-			if err := echo(t, r.box, admin, mine, box, 23); err == nil {
+			if err := echo(t, r.box, admin, mine, box, 23, impatient); err == nil {
 				t.Error("no management on port 23, but it answers")
 			}
 		})

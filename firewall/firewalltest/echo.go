@@ -11,8 +11,14 @@ import (
 	"shekara/netctl/nstest"
 )
 
+// Bounds of the wait for an answer: where one has to come it takes microseconds, but on a busy machine; where none may come it is the length of the test.
+const (
+	patient   = 10 * time.Second
+	impatient = 700 * time.Millisecond
+)
+
 // echo lets the client send a word to a TCP server that sends it back. The server listens for this one call.
-func echo(t *testing.T, server, client *nstest.H, from, to string, port uint16) error {
+func echo(t *testing.T, server, client *nstest.H, from, to string, port uint16, wait time.Duration) error {
 	t.Helper()
 	at := netip.AddrPortFrom(netip.MustParseAddr(to), port)
 	var listener net.Listener
@@ -31,8 +37,7 @@ func echo(t *testing.T, server, client *nstest.H, from, to string, port uint16) 
 	}()
 	var failure error
 	client.Do(func() {
-		// Bounds the case in which nothing comes back; a case that works takes microseconds.
-		dialer := net.Dialer{Timeout: 700 * time.Millisecond, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), 0))}
+		dialer := net.Dialer{Timeout: wait, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), 0))}
 		c, err := dialer.Dial("tcp", at.String())
 		if err != nil {
 			failure = err

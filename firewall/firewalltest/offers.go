@@ -44,10 +44,10 @@ func (e Engine) offers(t *testing.T) {
 			o.judged(t, "a tunnel", tunnel, true)
 			o.judged(t, "a zone", zone, true)
 			o.strangers(t, tunnel)
-			if err := echo(t, r.box, host, f.far, f.box, 4460); err != nil {
+			if err := echo(t, r.box, host, f.far, f.box, 4460, patient); err != nil {
 				t.Errorf("TCP: %v", err)
 			}
-			if err := echo(t, r.box, host, f.far, f.box, 4461); err == nil {
+			if err := echo(t, r.box, host, f.far, f.box, 4461, impatient); err == nil {
 				t.Error("TCP to a port that is not served is answered")
 			}
 			p.Offers = p.Offers[1:]

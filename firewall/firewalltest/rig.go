@@ -5,12 +5,14 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
+	"golang.org/x/sys/unix"
 
 	"shekara/firewall"
 	"shekara/netctl/nstest"
@@ -265,40 +267,79 @@ func transmit(t testing.TB, fd, index int, frame []byte) {
 	}
 }
 
-// arrived returns the IDs of all packets that came to each neighbour since the last call. It does not wait for a time: a fence
-// frame follows all packets on each link, past every filter.
+// arrived returns the IDs of all packets that came to each neighbour since the last call. It does not wait for a time: fences, which no filter sees, follow
+// all packets. A busy kernel keeps a queue for each processor (softnet_data), in which a packet stands once on its way to the box and once on its way on,
+// so a fence follows in each queue, and another when it has come.
 func (r *rig) arrived() map[string]map[uint32]gopacket.Packet {
 	r.t.Helper()
-	r.next++
-	fence := r.next
 	out := map[string]map[uint32]gopacket.Packet{}
-	for link, e := range r.ends {
-		frame := append(append(append([]byte{}, e.mac...), e.boxMAC...), byte(fenceType>>8), byte(fenceType&0xff))
-		transmit(r.t, e.inject, e.boxIndex, append(binary.BigEndian.AppendUint32(frame, fence), make([]byte, 46)...))
+	for link := range r.ends {
 		out[link] = map[uint32]gopacket.Packet{}
 	}
-	buffer := make([]byte, 65536)
-	for link, e := range r.ends {
-		for {
-			n, from, err := syscall.Recvfrom(e.socket, buffer, 0)
-			if err != nil {
-				r.t.Fatalf("wait for the fence on %s: %v", link, err)
-			}
-			if a, ok := from.(*syscall.SockaddrLinklayer); ok && a.Pkttype == syscall.PACKET_OUTGOING {
-				continue
-			}
-			if n >= 18 && binary.BigEndian.Uint16(buffer[12:]) == fenceType {
-				if binary.BigEndian.Uint32(buffer[14:]) == fence {
-					break
-				}
-				continue
-			}
-			if id, p, ok := identify(buffer[:n]); ok {
-				out[link][id] = p
-			}
+	for range 2 {
+		r.next++
+		fences := r.sendFences(r.next)
+		for link, e := range r.ends {
+			r.receive(e, r.next, fences, out[link])
 		}
 	}
 	return out
+}
+
+// sendFences sends one on each link by each processor that this process may use, and says by how many.
+func (r *rig) sendFences(fence uint32) (each int) {
+	r.t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var all unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		r.t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.SchedSetaffinity(0, &all); err != nil {
+			r.t.Fatal(err)
+		}
+	}()
+	for processor := 0; each < all.Count(); processor++ {
+		if !all.IsSet(processor) {
+			continue
+		}
+		each++
+		var one unix.CPUSet
+		one.Set(processor)
+		if err := unix.SchedSetaffinity(0, &one); err != nil {
+			r.t.Fatal(err)
+		}
+		for _, e := range r.ends {
+			frame := append(append(append([]byte{}, e.mac...), e.boxMAC...), byte(fenceType>>8), byte(fenceType&0xff))
+			transmit(r.t, e.inject, e.boxIndex, append(binary.BigEndian.AppendUint32(frame, fence), make([]byte, 46)...))
+		}
+	}
+	return each
+}
+
+// receive notes what comes to one end until so many fences have come.
+func (r *rig) receive(e *end, fence uint32, fences int, out map[uint32]gopacket.Packet) {
+	r.t.Helper()
+	buffer := make([]byte, 65536)
+	for fences > 0 {
+		n, from, err := syscall.Recvfrom(e.socket, buffer, 0)
+		if err != nil {
+			r.t.Fatalf("wait for the fence on %s: %v", e.link, err)
+		}
+		if a, ok := from.(*syscall.SockaddrLinklayer); ok && a.Pkttype == syscall.PACKET_OUTGOING {
+			continue
+		}
+		if n >= 18 && binary.BigEndian.Uint16(buffer[12:]) == fenceType {
+			if binary.BigEndian.Uint32(buffer[14:]) == fence {
+				fences--
+			}
+			continue
+		}
+		if id, p, ok := identify(buffer[:n]); ok {
+			out[id] = p
+		}
+	}
 }
 
 // quoted marks the ID of an ICMP error that quotes a packet.

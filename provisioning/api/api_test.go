@@ -453,6 +453,9 @@ func TestStreams(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	var happening sync.WaitGroup
+	defer happening.Wait()
+	later := func(kind journal.Type, object string) { happening.Go(func() { happen(kind, object) }) }
 	for range 3 {
 		happen(journal.PlanMake, "")
 	}
@@ -462,7 +465,7 @@ func TestStreams(t *testing.T) {
 		sequences = append(sequences, e.Sequence)
 		switch e.Sequence {
 		case 3:
-			go happen(journal.TunnelState, "tunnel/agency-a")
+			later(journal.TunnelState, "tunnel/agency-a")
 		case 4:
 			return enough
 		}
@@ -475,10 +478,10 @@ func TestStreams(t *testing.T) {
 	err = c.FollowChanges(t.Context(), func(u api.Update) error {
 		switch {
 		case u.Status != nil && tunnel == "":
-			go happen(journal.TunnelState, "tunnel/agency-a")
+			later(journal.TunnelState, "tunnel/agency-a")
 		case u.Tunnel != nil:
 			tunnel = u.Tunnel.Name
-			go happen(journal.TunnelState, "tunnel/no-more")
+			later(journal.TunnelState, "tunnel/no-more")
 		case u.Gone != "":
 			gone = u.Gone
 			return enough

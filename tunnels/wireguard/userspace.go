@@ -74,15 +74,17 @@ func (u *userspaceEngine) start(ctx context.Context, spec tunnels.DeviceSpec, fi
 	return u.set(ctx, spec)
 }
 
-// clearSocket removes the socket that a killed process left. One that answers belongs to a device of another namespace with our
-// name, or to one that is just ending.
+// clearSocket removes the socket that a killed process left. One that answers belongs to one that is just ending, as its link is gone, or to a device of
+// another namespace with our name.
 func (u *userspaceEngine) clearSocket(ctx context.Context, device string) error {
 	s, err := dial(ctx, device)
 	if err == nil {
+		ended := s.awaitEnd(endWithin)
 		s.close()
-		return fmt.Errorf("make device %s: a process that serves no link here has its socket %s: stop that process", device, dataplane.SocketPath(device))
-	}
-	if !socket.Unserved(err) {
+		if ended != nil {
+			return fmt.Errorf("make device %s: a process that serves no link here has its socket %s: stop that process", device, dataplane.SocketPath(device))
+		}
+	} else if !socket.Unserved(err) {
 		return err
 	}
 	if err := os.Remove(dataplane.SocketPath(device)); err != nil && !errors.Is(err, fs.ErrNotExist) {

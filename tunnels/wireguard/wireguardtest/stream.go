@@ -27,8 +27,8 @@ type stream struct {
 const (
 	streamEvery   = time.Millisecond // 1,000 packets a second
 	streamSize    = 200
-	streamWindow  = 48              // packets on the way at once: a busy machine makes the flow slower, and overruns no socket's queue (208 KiB hold some 90 that came through a TUN)
-	streamPatient = 3 * time.Second // after the last packet nothing can be on the way for longer, on a line of one host
+	streamWindow  = 48               // packets on the way at once: a busy machine makes the flow slower, and overruns no socket's queue (208 KiB hold some 90 that came through a TUN)
+	streamPatient = 30 * time.Second // after the last packet nothing can be on the way for longer, on a line of one busy host
 )
 
 // stream starts a flow through the tunnel to a host's inner address. The tunnel has a session already, so that not even the first waits.
