@@ -66,7 +66,9 @@ func (e *Engine) keepOverload(ctx context.Context) {
 		case <-tick.C:
 		}
 		now, before := time.Now(), o.last
-		e.weigh(&o, now)
+		if e.weigh(&o, now) { // a turn that hangs is news once, and over when it ends
+			o.seen = now
+		}
 		if event, tell := o.judge(now, o.last.since(before)); tell {
 			e.options.Journal.Post(event)
 		}
@@ -80,15 +82,15 @@ func (e *Engine) keepOverload(ctx context.Context) {
 	}
 }
 
-// weigh counts. What cannot be written to a disk that takes nothing is no overload: the journal says so itself.
-func (e *Engine) weigh(o *overload, now time.Time) {
+// weigh counts, and says whether a turn is late that goes on. What cannot be written to a disk that takes nothing is no overload: the journal says so itself.
+func (e *Engine) weigh(o *overload, now time.Time) (late bool) {
+	e.mu.Lock() // a turn's end is counted under it
 	for i := range e.strain {
 		o.last[i] = e.strain[i].Load()
 	}
-	e.mu.Lock()
-	turning := e.turning
+	late = !e.turning.IsZero() && now.Sub(e.turning) > turnLong
 	e.mu.Unlock()
-	if !turning.IsZero() && now.Sub(turning) > turnLong { // its end counts it for good
+	if late { // its end counts it for good
 		o.last[lateTurns]++
 	}
 	h := e.options.Journal.Health()
@@ -100,6 +102,7 @@ func (e *Engine) weigh(o *overload, now time.Time) {
 		e.strain[lostEvents].Add(h.Missed - o.missed)
 	}
 	o.missed = h.Missed
+	return late
 }
 
 // judge takes what came since the last look, and gives what there is to put on record: once when it begins, and once when it was over for overloadRest.

@@ -177,7 +177,7 @@ func commandCases(clock string) []commandCase {
 		{words: "journal prove / 7"}, {words: "journal prove / 0", code: 1},
 		{words: "journal export / journal --tunnel agency-a"}, {words: "journal export / journal --tunnel absent", code: 1},
 		{words: "journal verify / empty --key " + auditKey + " --json"}, {words: "journal verify / absent --key " + auditKey, code: 1},
-		{words: "journal tail", interruptAfter: "drift.find"}, {words: "journal tail / --run-dir nowhere", code: 1},
+		{words: "journal tail / -n 2000", interruptAfter: "drift.find"}, {words: "journal tail / --run-dir nowhere", code: 1},
 		{words: "metrics"}, {words: "metrics / --run-dir nowhere", code: 1},
 		{words: "peer export"}, {words: "peer export / --run-dir nowhere", code: 1},
 		{words: "secret new / agency"}, {words: "secret new / agency", code: 1},

@@ -29,7 +29,8 @@ func (d *decoder) settleLimits() {
 	}
 	// Ten thousand chains that differ only in how much they let pass are one.
 	alike := map[string]*verdict{}
-	for _, s := range d.sets {
+	for _, name := range slices.Sorted(maps.Keys(d.sets)) { // the first is the one that a trace names
+		s := d.sets[name]
 		joined := false
 		for i := range s.elements {
 			v := s.elements[i].verdict
@@ -127,7 +128,8 @@ func (a *allowed) limited(v *view, reason string) formula {
 		}
 	}
 	out := never
-	for device, list := range far {
+	for _, device := range slices.Sorted(maps.Keys(far)) { // an order of its own: the size of what comes out hangs on it
+		list := far[device]
 		out = a.any(out, a.and(a.at(v.input, device), a.permitted(v.source, nil, list)), a.and(a.at(v.output, device), a.permitted(v.target, nil, list)))
 	}
 	return a.and(out, only)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -98,7 +99,7 @@ func renumber(r *rand.Rand, v any) {
 				visit(v[i], func(n float64) { v[i] = n })
 			}
 		case map[string]any:
-			for key := range v {
+			for _, key := range slices.Sorted(maps.Keys(v)) { // so that a seed says which number
 				visit(v[key], func(n float64) { v[key] = n })
 			}
 		}

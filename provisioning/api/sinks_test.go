@@ -134,7 +134,7 @@ func TestSinks(t *testing.T) {
 	if len(status.Alarms) != 0 {
 		t.Errorf("alarms: %v", status.Alarms)
 	}
-	if alarms := api.Unanchored(status.Sinks, now.Add(61*time.Minute)); len(alarms) != 3 || !strings.Contains(alarms[0], "sink away lacks what was recorded 1h1m0s ago: no route") {
+	if alarms := api.Unanchored(status.Sinks, status.Sinks[0].Oldest.Add(61*time.Minute)); len(alarms) != 3 || !strings.Contains(alarms[0], "sink away lacks what was recorded 1h1m0s ago: no route") {
 		t.Errorf("an hour later the alarms are %q", alarms)
 	}
 }

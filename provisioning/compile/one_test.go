@@ -40,7 +40,7 @@ func validSet(t testing.TB) *document.Set {
 func TestOneIsCompilesShareAndTheUnaffectedStays(t *testing.T) {
 	start := validSet(t)
 	compiled, kept := 0, 0
-	rapid.Check(t, func(t *rapid.T) {
+	check := func(t *rapid.T) {
 		set := start
 		before, err := compile.Compile(set, "owner")
 		if err != nil {
@@ -75,7 +75,10 @@ func TestOneIsCompilesShareAndTheUnaffectedStays(t *testing.T) {
 			}
 			set, before = after, now
 		}
-	})
+	}
+	for round := 0; round == 0 || round < 50 && (compiled == 0 || kept == 0) && !t.Failed(); round++ { // what is drawn may all be invalid
+		rapid.Check(t, check)
+	}
 	if compiled == 0 || kept == 0 {
 		t.Errorf("%d sets compiled, %d tunnels kept: the test must see both", compiled, kept)
 	}
