@@ -265,16 +265,7 @@ func (j *Journal) write(batch []*record, settle bool) error {
 	if p.lines.Cap() <= roomBytes {
 		j.room = p.lines
 	}
-	began := time.Now()
-	err := j.file.Append(p.lines.Bytes())
-	if err == nil {
-		err = j.file.Sync()
-	}
-	j.took = time.Since(began)
-	if err != nil {
-		// Nobody knows now what stands behind size. Nothing there was acknowledged: it is cut when the file is opened anew.
-		err = errors.Join(err, j.file.Close())
-		j.file = nil
+	if err := j.toDisk(p.lines.Bytes()); err != nil {
 		return err
 	}
 	if j.size == 0 {
@@ -295,6 +286,22 @@ func (j *Journal) write(batch []*record, settle bool) error {
 	}
 	j.announce(p.sequence, p.head, p.signer)
 	return nil
+}
+
+// toDisk writes lines behind what was acknowledged.
+func (j *Journal) toDisk(lines []byte) error {
+	began := time.Now()
+	err := j.file.Append(lines)
+	if err == nil {
+		err = j.file.Sync()
+	}
+	j.took = time.Since(began)
+	if err != nil {
+		// Nobody knows now what stands behind size. Nothing there was acknowledged: it is cut when the file is opened anew.
+		err = errors.Join(err, j.file.Close())
+		j.file = nil
+	}
+	return err
 }
 
 // page is what is to be written at once.
