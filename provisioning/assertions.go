@@ -106,6 +106,7 @@ type assertion struct {
 type region struct {
 	from, to netip.Prefix
 	service  firewall.Service
+	own      bool // a permission that no document gives: this box sends it
 }
 
 func (v *view) assertion(written *document.Assertion) (assertion, error) {
@@ -137,25 +138,29 @@ func (a assertion) regions() []region {
 	var made []region
 	for _, from := range a.from {
 		for _, to := range a.to {
-			made = append(made, region{from, to, a.service})
+			made = append(made, region{from: from, to: to, service: a.service})
 		}
 	}
 	return made
 }
 
-// permitted are the regions that rules let pass: of flows, of management and of probes. Nothing else opens a connection that arrives here.
+// permitted are the regions that rules let pass, and never less: of flows, management, probes, the ports of tunnels, what this box offers, and
+// of what it may send itself, which is at most everything. Nothing else opens a connection.
 func (v *view) permitted() []region {
 	var made []region
 	add := func(from, to []netip.Prefix, services []firewall.Service) {
 		for _, f := range from {
 			for _, t := range to {
 				for _, s := range services {
-					made = append(made, region{f, t, s})
+					made = append(made, region{from: f, to: t, service: s})
 				}
 			}
 		}
 	}
 	for _, t := range v.intent.tunnels {
+		if t.Unsupported != "" {
+			continue
+		}
 		for _, f := range t.Flows {
 			add(f.Sources, f.Destinations, f.Services)
 		}
@@ -163,15 +168,42 @@ func (v *view) permitted() []region {
 			ends := []netip.Prefix{alone(t.Probe.Local), alone(t.Probe.Remote)}
 			add(ends, ends, []firewall.Service{{Protocol: firewall.ICMP}, {Protocol: firewall.ICMPv6}})
 		}
+		d := v.intent.base.Devices[t.Spec.Device].Spec
+		from := anywhere(d.LocalIP)
+		if t.Port.From.IsValid() {
+			from = alone(t.Port.From)
+		}
+		add([]netip.Prefix{from}, []netip.Prefix{alone(d.LocalIP)}, []firewall.Service{{Protocol: firewall.UDP, FirstPort: d.Port, LastPort: d.Port}})
 	}
 	for _, f := range v.intent.flows {
 		add(f.Flow.Sources, f.Flow.Destinations, f.Flow.Services)
 	}
-	var local []netip.Prefix
-	for _, l := range v.local {
-		local = append(local, alone(l))
+	for _, o := range v.intent.base.Offers {
+		add(o.Sources, allAlone(o.Addresses), o.Services)
 	}
-	add(v.intent.base.Management.From, local, v.intent.base.Management.Services)
+	add(v.intent.base.Management.From, allAlone(v.local), v.intent.base.Management.Services)
+	sends := len(made)
+	for _, own := range allAlone(v.local) { // no document names a loopback address
+		add([]netip.Prefix{own}, []netip.Prefix{anywhere(own.Addr())}, []firewall.Service{
+			{Protocol: firewall.TCP}, {Protocol: firewall.UDP}, {Protocol: firewall.SCTP}, {Protocol: firewall.ICMP}, {Protocol: firewall.ICMPv6}})
+	}
+	for i := range made[sends:] {
+		made[sends+i].own = true
+	}
+	return made
+}
+
+// anywhere is every address of the family.
+func anywhere(a netip.Addr) netip.Prefix {
+	all, _ := a.Prefix(0)
+	return all
+}
+
+func allAlone(list []netip.Addr) []netip.Prefix {
+	made := make([]netip.Prefix, len(list))
+	for i, a := range list {
+		made[i] = alone(a)
+	}
 	return made
 }
 
@@ -195,17 +227,18 @@ func (a assertion) fails(rules *firewall.Explainer) (string, error) {
 		if must {
 			return fmt.Sprintf("%s does not pass: shekara explain %s %s says why; add a Flow, or narrow the assertion", connection, p.Source, p.Destination), nil
 		}
-		by := "a rule of the Site"
-		if documents := a.view.documents(p, x, way); len(documents) > 0 {
-			by = string(documents[0].Kind) + " " + documents[0].Name
+		documents := a.view.documents(p, x, way)
+		if len(documents) == 0 {
+			return connection + " passes: this box may speak to its zones freely; narrow the assertion", nil
 		}
-		return fmt.Sprintf("%s passes by %s: narrow that, or the assertion", connection, by), nil
+		return fmt.Sprintf("%s passes by %s %s: narrow that, or the assertion", connection, documents[0].Kind, documents[0].Name), nil
 	}
 	return "", nil
 }
 
 // cases are connections of which one shows that the assertion fails, if any connection does. Where a permission or a place begins or
-// ends within what is asked for, a case begins: between two of them nothing changes. For mustNotReach only what is permitted can fail.
+// ends within what is asked for, a case begins: between two of them nothing changes. For mustNotReach only what is permitted can fail; what this
+// box sends by no document, only where it alone is named: a network in which it has an address stands for the hosts there.
 func (a assertion) cases() iter.Seq[firewall.Packet] {
 	permitted, places := a.view.permitted(), a.view.placesOf()
 	return func(yield func(firewall.Packet) bool) {
@@ -214,7 +247,7 @@ func (a assertion) cases() iter.Seq[firewall.Packet] {
 			for _, p := range permitted {
 				part, overlap := r.common(p)
 				switch {
-				case !overlap:
+				case !overlap || p.own && !r.from.IsSingleIP():
 				case a.written.Require == mustReach:
 					cuts = append(cuts, p.from, p.to)
 				default:
@@ -305,7 +338,7 @@ func (r region) common(p region) (region, bool) {
 	if r.service.Protocol != p.service.Protocol || !r.from.Overlaps(p.from) || !r.to.Overlaps(p.to) {
 		return region{}, false
 	}
-	made := region{smaller(r.from, p.from), smaller(r.to, p.to), r.service}
+	made := region{from: smaller(r.from, p.from), to: smaller(r.to, p.to), service: r.service}
 	if p.service.LastPort > 0 {
 		made.service.FirstPort, made.service.LastPort = max(r.service.FirstPort, p.service.FirstPort), min(r.service.LastPort, p.service.LastPort)
 	}

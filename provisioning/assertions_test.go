@@ -27,8 +27,15 @@ func contoursExample(t testing.TB) string {
 	return text
 }
 
+const assertionTime = `apiVersion: shekara/v1
+kind: TimeService
+metadata: {name: clock}
+spec: {site: gateway, sources: [{address: "203.0.113.1:123"}], agreeing: 1, addresses: [10.31.0.254], zones: [tax-lan], nts: {certificate: /etc/c.pem, key: /etc/k.pem}}
+---
+`
+
 func TestAssertions(t *testing.T) {
-	base := contoursExample(t)
+	base := contoursExample(t) + assertionTime
 	for _, c := range []struct{ require, from, to, service, fails string }{
 		{mustReach, "10.64.1.5/32", "10.20.0.20/32", "tcp/443", ""},
 		{mustReach, "10.64.1.5/32", "10.20.0.20/32", "tcp/80", "10.64.1.5 to 10.20.0.20, tcp/80 does not pass"},
@@ -51,6 +58,21 @@ func TestAssertions(t *testing.T) {
 		{"mustNotReach", "192.168.100.0/24", "192.168.100.1/32", "tcp/22", "192.168.100.0 to 192.168.100.1, tcp/22 passes by Site gateway"},
 		{"mustNotReach", "192.168.100.0/24", "192.168.100.1/32", "tcp/23", ""},
 		{"mustNotReach", "10.20.0.0/24", "10.30.0.0/24", "tcp/443", "passes by Flow "},
+		// What this box offers, to those alone that it serves.
+		{mustReach, "10.31.0.5/32", "10.31.0.254/32", "udp/123", ""},
+		{mustReach, "10.31.0.5/32", "10.31.0.254/32", "tcp/4460", ""},
+		{"mustNotReach", "10.31.0.5/32", "10.31.0.254/32", "udp/123", "10.31.0.5 to 10.31.0.254, udp/123 passes by TimeService clock"},
+		{"mustNotReach", "10.31.0.0/24", "10.31.0.254/32", "tcp", "10.31.0.0 to 10.31.0.254, tcp/4460 passes by TimeService clock"},
+		{"mustNotReach", "10.30.0.0/24", "10.31.0.254/32", "udp/123", ""},
+		// The ports of tunnels, to their peers alone.
+		{mustReach, "198.51.100.20/32", "203.0.113.10/32", "udp/51820", ""},
+		{"mustNotReach", "198.51.100.0/24", "203.0.113.10/32", "udp", "198.51.100.20 to 203.0.113.10, udp/51820 passes by Tunnel bank"},
+		{"mustNotReach", "198.51.100.20/32", "203.0.113.10/32", "udp/51821", ""},
+		// What this box may send by itself, where it alone is named.
+		{mustReach, "10.31.0.254/32", "10.30.0.7/32", "tcp/22", ""},
+		{"mustNotReach", "10.31.0.254/32", "10.30.0.0/24", "tcp", "10.31.0.254 to 10.30.0.0, tcp/1 passes: this box may speak to its zones freely"},
+		{"mustNotReach", "10.31.0.254/32", "10.64.0.0/12", "tcp", ""}, // behind tunnels, where only flows lead
+		{"mustNotReach", "10.31.0.0/24", "10.30.0.0/24", "tcp", ""},   // with 10.31.0.254 in it: the hosts are meant
 	} {
 		t.Run(strings.Join([]string{c.require, c.from, c.to, c.service}, " "), func(t *testing.T) {
 			text := base + fmt.Sprintf(assertionHead, "a", "gateway", c.require, c.from, c.to, c.service)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"shekara/provisioning"
 	"shekara/provisioning/document"
 	"shekara/provisioning/validate"
@@ -39,7 +41,7 @@ var estateServices = []string{"tcp/443", "tcp/80", "udp/53", "udp/5000-5010", "t
 func newEstate(t *testing.T, seed uint64) *estate {
 	t.Helper()
 	e := &estate{random: rand.New(rand.NewPCG(seed, 7))}
-	text := estateBase
+	text := estateBase + estateTime
 	e.stands = []stand{
 		{location: oracle.Location{Zone: "internet", Peer: "owner-edge"}, link: "ext0", hosts: []string{"198.51.100.200", "192.0.2.77"}},
 		{location: oracle.Location{Zone: "dmz", Peer: "owner-edge"}, link: "dmz0", hosts: []string{"10.20.0.10", "10.20.0.11", "10.20.0.40"}},
@@ -126,6 +128,23 @@ spec:
     - {name: scr0, zone: screen, addresses: [10.30.0.254/24]}
     - {name: adm0, zone: admin, addresses: [192.168.100.254/24]}
   management: {zone: admin, from: [192.168.100.0/28], allow: [tcp/22, icmp]}
+`
+
+const estateTime = `---
+apiVersion: shekara/v1
+kind: Organisation
+metadata: {name: body}
+spec: {name: {kk: Орган, ru: Орган, en: Body}, kind: state-body, bin: "260240000029"}
+---
+apiVersion: shekara/v1
+kind: System
+metadata: {name: desk}
+spec: {name: {kk: Орын, ru: Место, en: Desk}, organisation: body, class: 3, contour: integration, zone: dmz, prefixes: [10.20.0.60/32]}
+---
+apiVersion: shekara/v1
+kind: TimeService
+metadata: {name: owner-time}
+spec: {site: owner, sources: [{address: "203.0.113.1:123"}], agreeing: 1, addresses: [10.20.0.254], zones: [dmz]}
 `
 
 const estateAgency = `---
@@ -226,8 +245,15 @@ func TestExplainAgreesWithOracle(t *testing.T) {
 	passed, dropped, taken := 0, 0, 0
 	for seed := range uint64(40) {
 		e := newEstate(t, seed)
+		questions := []provisioning.Question{
+			{Source: "10.20.0.60", Destination: "10.20.0.254", Service: "udp/123"}, {Source: "10.20.0.10", Destination: "10.20.0.254", Service: "udp/123"},
+			{Source: "198.51.100.20", Destination: "203.0.113.10", Service: "udp/51820"}, {Source: "192.0.2.77", Destination: "203.0.113.10", Service: "udp/51820"},
+		}
 		for n := range 120 {
 			a := e.draw(n)
+			if n%10 == 0 { // from the box
+				questions = append(questions, provisioning.Question{Source: a.question.Source, Destination: a.question.Destination, Service: a.question.Service})
+			}
 			want, why := e.oracle.Allowed(a.packet)
 			x, err := provisioning.ExplainDocuments(e.set, "owner", a.question)
 			if err != nil {
@@ -251,10 +277,49 @@ func TestExplainAgreesWithOracle(t *testing.T) {
 				e.take(t, a, x)
 			}
 		}
+		e.assertionsAgree(t, seed, questions)
 	}
 	t.Logf("%d pass, %d do not, %d suggestions taken", passed, dropped, taken)
 	if passed < 1500 || dropped < 1500 || taken < 50 {
 		t.Error("the documents are no test: too few packets of one kind")
+	}
+}
+
+// assertionsAgree: whatever Explain lets pass an assertion finds to pass, and nothing else.
+func (e *estate) assertionsAgree(t *testing.T, seed uint64, questions []provisioning.Question) {
+	t.Helper()
+	text, want := "", []string{}
+	for i, q := range questions {
+		x, err := provisioning.ExplainDocuments(e.set, "owner", q)
+		if err != nil {
+			t.Fatalf("seed %d: %+v: %v", seed, q, err)
+		}
+		for _, require := range []string{"mustReach", "mustNotReach"} {
+			name := fmt.Sprintf("a%d-%s", i, strings.ToLower(require))
+			text += fmt.Sprintf("---\napiVersion: shekara/v1\nkind: Assertion\nmetadata: {name: %s}\nspec: {site: owner, require: %s, from: [%s/32], to: [%s/32], service: %s}\n",
+				name, require, q.Source, q.Destination, q.Service)
+			if x.Pass != (require == "mustReach") {
+				want = append(want, name)
+			}
+		}
+	}
+	documents, problems := document.Decode([]document.File{{Name: "assertions.yaml", Data: []byte(text)}})
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	next, _ := e.set.Merge(documents)
+	failed, err := provisioning.CheckAssertions(next, "owner")
+	if err != nil {
+		t.Fatalf("seed %d: %v", seed, err)
+	}
+	var got []string
+	for _, p := range failed {
+		got = append(got, p.Name)
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("seed %d: these assertions fail (-as explained +as judged):\n%s\n%s", seed, diff, text)
 	}
 }
 

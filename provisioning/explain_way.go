@@ -334,6 +334,7 @@ func (v *view) documents(p firewall.Packet, x firewall.Explanation, way Explaine
 				add(document.KindFlow, f.Name)
 			}
 		}
+	case x.BuiltIn == firewall.OwnService:
 		for _, o := range v.intent.base.Offers {
 			if v.has(holding{offers: []firewall.Offer{o}}, x) {
 				add(document.KindTimeService, o.Name)

@@ -183,7 +183,7 @@ type Waiver struct {
 type Assertion struct {
 	Site    string   `yaml:"site" doc:"name of the Site whose appliance it is about"`
 	Require string   `yaml:"require" doc:"mustReach: all connections that are named can be opened; mustNotReach: none of them can"`
-	From    []string `yaml:"from" doc:"source prefixes; of one family with to; as hosts on the Site's side write them, mapped ones too"`
+	From    []string `yaml:"from" doc:"source prefixes; of one family with to; as hosts on the Site's side write them, mapped ones too. What the appliance sends by no document, as it may to its zones, is asked only where its address stands alone, as 10.20.0.1/32: a wider prefix is of the hosts in it"`
 	To      []string `yaml:"to" doc:"destination prefixes, as hosts on the Site's side write them"`
 	Service string   `yaml:"service" doc:"as in Flow: tcp/443, udp/5000-5010, icmp, tcp (every port)"`
 }
