@@ -160,10 +160,10 @@ func TestFilesSayWhatTheyShould(t *testing.T) {
 	for file, wants := range map[string][]string{
 		"shekarad.service":           {"\nType=notify\n", "\nWatchdogSec=", "\nStateDirectoryMode=0700\n", "\nRuntimeDirectoryPreserve=yes\n", "\nRestart=on-failure\n", "\nCapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW\n", "\nExecReload=/bin/kill -HUP $MAINPID\n"},
 		"shekara-dataplane@.service": {"\nExecStart=/usr/sbin/shekarad dataplane %i\n", "\nCapabilityBoundingSet=CAP_NET_ADMIN\n", "\nRestart=no\n"},
-		"shekara-close.service":      {"\nExecStart=/usr/sbin/shekarad close\n", "\nBefore=network-pre.target shekarad.service ", "\nAfter=local-fs.target nftables.service\n", "\nCapabilityBoundingSet=CAP_NET_ADMIN\n", "\nWantedBy=sysinit.target\n"},
+		"shekara-close.service":      {"\nExecStart=/usr/sbin/shekarad close\n", "\nBefore=network-pre.target shekarad.service ", "\nAfter=local-fs.target nftables.service systemd-tmpfiles-setup.service\n", "\nWants=modprobe@ip_tables.service modprobe@ip6_tables.service\n", "\nCapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW\n", "\nWantedBy=sysinit.target\n"},
 		"shekara-export.service":     {"\nExecStart=/usr/sbin/shekarad export\n", "\nUser=shekara-export\n", "\nCapabilityBoundingSet=\n", "\nInaccessiblePaths=-/var/lib/shekara\n", "\nRestart=always\n"},
 		"shekara.sysusers":           {"\ng shekara ", "\ng shekara-view ", "\nu shekara-export ", "\nm shekara-export shekara-view\n"},
-		"shekara.tmpfiles":           {"\nd /run/wireguard 0700 root root", "\nd /etc/shekara/export 0750 root shekara-export"},
+		"shekara.tmpfiles":           {"\nd /run/wireguard 0700 root root", "\nf /run/xtables.lock 0600 root root", "\nd /etc/shekara/export 0750 root shekara-export"},
 		"apparmor-chronyd":           {"\n/etc/shekara/time/** r,\n", "\n/var/lib/shekara-time/chrony/{,*} rw,\n", "\n@{run}/shekara-time/chrony/{,*} rw,\n"},
 		"networkd-shekara.conf":      {"\nManageForeignRoutes=no\n", "\nManageForeignRoutingPolicyRules=no\n"},
 	} {
