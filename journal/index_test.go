@@ -34,6 +34,9 @@ func variedJournal(t testing.TB, events int) *Journal {
 		}
 		mustAppend(t, j, e)
 	}
+	if err := j.Close(); err != nil { // else it might sign what it holds while it is read
+		t.Fatal(err)
+	}
 	return j
 }
 

@@ -97,7 +97,7 @@ func TestWithoutSystemd(t *testing.T) {
 
 func TestWatchdog(t *testing.T) {
 	read := listen(t)
-	t.Setenv("WATCHDOG_USEC", "20000")
+	t.Setenv("WATCHDOG_USEC", "400000") // a socket holds some eleven that nobody has read
 	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

@@ -36,8 +36,11 @@ type questions struct {
 	payload func() []byte // nil: a client's request
 }
 
-// answersWithin is how long the last answers may take.
-const answersWithin = time.Second
+// answersWithin is how long answers are waited for after the last request; lateWithin how much longer where some came and others did not.
+const (
+	answersWithin = time.Second
+	lateWithin    = 3 * time.Second
+)
 
 // askTime sends requests at a steady rate, whether they are answered or not, and prints what came of them: clients, floods and malformed packets of the scenarios. It is an
 // error if more bytes come back than were sent, or other shares than wanted.
@@ -212,6 +215,11 @@ func (q questions) run(ctx context.Context) (asked, error) {
 	time.Sleep(answersWithin)
 	mu.Lock()
 	defer mu.Unlock()
+	for late := time.Now(); result.Answered > 0 && result.Answered < result.Sent && time.Since(late) < lateWithin; {
+		mu.Unlock()
+		time.Sleep(answersWithin / 20)
+		mu.Lock()
+	}
 	return result, nil
 }
 

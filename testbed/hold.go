@@ -278,12 +278,23 @@ func down(stderr io.Writer) error {
 	}
 	for _, signal := range []unix.Signal{0, unix.SIGKILL} {
 		_ = unix.PidfdSendSignal(holder, signal, nil, 0)
-		if n, _ := unix.Poll([]unix.PollFd{{Fd: int32(holder), Events: unix.POLLIN}}, int(downWithin.Milliseconds())); n == 1 {
+		if n, _ := pollEnd(holder, downWithin); n == 1 {
 			fmt.Fprintf(stderr, "%s is down.\n", s.Scenario)
 			return os.RemoveAll(stateFolder)
 		}
 	}
 	return fmt.Errorf("process %d, which holds the network, does not end", s.PID)
+}
+
+// pollEnd waits until a process has ended, of which this is the file descriptor (pidfd_open(2)), and gives 1; 0: it has not within that time.
+func pollEnd(process int, within time.Duration) (n int, err error) {
+	deadline := time.Now().Add(within)
+	for {
+		n, err = unix.Poll([]unix.PollFd{{Fd: int32(process), Events: unix.POLLIN}}, int(max(0, time.Until(deadline)).Milliseconds()))
+		if !errors.Is(err, unix.EINTR) { // Go's runtime interrupts its threads
+			return n, err
+		}
+	}
 }
 
 // isHolder reports whether a process runs this program's hold or run.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v4"
 	"golang.org/x/sys/unix"
@@ -127,7 +128,7 @@ func TestDownClearsAfterAKilledHolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, fd := range hosts {
-		if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 20_000); n != 1 || err != nil {
+		if n, err := pollEnd(fd, 20*time.Second); n != 1 || err != nil {
 			t.Errorf("a host outlives its holder (%v)", err)
 		}
 	}

@@ -170,7 +170,7 @@ func TestRunPasses(t *testing.T) {
 
 // TestNotArrivingCanFail opens the filter: every step that says that something does not pass must then fail.
 func TestNotArrivingCanFail(t *testing.T) {
-	r, code := runRouted(t, "accept")
+	r, code := runRouted(t, "accept", "blocked: true, controlBy: web answers}", "blocked: true, within: 20s, controlBy: web answers}")
 	if code != 1 {
 		t.Errorf("exit code %d with an open filter", code)
 	}

@@ -249,13 +249,14 @@ func TestEveryRecordComesThoughTheCollectorBreaksOff(t *testing.T) {
 	c := collect(t, "127.0.0.1:0", nil, 700, false)
 	l.set(Sink{Name: "soc", Site: "owner", Protocol: SyslogTCP, Address: c.address, Format: JSON})
 	dir := t.TempDir()
+	began := time.Now()
 	runs(t, l, dir)
 	l.record(600, journal.DriftFind)
 	await(t, "the first records", func() bool { n, _ := c.newest(); return n == l.Journal.Last() })
 	l.record(300, journal.DriftFind) // the last of these break the connection; all are sent again, for nothing was settled
 	await(t, "a break", func() bool { s, _ := cursor.Read(dir, "soc"); return s.Failures > 0 })
 	s, err := cursor.Read(dir, "soc")
-	if err != nil || s.Delivered != 0 || s.Error == "" {
+	if err != nil || s.Delivered != 0 && time.Since(began) < settleAfter || s.Error == "" {
 		t.Errorf("after the break: %+v, %v", s, err)
 	}
 	c.mu.Lock()
@@ -395,11 +396,12 @@ func TestUDP(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	l.record(300, journal.DriftFind)
+	const many = 150 // fit into a socket's buffer, whatever the kernel gives
+	l.record(many, journal.DriftFind)
 	l.set(Sink{Name: "soc", Site: "owner", Protocol: SyslogUDP, Address: conn.LocalAddr().String(), Format: Text})
 	runs(t, l, t.TempDir())
 	buffer := make([]byte, 64<<10)
-	for want := 1; want <= 300; want++ {
+	for want := 1; want <= many; want++ {
 		if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
 			t.Fatal(err)
 		}
@@ -445,7 +447,10 @@ func TestTLSChecksBothWays(t *testing.T) {
 		"open":       "everybody may read",
 	} {
 		var s cursor.State
-		await(t, name+" is refused", func() bool { s, _ = cursor.Read(dir, name); return s.Failures > 0 })
+		await(t, name+" is refused", func() bool {
+			s, _ = cursor.Read(dir, name)
+			return s.Failures > 0 && !s.Connected && s.Sent == 0 // TLS 1.3 hears of the refusal only after it has connected
+		})
 		if !regexp.MustCompile(want).MatchString(s.Error) || s.Delivered != 0 || s.Sent != 0 || s.Connected {
 			t.Errorf("%s: %+v, want an error with %q", name, s, want)
 		}

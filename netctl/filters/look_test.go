@@ -81,8 +81,8 @@ func TestEachKindIsFound(t *testing.T) {
 		kind   filters.Kind
 		names  string // is in what is said
 	}{
-		"legacy table of IPv4": {[]probe.Feature{probe.Tool("iptables-legacy")}, "iptables-legacy -A FORWARD -s 192.0.2.1 -j DROP", "", filters.XTables, "iptables-legacy-save -t filter"},
-		"legacy table of IPv6": {[]probe.Feature{probe.Tool("ip6tables-legacy")}, "ip6tables-legacy -t raw -A PREROUTING -j DROP", "", filters.XTables, "ip6tables-legacy-save -t raw"},
+		"legacy table of IPv4": {[]probe.Feature{probe.Tool("iptables-legacy")}, "iptables-legacy -w -A FORWARD -s 192.0.2.1 -j DROP", "", filters.XTables, "iptables-legacy-save -t filter"},
+		"legacy table of IPv6": {[]probe.Feature{probe.Tool("ip6tables-legacy")}, "ip6tables-legacy -w -t raw -A PREROUTING -j DROP", "", filters.XTables, "ip6tables-legacy-save -t raw"},
 		"tc at ingress": {[]probe.Feature{probe.Tool("tc")}, "tc qdisc add dev in0 clsact\ntc filter add dev in0 ingress protocol ip u32 match ip src 192.0.2.1/32 action mirred egress redirect dev out0",
 			"tc qdisc del dev in0 clsact", filters.TC, "kind u32, ingress at clsact of interface in0"},
 		"tc at egress of another interface": {[]probe.Feature{probe.Tool("tc")}, "tc qdisc add dev other0 clsact\ntc filter add dev other0 egress protocol all u32 match u32 0 0 action mirred egress redirect dev in0",

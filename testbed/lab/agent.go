@@ -37,7 +37,9 @@ func Agent(hostname string) int {
 		return 1
 	}
 	a := &agent{programs: map[int]chan status{}}
-	go a.reap()
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, unix.SIGCHLD) // before there is any
+	go a.reap(children)
 	if err := Send(control, hello{}); err != nil {
 		return 1
 	}
@@ -119,9 +121,7 @@ type agent struct {
 	programs map[int]chan status
 }
 
-func (a *agent) reap() {
-	children := make(chan os.Signal, 1)
-	signal.Notify(children, unix.SIGCHLD)
+func (a *agent) reap(children <-chan os.Signal) {
 	for range children {
 		a.mu.Lock()
 		for {

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// drainFor bounds the reading of what a packet socket holds when a capture ends.
-const drainFor = 100 * time.Millisecond
+// mostHeld bounds the reading of what a packet socket holds when a capture ends: its buffer has no room for more.
+const mostHeld = 1 << 16
 
 // Capture writes what passes an interface, both ways, as pcap until ctx ends, and returns how many packets that were.
 // began is called once nothing can be missed any more.
@@ -56,10 +56,10 @@ func capture(ctx context.Context, place Place, iface string, out io.Writer, bega
 	began()
 	defer socket.Close()
 	// What came before the end is in the socket and is still written; what goes on coming is not waited for.
-	stop := context.AfterFunc(ctx, func() { _ = socket.SetReadDeadline(time.Now().Add(drainFor)) })
+	stop := context.AfterFunc(ctx, func() { _ = socket.SetReadDeadline(time.Now()) })
 	defer stop()
 	var failed error
-	err = readPackets(socket, func(data []byte, from *unix.SockaddrLinklayer, length int) {
+	each := func(data []byte, from *unix.SockaddrLinklayer, length int) {
 		seen++
 		if !keep(data, link, from.Pkttype == unix.PACKET_OUTGOING) {
 			return
@@ -70,7 +70,10 @@ func capture(ctx context.Context, place Place, iface string, out io.Writer, bega
 			socket.Close()
 		}
 		kept++
-	})
+	}
+	if err = readPackets(socket, each); err == nil && failed == nil {
+		err = drainPackets(socket, each)
+	}
 	if failed == nil && err == nil {
 		err = overrun(socket)
 	}

@@ -110,6 +110,29 @@ func readPackets(socket *os.File, f func(data []byte, from *unix.SockaddrLinklay
 	}
 }
 
+// drainPackets calls f with each packet that the socket holds, and waits for none.
+func drainPackets(socket *os.File, f func(data []byte, from *unix.SockaddrLinklayer, length int)) error {
+	conn, err := socket.SyscallConn()
+	if err != nil {
+		return err
+	}
+	buffer := make([]byte, 64<<10)
+	return conn.Control(func(fd uintptr) {
+		for range mostHeld {
+			n, from, err := unix.Recvfrom(int(fd), buffer, unix.MSG_TRUNC|unix.MSG_DONTWAIT)
+			if errors.Is(err, unix.EINTR) || errors.Is(err, unix.ENETDOWN) {
+				continue
+			}
+			if err != nil {
+				return // nothing is left
+			}
+			if link, ok := from.(*unix.SockaddrLinklayer); ok {
+				f(buffer[:min(n, len(buffer))], link, n)
+			}
+		}
+	})
+}
+
 func (w *Watch) read(name string, place Place, socket *os.File) {
 	interfaces := map[int]string{}
 	// An error here shows as packets that arrive nowhere: the control of each such step fails.

@@ -155,12 +155,18 @@ func (p *peer) stream(s Stream) error {
 	return nil
 }
 
-// stopStreams ends what runs; forget also forgets all figures.
+// stopStreams ends what runs, and waits until it sends no more; forget also forgets all figures.
 func (p *peer) stopStreams(forget bool) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.quiet()
 	p.running, p.quiet = context.WithCancel(p.ctx)
+	ending := slices.Clone(p.streams)
+	p.mu.Unlock()
+	for _, s := range ending {
+		<-s.ended
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if forget {
 		p.streams, p.echoed, p.strays, p.other = nil, 0, 0, 0
 	}

@@ -68,6 +68,8 @@ type stream struct {
 	lastAnswer time.Time // or the start
 	gap        time.Duration
 	running    bool
+
+	ended chan struct{} // closed when it sends no more
 }
 
 type slot struct {
@@ -82,11 +84,12 @@ func newStream(s Stream, number uint16, source netip.Addr) *stream {
 	for size < s.Rate*windowPatience*int(Patience/time.Second) {
 		size *= 2
 	}
-	return &stream{Stream: s, number: number, source: source, window: make([]slot, size)}
+	return &stream{Stream: s, number: number, source: source, window: make([]slot, size), ended: make(chan struct{})}
 }
 
 // run sends until ctx ends.
 func (s *stream) run(ctx context.Context, send func([]byte) bool) {
+	defer close(s.ended)
 	s.mu.Lock()
 	s.running, s.lastAnswer = true, time.Now()
 	s.mu.Unlock()

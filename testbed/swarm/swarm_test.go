@@ -69,6 +69,20 @@ func answers(n uint64) func(Report) bool { return func(r Report) bool { return r
 func TestStreamsAreAnsweredAndCounted(t *testing.T) {
 	t.Parallel()
 	swarm, _, _ := pair(t)
+	// The session first: a device keeps 128 packets that wait for one, and drops what is more.
+	if err := swarm.Stream("member", Stream{To: hubInner, Rate: 10}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, swarm, "member", "answered", answers(1))
+	if err := swarm.StopStreams("member"); err != nil {
+		t.Fatal(err)
+	}
+	swarm.Settle()
+	for _, name := range []string{"member", "hub"} {
+		if err := swarm.Reset(name); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, port := range []uint16{0, echoPort} {
 		if err := swarm.Stream("member", Stream{To: hubInner, Port: port, Rate: 200}); err != nil {
 			t.Fatal(err)

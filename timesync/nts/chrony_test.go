@@ -60,24 +60,24 @@ func TestChronyIsServed(t *testing.T) {
 	v.start(t, h.Do)
 
 	config := chronyConfig(t, "server "+here+" nts iburst minpoll 0 maxpoll 0", "nosystemcert", "ntstrustedcerts "+authority.File())
-	out := h.Run(chronyd(h, config, "-Q", "-t", "15")...) // it ends well only with a measurement
+	out := h.Run(chronyd(h, config, "-Q", "-t", "18")...) // it ends well only with a measurement
 	if opened.Load() == 0 {
 		t.Errorf("%d requests: %s", opened.Load(), out)
 	}
-	if err := <-v.ends; err != nil {
+	if err := v.end(t); err != nil {
 		t.Error(err)
 	}
 
 	stranger := chronyConfig(t, "server "+here+" nts iburst", "nosystemcert", "ntstrustedcerts "+certificatetest.New(t, "other").File())
-	if out, err := h.Try(chronyd(h, stranger, "-Q", "-t", "3")...); err == nil {
+	if out, err := h.Try(chronyd(h, stranger, "-Q", "-t", "10")...); err == nil {
 		t.Errorf("chronyd took another authority's certificate: %s", out)
 	}
 	for err := error(nil); err == nil; {
-		err = <-v.ends
+		err = v.end(t)
 	}
 
 	h.Start(chronyd(h, config)...)
-	if err := <-v.ends; err != nil {
+	if err := v.end(t); err != nil {
 		t.Fatal(err)
 	}
 	before := opened.Load()

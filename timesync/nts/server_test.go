@@ -39,6 +39,18 @@ type served struct {
 	seen      func(error) // of each request
 }
 
+// end waits for the end of a connection, and gives what it came to.
+func (v *served) end(t *testing.T) error {
+	t.Helper()
+	select {
+	case err := <-v.ends:
+		return err
+	case <-time.After(patience):
+		t.Fatalf("no connection ended within %s", patience)
+		return nil
+	}
+}
+
 // serve lets both run at an address and ports (0: any free) until the test ends. In a namespace it must be called inside.
 func serve(t *testing.T, keys *Keys, authority *certificatetest.Authority, address string, port, ntpPort uint16) *served {
 	t.Helper()

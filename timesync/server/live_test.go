@@ -240,7 +240,7 @@ func TestChronyMeasuresAgainstUs(t *testing.T) {
 			bind := "bindacqaddress " + c.from
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			printed, err := client.Command(ctx, "chronyd", "-x", "-Q", "-t", map[bool]string{true: "15", false: "3"}[c.measures], "-f", "/dev/null",
+			printed, err := client.Command(ctx, "chronyd", "-x", "-Q", "-t", map[bool]string{true: "18", false: "8"}[c.measures], "-f", "/dev/null",
 				"server "+c.server+" iburst", bind, "keyfile "+keys, "cmdport 0", "pidfile "+filepath.Join(t.TempDir(), "pid"), "user root").CombinedOutput()
 			out := string(printed)
 			found := offset.FindStringSubmatch(out)

@@ -164,8 +164,8 @@ func (s *service) adopt(ctx context.Context, spec timesync.Spec) {
 		s.end("sources") // the ports that one engine holds the other cannot have
 		s.trouble(aboutChronyd, nil)
 	}
-	s.spec.Store(&spec)
 	s.serve(spec)
+	s.spec.Store(&spec) // from here on reports are of it
 	establish := establishing{addresses: spec.Addresses}
 	if spec.NTS != nil && spec.Engine != timesync.EngineChrony {
 		establish.nts = *spec.NTS

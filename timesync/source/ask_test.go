@@ -44,7 +44,7 @@ func TestAsk(t *testing.T) {
 		}
 		return h.Append(nil)
 	})
-	if _, err := Ask(t.Context(), Question{Address: late}); err != nil || asked.Load() != 2 {
+	if _, err := Ask(t.Context(), Question{Address: late}); err != nil || asked.Load() < 2 {
 		t.Errorf("a lost packet: asked %d times, %v", asked.Load(), err)
 	}
 	if _, err := Ask(t.Context(), Question{Address: late, Key: 1, KeyFile: "nowhere"}); err == nil || !strings.Contains(err.Error(), "nowhere") {
