@@ -132,11 +132,14 @@ func (v *view) matrix() Matrix {
 	return m
 }
 
-// builtIn is what documents other than flows let pass: management, the ports of tunnels, probes. What this box itself asks of its zones
+// builtIn is what documents other than flows let pass: management, what this box offers, the ports of tunnels, probes. What this box itself asks of its zones
 // needs no document and is left out.
 func (v *view) builtIn(name func(firewall.Place) string, put func(from, to string, f MatrixFlow)) {
 	if m := v.intent.base.Management; m.Zone != "" {
 		put(name(firewall.Place{Zone: m.Zone}), LocalInterface, v.matrixFlow(document.KindSite, v.site, "", prefixTexts(m.From), []string{"this box"}, serviceTexts(m.Services)))
+	}
+	for _, o := range v.intent.base.Offers {
+		put(name(o.From), LocalInterface, v.matrixFlow(document.KindTimeService, o.Name, "", prefixTexts(o.Sources), prefixTexts(allAlone(o.Addresses)), serviceTexts(o.Services)))
 	}
 	for _, tunnel := range slices.Sorted(maps.Keys(v.intent.tunnels)) {
 		t := v.intent.tunnels[tunnel]

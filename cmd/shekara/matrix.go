@@ -212,12 +212,14 @@ func pictureOf(m provisioning.Matrix) drawing.Picture {
 		}
 		picture.Columns = append(picture.Columns, column)
 	}
+	behind := func(name string) bool { // a tunnel
+		return slices.ContainsFunc(m.Places, func(p provisioning.MatrixPlace) bool { return p.Name == name && p.Device })
+	}
 	for _, c := range m.Cells {
-		edge := drawing.Edge{From: c.From, To: c.To, Label: servicesOf(c.Flows, 2)}
+		edge := drawing.Edge{From: c.From, To: c.To, Label: servicesOf(c.Flows, 2), Through: behind(c.From) || behind(c.To)}
 		for _, f := range c.Flows {
 			f.Document.File = "" // it changes nothing on the wall, and is long
 			edge.Details = append(edge.Details, strings.ReplaceAll(flowLine(f), "->", "→"))
-			edge.Through = edge.Through || f.Tunnel != "" && (c.From != provisioning.LocalInterface && c.To != provisioning.LocalInterface || strings.HasPrefix(f.Services[0], "icmp"))
 		}
 		if slices.ContainsFunc(c.Flows, func(f provisioning.MatrixFlow) bool { return f.Waiver != "" }) {
 			edge.Label += " (waiver)"

@@ -106,7 +106,7 @@ func referenceOf(k Kind) (about string, e example) {
 				Owner:     End{Peer: "owner-edge", Zone: "gateway-dmz", Prefixes: []string{"10.20.0.0/24"}, ProbeAddress: "10.20.0.1"}}}
 	case KindFlow:
 		return "Who may open connections to whom; answers pass by themselves, and nothing else passes. No flow leads to the appliance itself, whatever `to` holds: only management, " +
-				"probes and far peers reach it; but where `from` holds an address of the appliance, it may open them too. A flow names its tunnel, and which way it goes follows from whose prefixes its sources lie in; " +
+				"probes, far peers and those whom a TimeService serves reach it; but where `from` holds an address of the appliance, it may open them too. A flow names its tunnel, and which way it goes follows from whose prefixes its sources lie in; " +
 				"or it names two zones, and holds on every box that touches both. In a zone without prefixes `0.0.0.0/0` or `::/0` means the whole zone.",
 			example{"agency-a-https", &Flow{Tunnel: "agency-a", From: []string{"10.64.1.5/32"}, To: []string{"10.20.0.10/32"}, Allow: []string{"tcp/443"}}}
 	default:
