@@ -68,6 +68,7 @@ type carrier struct {
 	state    cursor.State
 	written  cursor.State // as the file has it
 	failures int          // in a row
+	lost     uint64       // up to here the sink acknowledged what it does not have any more; 0: nothing
 }
 
 // run returns when ctx ends.
@@ -123,7 +124,7 @@ func (c *carrier) begin(ctx context.Context) error {
 				return err
 			}
 		}
-		state.Sent, state.Written = state.Delivered, time.Now().UTC()
+		state.Sent, state.Began, state.Written = state.Delivered, state.Delivered, time.Now().UTC()
 		err = state.Write(c.dir, c.sink.Name)
 	}
 	if err != nil {
@@ -164,6 +165,9 @@ func (c *carrier) carry(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if s, tells := way.(*stream); tells {
+		c.goBack(s.have)
+	}
 	ctx, broken := context.WithCancelCause(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() {
@@ -185,6 +189,26 @@ func (c *carrier) carry(ctx context.Context) error {
 	return err
 }
 
+// goBack moves the cursor to the newest record that the sink says it has, where that is behind: what was acknowledged may be lost since, by a purge or with a copy that was restored. What
+// the filter passed over since then is looked at again, and is no loss.
+func (c *carrier) goBack(have uint64) {
+	if from := max(have, c.state.Began); from < c.state.Delivered {
+		c.lost = max(c.lost, c.state.Delivered)
+		c.state.Delivered = from
+	}
+}
+
+// sayAgain says, once, that records are sent again because the sink has lost them.
+func (c *carrier) sayAgain(records []record) {
+	if c.lost == 0 || len(records) == 0 {
+		return
+	}
+	if first := records[0].event.Sequence; first <= c.lost {
+		c.log.Warn("sink", "name", c.sink.Name, "again", fmt.Sprintf("records %d to %d, which it acknowledged and does not have any more", first, c.lost))
+	}
+	c.lost = 0
+}
+
 func (c *carrier) deliver(ctx context.Context, way link) error {
 	c.state.Sent, c.state.Connected = c.state.Delivered, true
 	opened := time.Now()
@@ -202,6 +226,7 @@ func (c *carrier) deliver(ctx context.Context, way link) error {
 			if err != nil {
 				return err
 			}
+			c.sayAgain(records)
 			var refused refusal
 			refused, err = asRefusal(way.send(ctx, position, records))
 			c.refused(refused)

@@ -87,11 +87,18 @@ func (l *local) record(count int, of journal.Type) {
 // runs starts Run; what it gives ends it, once.
 func runs(t *testing.T, source Source, dir string) (end func()) {
 	t.Helper()
+	end, _ = runsLogged(t, source, dir)
+	return end
+}
+
+// runsLogged is runs that also gives what is logged.
+func runsLogged(t *testing.T, source Source, dir string) (end func(), log *lockedBuffer) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	var log lockedBuffer
+	log = &lockedBuffer{}
 	go func() {
-		done <- Run(ctx, Options{Source: source, Dir: dir, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		done <- Run(ctx, Options{Source: source, Dir: dir, Log: slog.New(slog.NewTextHandler(log, nil))})
 	}()
 	end = sync.OnceFunc(func() {
 		cancel()
@@ -103,7 +110,7 @@ func runs(t *testing.T, source Source, dir string) (end func()) {
 		}
 	})
 	t.Cleanup(end)
-	return end
+	return end, log
 }
 
 type lockedBuffer struct {

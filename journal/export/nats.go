@@ -19,13 +19,13 @@ const (
 	messageID   = "Nats-Msg-Id" // by which JetStream knows a message that it has (its documentation, "Message deduplication")
 )
 
-// stream is a JetStream stream that is this journal's alone. What it has acknowledged it has, and what it has last says where to go on, so nothing comes twice.
+// stream is a JetStream stream that is this journal's alone. What it has last says where to go on, so nothing comes twice, and what it lost of what it had comes again.
 type stream struct {
 	sink     Sink
 	subject  string
 	conn     *nats.Conn
 	js       jetstream.JetStream
-	last     uint64 // of the stream, by its own count
+	last     uint64 // of the stream, by its own count, once all that was published is taken
 	have     uint64 // newest record that was in it when it was opened
 	haveLine []byte // that record
 	position uint64
@@ -91,6 +91,7 @@ func (n *stream) look(ctx context.Context) (err error) {
 func (n *stream) send(ctx context.Context, position uint64, records []record) error {
 	ctx, cancel := context.WithTimeout(ctx, ackedWithin)
 	defer cancel()
+	before := n.last
 	var waiting []jetstream.PubAckFuture
 	for _, r := range records {
 		if r.event.Sequence <= n.have {
@@ -107,9 +108,13 @@ func (n *stream) send(ctx context.Context, position uint64, records []record) er
 		n.last++
 		waiting = append(waiting, future)
 	}
-	for _, future := range waiting {
+	for i, future := range waiting {
 		select {
-		case <-future.Ok():
+		case ack := <-future.Ok():
+			if place := before + 1 + uint64(i); ack.Sequence != place {
+				return fmt.Errorf("JetStream at %s takes %s for message %d, a duplicate, which is not where it belongs: if that was removed, its place can be filled when the stream's window for duplicates is over",
+					n.sink.Address, future.Msg().Header.Get(messageID), ack.Sequence)
+			}
 		case err := <-future.Err():
 			return err
 		case <-ctx.Done():

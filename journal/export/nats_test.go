@@ -2,8 +2,10 @@ package export
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -26,9 +28,11 @@ type broker struct {
 	t       *testing.T
 	address string
 	config  string
+	store   string
 	command *exec.Cmd
 	log     lockedBuffer
 	options []nats.Option // of the centre's own client
+	js      jetstream.JetStream
 }
 
 func newBroker(t *testing.T, of *certificatetest.Authority) *broker {
@@ -38,11 +42,11 @@ func newBroker(t *testing.T, of *certificatetest.Authority) *broker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &broker{t: t, address: listener.Addr().String()}
+	b := &broker{t: t, address: listener.Addr().String(), store: t.TempDir()}
 	listener.Close()
 	certificate, key := of.Leaf("soc.example.org")
 	b.config = fromDocs(t, "nats.conf", [][2]string{{"/etc/shekara-centre/ca.pem", of.File()}, {"/etc/shekara-centre/centre.pem", certificate},
-		{"/etc/shekara-centre/centre.key", key}, {"/var/lib/shekara-centre/nats", t.TempDir()}, {`"0.0.0.0:4222"`, `"` + b.address + `"`}})
+		{"/etc/shekara-centre/centre.key", key}, {"/var/lib/shekara-centre/nats", b.store}, {`"0.0.0.0:4222"`, `"` + b.address + `"`}})
 	s := Sink{CA: of.File(), ServerName: "soc.example.org"}
 	s.Certificate, s.Key = of.Leaf("centre")
 	config, err := s.tlsConfig()
@@ -86,11 +90,11 @@ func (b *broker) stream(name, subject string) jetstream.Stream {
 		return err == nil
 	})
 	b.t.Cleanup(conn.Close)
-	js, err := jetstream.New(conn)
-	if err != nil {
+	var err error
+	if b.js, err = jetstream.New(conn); err != nil {
 		b.t.Fatal(err)
 	}
-	made, err := js.CreateOrUpdateStream(b.t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{subject}, Storage: jetstream.FileStorage, Discard: jetstream.DiscardNew})
+	made, err := b.js.CreateOrUpdateStream(b.t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{subject}, Storage: jetstream.FileStorage, Discard: jetstream.DiscardNew})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -152,6 +156,94 @@ func TestNATSHasEveryRecordOnce(t *testing.T) {
 		t.Errorf("of another journal: %+v, %v", s, err)
 	}
 	sameStream(t, l, b.stream("OWNER", "shekara.journal.owner"))
+}
+
+// TestNATSLostWhatItAcknowledged: a stream that was purged, made anew, or shortened behind the cursor gets all again that it lacks, and the log says so. While JetStream's window for
+// duplicates would swallow that, nothing counts as delivered.
+func TestNATSLostWhatItAcknowledged(t *testing.T) {
+	of := certificatetest.New(t, "authority")
+	b := newBroker(t, of)
+	b.start()
+	owner := b.stream("OWNER", "shekara.journal.owner")
+	l := newLocal(t)
+	sink := Sink{Name: "soc", Site: "owner", Protocol: NATS, Address: b.address, ServerName: "soc.example.org", CA: of.File(), Subject: "shekara.journal.owner"}
+	sink.Certificate, sink.Key = of.Leaf("owner")
+	l.set(sink)
+	dir := t.TempDir()
+	carry := func(what, again string) {
+		t.Helper()
+		end, log := runsLogged(t, l, dir)
+		await(t, what, func() bool {
+			s, err := cursor.Read(dir, "soc")
+			info, lost := owner.Info(t.Context())
+			return err == nil && s.Delivered == l.Journal.Last() && s.Error == "" && lost == nil && info.State.Msgs == l.Journal.Last()
+		})
+		end()
+		if got := strings.Count(log.String(), "again="); again == "" && got != 0 || again != "" && (got != 1 || !strings.Contains(log.String(), again)) {
+			t.Errorf("%s: the log says %d times what is sent again, want %q once:\n%s", what, got, again, log.String())
+		}
+		sameStream(t, l, owner)
+	}
+	l.record(2500, journal.DriftFind)
+	carry("the first", "")
+
+	if err := owner.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	end := runs(t, l, dir)
+	await(t, "a word that it is taken for a duplicate", func() bool {
+		s, _ := cursor.Read(dir, "soc")
+		return strings.Contains(s.Error, "duplicate") && s.Delivered == 0
+	})
+	end()
+	info, err := owner.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := info.Config
+	config.Duplicates = 100 * time.Millisecond
+	if owner, err = b.js.UpdateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	carry("all after a purge", "")
+
+	l.record(500, journal.DriftFind)
+	carry("all before the copy", "")
+	b.kill()
+	backup := t.TempDir()
+	if err := os.CopyFS(backup, os.DirFS(b.store)); err != nil {
+		t.Fatal(err)
+	}
+	b.start()
+	owner = b.stream("OWNER", "shekara.journal.owner")
+	l.record(700, journal.DriftFind)
+	carry("all after the copy", "")
+	b.kill()
+	if err := errors.Join(os.RemoveAll(b.store), os.Mkdir(b.store, 0o700), os.CopyFS(b.store, os.DirFS(backup))); err != nil {
+		t.Fatal(err)
+	}
+	b.start()
+	owner = b.stream("OWNER", "shekara.journal.owner")
+	carry("all after the copy was restored", "records 3001 to 3700")
+
+	if err := b.js.DeleteStream(t.Context(), "OWNER"); err != nil {
+		t.Fatal(err)
+	}
+	owner = b.stream("OWNER", "shekara.journal.owner")
+	carry("all after it was made anew", "records 1 to 3700")
+	l.record(1, journal.DriftFind)
+	carry("nothing twice", "")
+}
+
+// TestNATSBeginsWhereItIsTold: a sink with newOnly does not get what was before it when its stream is emptied.
+func TestNATSBeginsWhereItIsTold(t *testing.T) {
+	c := carrier{state: cursor.State{Delivered: 150, Began: 100}}
+	for have, want := range map[uint64]uint64{200: 150, 120: 120, 100: 100, 0: 100} {
+		of := c
+		if of.goBack(have); of.state.Delivered != want || (of.lost > 0) != (want < 150) {
+			t.Errorf("of a stream that has %d: from %d, lost %d; want from %d", have, of.state.Delivered, of.lost, want)
+		}
+	}
 }
 
 // sameStream: the stream holds exactly the journal.

@@ -16,7 +16,9 @@ type State struct {
 	// Delivered is the cursor: the sink has all that it should have up to this sequence, and a new connection begins after it.
 	Delivered uint64 `json:"delivered"`
 	// Sent is the newest sequence that was handed over on the connection that stands, or that the filter passed over.
-	Sent      uint64    `json:"sent"`
+	Sent uint64 `json:"sent"`
+	// Began is where a sink began that gets only what is recorded after it was first seen.
+	Began     uint64    `json:"began,omitempty"`
 	Records   uint64    `json:"records"`           // handed over so far, those sent again included
 	Refused   uint64    `json:"refused,omitempty"` // of Records; the sink said that it threw them away
 	Failures  uint64    `json:"failures"`          // connections that failed so far
