@@ -18,3 +18,6 @@ func ForwardingClosed() Ruleset {
 	}
 `}
 }
+
+// IsForwardingClosed says whether the ruleset is that one: it has no Policy to compile for another engine.
+func (r Ruleset) IsForwardingClosed() bool { return r.Base == ForwardingClosed().Base }

@@ -11,24 +11,30 @@ import (
 	"shekara/journal"
 )
 
-// ClosedFilter is the loader of the packet filter at boot: nft.Loader.
+// ClosedFilter is the loader of the packet filter at boot: engine.Loader.
 type ClosedFilter interface {
-	// LoadIfAbsent loads the ruleset unless a table of ours is there, and says whether it did.
+	// LoadIfAbsent loads the ruleset unless one of ours is there, and says whether it did.
 	LoadIfAbsent(ctx context.Context, r firewall.Ruleset) (bool, error)
 }
 
-// Close closes the border until the daemon has loaded its policy: if there is no table of ours it loads one that forwards nothing and lets
+// Close closes the border until the daemon has loaded its policy: if there is no ruleset of ours it loads one that forwards nothing and lets
 // in what the last confirmed revision lets manage the box. The daemon's first ruleset takes its place in one transaction. Of options it
 // needs Site and StateDir; record puts what was done on record, and is called after it is done.
 //
-// A box of which nothing was ever asked is left as it is. Where the revision cannot be read, nothing is forwarded and the box itself stays
-// open, so that somebody can see to it; the error says why.
+// A box of which nothing was ever asked is left as it is. Where the revision cannot be read or loaded, nothing is forwarded and the box itself
+// stays open, so that somebody can see to it; the error says why.
 func Close(ctx context.Context, o Options, filter ClosedFilter, record func(journal.Event) error) (closed bool, err error) {
 	ruleset, asked, revision, why := closedRuleset(o)
 	if !asked {
 		return false, nil
 	}
-	if closed, err = filter.LoadIfAbsent(ctx, ruleset); err != nil {
+	if closed, err = filter.LoadIfAbsent(ctx, ruleset); err != nil && why == nil {
+		why = err // a revision that cannot be loaded is as one that cannot be read
+		if closed, err = filter.LoadIfAbsent(ctx, firewall.ForwardingClosed()); err == nil && !closed {
+			return false, fmt.Errorf("close the border: %w", why) // part of it was loaded
+		}
+	}
+	if err != nil {
 		return false, errors.Join(fmt.Errorf("close the border: %w", err), why)
 	}
 	if !closed {

@@ -19,9 +19,10 @@ func (s *settings) closeCommand(stderr io.Writer) *cobra.Command {
 	return &cobra.Command{
 		Use:   "close",
 		Short: "Forward nothing until the daemon has loaded its policy; run at boot, before the network",
-		Long: "close loads a table that forwards nothing and lets in who may manage the box by the last confirmed revision, if no table of ours\n" +
-			"is there. The daemon's first ruleset takes its place in one transaction. Where the revision cannot be read the box itself stays\n" +
-			"open, and close says why and answers 1. A box of which nothing was ever asked is left as it is.",
+		Long: "close loads rules that forward nothing and let in who may manage the box by the last confirmed revision, if none of ours are there:\n" +
+			"with nftables or, on older kernels, iptables. The daemon's first ruleset takes their place without a gap. Where the revision cannot\n" +
+			"be read or loaded nothing is forwarded either, the box itself stays open, and close says why and answers 1. A box of which nothing\n" +
+			"was ever asked is left as it is.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			log, err := s.logger(stderr)

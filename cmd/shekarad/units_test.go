@@ -296,4 +296,17 @@ func (o *older) filters(variant string) {
 	}
 	o.stop(syscall.SIGTERM)
 	clean()
+
+	// What cannot be read forwards nothing either, and leaves the box itself reachable.
+	o.write("state/revisions/POINTERS", "nonsense")
+	if out, err := o.Try(o.as(closeUnit, []string{"close"})...); err == nil || !strings.Contains(out, "hint:") {
+		t.Errorf("close with a damaged store answers %v\n%s", err, out)
+	}
+	if pings(o.outside, "10.20.0.10") || !reaches(o.outside, "203.0.113.10") {
+		t.Errorf("a damaged store opens the way through the box, or closes the box itself:\n%s", rules())
+	}
+	clean()
+	if !reaches(o.outside, "10.20.0.10") {
+		t.Error("after cleanup something is still closed")
+	}
 }

@@ -21,6 +21,11 @@ type reporter interface {
 	Foreign(context.Context) ([]string, error)
 }
 
+// first is how every engine loads before anything of ours is there.
+type first interface {
+	LoadIfAbsent(context.Context, firewall.Ruleset) (bool, error)
+}
+
 // kind is how an engine is opened, and whether rules of it are there.
 type kind struct {
 	open func(context.Context) (firewall.Loader, error)
@@ -135,16 +140,7 @@ func (l *Loader) LoadIfAbsent(ctx context.Context, r firewall.Ruleset) (bool, er
 	if err != nil || len(left) > 0 {
 		return false, err
 	}
-	b := l.opened[l.auto]
-	if first, can := b.(interface {
-		LoadIfAbsent(context.Context, firewall.Ruleset) (bool, error)
-	}); can {
-		return first.LoadIfAbsent(ctx, r)
-	}
-	if len(r.Policy.Zones) == 0 {
-		return false, fmt.Errorf("engine %s: it is not known who may manage this box, and this engine would shut all out", l.auto)
-	}
-	return true, b.Load(ctx, r)
+	return l.opened[l.auto].(first).LoadIfAbsent(ctx, r)
 }
 
 // removeLeft removes what engines but one hold of ours.

@@ -8,7 +8,10 @@ import (
 
 	"shekara/firewall"
 	"shekara/firewall/firewalltest"
+	"shekara/firewall/iptables"
+	"shekara/firewall/nft"
 	"shekara/firewall/nft/nfttest"
+	door "shekara/netctl/iptables"
 	"shekara/netctl/nstest"
 	"shekara/netctl/probe"
 	"shekara/netctl/probe/probetest"
@@ -161,5 +164,40 @@ func TestLive(t *testing.T) {
 		if err != nil || strings.Contains(strings.ToLower(out), "shekara") {
 			t.Errorf("%s: %v\n%s", list, err, out)
 		}
+	}
+}
+
+// TestForwardingClosedIsReplaced: what closed forwarding while this host seemed to have no nftables is removed when it has.
+func TestForwardingClosedIsReplaced(t *testing.T) {
+	probetest.Need(t, probe.NFTables, probe.Tool("iptables"), probe.Tool("ipset"))
+	host := nstest.Host(t, "box")
+	rules := func() string { return host.Run("iptables-save") + host.Run("ip6tables-save") }
+	host.Do(func() {
+		without, err := open(t.Context(), map[firewall.Engine]kind{
+			firewall.NFTables: {func(context.Context) (firewall.Loader, error) { return nil, errors.New("no nf_tables in this kernel") }, nft.Left},
+			firewall.IPTables: {func(ctx context.Context) (firewall.Loader, error) { return iptables.New(ctx, door.Default) }, iptables.Left},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if closed, err := without.LoadIfAbsent(t.Context(), firewall.ForwardingClosed()); !closed || err != nil {
+			t.Fatalf("closed %v, %v", closed, err)
+		}
+		if got := rules(); strings.Count(got, "-A FORWARD -j SHEKARA-") != 2 {
+			t.Errorf("closed, there is\n%s", got)
+		}
+		with, err := New(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if closed, err := with.LoadIfAbsent(t.Context(), firewall.ForwardingClosed()); closed || err != nil {
+			t.Errorf("closed again: %v, %v", closed, err)
+		}
+		if err := with.Load(t.Context(), ruleset(t, firewall.AnyEngine)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if got := rules(); strings.Contains(got, "SHEKARA") || host.Run("ipset", "list", "-n") != "" {
+		t.Errorf("the old engine leaves\n%s", got)
 	}
 }
