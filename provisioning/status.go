@@ -11,6 +11,7 @@ import (
 	"shekara/firewall/proof"
 	"shekara/provisioning/compile"
 	"shekara/provisioning/document"
+	"shekara/provisioning/validate"
 	"shekara/tunnels"
 )
 
@@ -60,6 +61,7 @@ func (e *Engine) Status(context.Context) (Status, error) {
 		Drift: slices.Clone(e.repairs.differs), DriftBy: slices.Clone(e.repairs.by), Alarms: slices.Clone(p.Alarms), Problems: slices.Clone(e.problems),
 		LastObserved: e.world.seen.UTC(), Clock: e.clock, Incidents: e.openIncidents(),
 	}
+	s.Waivers = validate.Waivers(e.documents, validate.Options{Site: e.options.Site})
 	if e.world.seen.IsZero() {
 		s.LastObserved = time.Time{}
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"shekara/journal"
+	"shekara/provisioning/contour"
 	"shekara/provisioning/document"
 )
 
@@ -134,28 +135,29 @@ type ProbeStatus struct {
 
 // Status is the box at a glance.
 type Status struct {
-	Site         string         `json:"site"`
-	Version      string         `json:"version"`
-	Started      time.Time      `json:"started"`
-	Revision     int            `json:"revision"`
-	State        RevisionState  `json:"revisionState"`
-	ConfirmBy    *time.Time     `json:"confirmBy,omitempty"`
-	HoldUntil    *time.Time     `json:"holdUntil,omitempty"`
-	Tunnels      map[string]int `json:"tunnels"`           // state -> how many
-	AtLimit      []string       `json:"atLimit,omitempty"` // tunnels of which something was dropped within the last minute because it was more than their limits
-	Failed       []Failed       `json:"failed,omitempty"`
-	Drift        []string       `json:"drift,omitempty"`    // what differs now and is not repaired
-	DriftBy      []string       `json:"driftBy,omitempty"`  // who made it so, as far as the kernel tells: one line for each kind of thing that differs
-	Alarms       []string       `json:"alarms,omitempty"`   // loud things: reverted, repairs stopped, the proof is violated, journal cannot write
-	Problems     []string       `json:"problems,omitempty"` // documents that are not in force because they are invalid
-	Sinks        []SinkStatus   `json:"sinks,omitempty"`    // how far the journal got on its way to each monitoring centre
-	Engine       string         `json:"engine"`
-	Proof        *ProofStatus   `json:"proof,omitempty"` // what the last verification came to
-	LastObserved time.Time      `json:"lastObserved"`
-	Journal      JournalStatus  `json:"journal"`
-	Units        string         `json:"units,omitempty"` // why messages of the host's units are not put on record; absent: they are, or the Site wants none
-	Clock        *ClockStatus   `json:"clock,omitempty"`
-	Time         *TimeStatus    `json:"time,omitempty"` // absent: no TimeService is in force
+	Site         string           `json:"site"`
+	Version      string           `json:"version"`
+	Started      time.Time        `json:"started"`
+	Revision     int              `json:"revision"`
+	State        RevisionState    `json:"revisionState"`
+	ConfirmBy    *time.Time       `json:"confirmBy,omitempty"`
+	HoldUntil    *time.Time       `json:"holdUntil,omitempty"`
+	Tunnels      map[string]int   `json:"tunnels"`           // state -> how many
+	AtLimit      []string         `json:"atLimit,omitempty"` // tunnels of which something was dropped within the last minute because it was more than their limits
+	Failed       []Failed         `json:"failed,omitempty"`
+	Drift        []string         `json:"drift,omitempty"`    // what differs now and is not repaired
+	DriftBy      []string         `json:"driftBy,omitempty"`  // who made it so, as far as the kernel tells: one line for each kind of thing that differs
+	Alarms       []string         `json:"alarms,omitempty"`   // loud things: reverted, repairs stopped, the proof is violated, journal cannot write
+	Problems     []string         `json:"problems,omitempty"` // documents that are not in force because they are invalid
+	Sinks        []SinkStatus     `json:"sinks,omitempty"`    // how far the journal got on its way to each monitoring centre
+	Engine       string           `json:"engine"`
+	Proof        *ProofStatus     `json:"proof,omitempty"`   // what the last verification came to
+	Waivers      []contour.Waived `json:"waivers,omitempty"` // in force: flows that pass only by one
+	LastObserved time.Time        `json:"lastObserved"`
+	Journal      JournalStatus    `json:"journal"`
+	Units        string           `json:"units,omitempty"` // why messages of the host's units are not put on record; absent: they are, or the Site wants none
+	Clock        *ClockStatus     `json:"clock,omitempty"`
+	Time         *TimeStatus      `json:"time,omitempty"` // absent: no TimeService is in force
 	// Incidents are how many are open, by severity.
 	Incidents map[journal.Severity]int `json:"incidents,omitempty"`
 }

@@ -15,6 +15,7 @@ import (
 	"shekara/firewall/proof"
 	"shekara/journal"
 	"shekara/netctl/filters"
+	"shekara/provisioning/validate"
 	"shekara/provisioning/verification"
 )
 
@@ -168,13 +169,17 @@ func (e *Engine) verify(ctx context.Context) (verification.Report, error) {
 			continue
 		}
 		report.Generation = listing.Generation
-		report.Add(verification.Filter, e.prove(ctx, listing, d.policy))
+		proved := e.prove(ctx, listing, d.policy)
+		d.crossings(proved.Violations)
+		report.Add(verification.Filter, proved)
 		report.Add(verification.Beside, e.ofBeside(around, listing))
 		report.Add(verification.Routes, d.ofRouting(around))
 		report.Add(verification.Peers, d.ofPeers(around))
 		connections, strange := e.ofConnections(ctx, d)
 		report.Add(verification.Connections, connections)
 		report.Add(verification.Assertions, d.ofAssertions())
+		report.Add(verification.Contours, d.ofContours())
+		report.Waivers = validate.Waivers(d.view.set, validate.Options{Site: d.view.site})
 		e.mu.Lock()
 		e.verified.beside, e.verified.strangers = around.beside, strange
 		e.mu.Unlock()
@@ -220,12 +225,18 @@ func (e *Engine) recordVerdict(ctx context.Context, r verification.Report) {
 	if len(findings) > 0 {
 		fields = append(fields, "count", strconv.Itoa(len(findings)))
 	}
+	if len(r.Waivers) > 0 {
+		fields = append(fields, "waived", shorten(waiversText(r.Waivers)))
+	}
 	switch r.Verdict {
 	case proof.Violated:
 		event.Type, event.Severity = journal.ProofBreak, journal.Alert
 		event.Message = shorten("violated: " + findings[0])
 		if w := r.Witness(); w != nil {
 			fields = append(fields, "witness", w.Packet.String())
+			if w.Crossing != nil {
+				fields = append(fields, "crossing", shorten(w.Crossing.String()))
+			}
 			if w.Rule != nil {
 				which, at := "handle", w.Rule.Handle
 				if w.Rule.Number > 0 {

@@ -98,6 +98,7 @@ func (p *program) status(s provisioning.Status, now time.Time) {
 	p.list("Failed", len(s.Failed), func(i int) string { return failedLine(s.Failed[i]) })
 	p.list("Drift", len(s.Drift), func(i int) string { return s.Drift[i] })
 	p.list("Changed by", len(s.DriftBy), func(i int) string { return s.DriftBy[i] })
+	p.waivers(s.Waivers)
 	p.list("Documents that are not in force because they are invalid", len(s.Problems), func(i int) string { return s.Problems[i] })
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"shekara/firewall/proof"
 	"shekara/provisioning"
+	"shekara/provisioning/contour"
 	"shekara/provisioning/verification"
 )
 
@@ -62,6 +63,19 @@ func (p *program) verification(r verification.Report, trace bool) {
 		p.violations(s, trace)
 		p.list("Not decided of "+s.Name+", because of", len(s.Reasons), func(i int) string { return s.Reasons[i] })
 	}
+	p.waivers(r.Waivers)
+}
+
+// waivers lists those in force, with the paragraph that each sets aside.
+func (p *program) waivers(list []contour.Waived) {
+	p.list("Flows that pass only by a waiver", len(list), func(i int) string {
+		w := list[i]
+		breaks := make([]string, len(w.Breaks))
+		for i, b := range w.Breaks {
+			breaks[i] = b.String()
+		}
+		return fmt.Sprintf("%s until %s, by %s: %s. It breaks %s", w.Flow, w.Expires, w.Approver, w.Reason, strings.Join(breaks, "; "))
+	})
 }
 
 // violations shows one witness for each loaded rule at fault: a rule that lets new connections through does as much for all other packets.
@@ -78,6 +92,9 @@ func (p *program) violations(s verification.Statement, trace bool) {
 			return
 		}
 		p.line("%s: %s", s.Name, v.What)
+		if v.Crossing != nil {
+			p.line("  %s", v.Crossing)
+		}
 		if v.Rule != nil {
 			p.line("  by %s", v.Rule)
 		}

@@ -61,6 +61,39 @@ func (f Finding) Hint() string {
 	return fmt.Sprintf("%s: %s [%s; %s, paragraph %s]", f.Why, f.Rule.Mend, f.Rule.ID, f.Rule.Act, f.Rule.Paragraph)
 }
 
+// Breach is the rule that a finding is of, for a report.
+func (f Finding) Breach() Breach { return Breach{f.Rule.ID, f.Rule.Act, f.Rule.Paragraph, f.Rule.What} }
+
+// Breach is a rule that is broken: where it comes from and what it refuses.
+type Breach struct {
+	Rule      string `json:"rule"` // as GWY-07
+	Act       string `json:"act"`
+	Paragraph string `json:"paragraph"`
+	What      string `json:"what"`
+}
+
+func (b Breach) String() string {
+	return fmt.Sprintf("%s (%s, paragraph %s): %s", b.Rule, b.Act, b.Paragraph, b.What)
+}
+
+// Waived is a flow that passes only by its waiver.
+type Waived struct {
+	Flow     string   `json:"flow"`
+	Breaks   []Breach `json:"breaks"`   // and would be refused for without it
+	Reason   string   `json:"reason"`   //
+	Approver string   `json:"approver"` // who decided
+	Expires  string   `json:"expires"`  // the last day it holds, in Asia/Almaty
+}
+
+// String is a sentence for people.
+func (w Waived) String() string {
+	ids := make([]string, len(w.Breaks))
+	for i, b := range w.Breaks {
+		ids[i] = b.Rule
+	}
+	return fmt.Sprintf("flow %s breaks %s by a waiver of %s until %s: %s", w.Flow, strings.Join(ids, ", "), w.Approver, w.Expires, w.Reason)
+}
+
 func (f Finding) Error() string { return fmt.Sprintf("%s: %q: %s", f.Rule.What, f.Value, f.Hint()) }
 
 // Judge holds what is declared in one set to the rules, on one day. It is for one goroutine.
@@ -290,13 +323,4 @@ func (j *Judge) Ending(days int) []string {
 		}
 	}
 	return found
-}
-
-// Waived is a sentence for people about a flow that passes by its waiver.
-func Waived(name string, w *document.Waiver, waived []Finding) string {
-	ids := make([]string, len(waived))
-	for i, f := range waived {
-		ids[i] = f.Rule.ID
-	}
-	return fmt.Sprintf("flow %s breaks %s by a waiver of %s until %s: %s", name, strings.Join(ids, ", "), w.Approver, w.Expires, w.Reason)
 }

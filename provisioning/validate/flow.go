@@ -69,7 +69,11 @@ func (c *checker) flow(f *document.Flow) {
 	broken, waived := c.judge.Flow(&made)
 	c.contours(broken)
 	if len(waived) > 0 {
-		c.waived = append(c.waived, contour.Waived(c.doc.Name, f.Waiver, waived))
+		w := contour.Waived{Flow: c.doc.Name, Reason: f.Waiver.Reason, Approver: f.Waiver.Approver, Expires: f.Waiver.Expires}
+		for _, finding := range waived {
+			w.Breaks = append(w.Breaks, finding.Breach())
+		}
+		c.waived = append(c.waived, w)
 	}
 }
 

@@ -33,14 +33,21 @@ func Check(set *document.Set, o Options) []document.Problem {
 	return c.problems
 }
 
-// Waived are the flows that pass only by their waivers, each as a sentence for people, sorted by name. It looks at no other document,
-// so Scope does not matter.
-func Waived(set *document.Set, o Options) []string {
+// Waivers are those that are in force: the flows that pass only by one, sorted by name. It looks at no other document, so Scope does not matter.
+func Waivers(set *document.Set, o Options) []contour.Waived {
 	o.Scope = []document.Ref{}
 	for h := range set.Waivers() {
 		o.Scope = append(o.Scope, h.Ref)
 	}
 	return check(set, o).waived
+}
+
+// Waived are the same, each as a sentence for people.
+func Waived(set *document.Set, o Options) (sentences []string) {
+	for _, w := range Waivers(set, o) {
+		sentences = append(sentences, w.String())
+	}
+	return sentences
 }
 
 // Ending are the contracts and certificates that end within the days, each as a sentence for people: what needs one is refused afterwards.
@@ -126,7 +133,7 @@ type checker struct {
 	options    Options
 	judge      *contour.Judge
 	problems   []document.Problem
-	waived     []string
+	waived     []contour.Waived
 	wrongFacts bool // a fact is wrong: a contour rule that is judged by it would only repeat that
 
 	doc  *document.Document  // the one at hand

@@ -7,17 +7,20 @@ import (
 	"time"
 
 	"shekara/firewall/proof"
+	"shekara/provisioning/contour"
 )
 
 // Report is what one verification came to.
 type Report struct {
 	Site       string        `json:"site"`
-	Revision   int           `json:"revision"`             // whose documents it was held against; 0: nothing is in force
-	Verdict    proof.Verdict `json:"verdict"`              // of all statements together
-	Statements []Statement   `json:"statements"`           //
-	Generation uint32        `json:"generation,omitempty"` // of the kernel's nftables at which all its rules were read
-	Read       time.Time     `json:"read"`                 // when the kernel was read
-	Took       time.Duration `json:"took"`                 // nanoseconds
+	Revision   int           `json:"revision"`   // whose documents it was held against; 0: nothing is in force
+	Verdict    proof.Verdict `json:"verdict"`    // of all statements together
+	Statements []Statement   `json:"statements"` //
+	// Waivers are those in force: flows that pass only by one, and what they break.
+	Waivers    []contour.Waived `json:"waivers,omitempty"`
+	Generation uint32           `json:"generation,omitempty"` // of the kernel's nftables at which all its rules were read
+	Read       time.Time        `json:"read"`                 // when the kernel was read
+	Took       time.Duration    `json:"took"`                 // nanoseconds
 }
 
 // Statement is one claim about the box.
@@ -32,10 +35,35 @@ type Statement struct {
 // Violation is something that is not as the documents ask.
 type Violation struct {
 	What       string        `json:"what"`                 // in one sentence
+	Kind       proof.Kind    `json:"kind,omitempty"`       // of what a packet shows
 	Packet     *proof.Packet `json:"packet,omitempty"`     // a packet that shows it
 	Connection string        `json:"connection,omitempty"` // a tracked connection that shows it, as it was opened
 	Rule       *proof.Loaded `json:"rule,omitempty"`       // the loaded rule that lets it through, or stops it
 	Trace      []proof.Trace `json:"trace,omitempty"`      // all loaded rules that decided on its way, in order
+	Crossing   *Crossing     `json:"crossing,omitempty"`   // of a packet that passes from zone to zone
+}
+
+// Crossing is which way a packet goes that the documents do not allow, and what a flow for it would break.
+type Crossing struct {
+	From   Zone             `json:"from"`
+	To     Zone             `json:"to"`
+	Breaks []contour.Breach `json:"breaks,omitempty"` // rules of the acts; none: only the documents lack the flow
+}
+
+// Zone is where a packet comes from or goes to.
+type Zone struct {
+	Name    string `json:"name"`
+	Contour string `json:"contour"`
+}
+
+func (z Zone) String() string { return fmt.Sprintf("zone %s (%s contour)", z.Name, z.Contour) }
+
+func (c Crossing) String() string {
+	text := fmt.Sprintf("from %s to %s", c.From, c.To)
+	for i, b := range c.Breaks {
+		text += map[bool]string{true: ", which breaks ", false: "; "}[i == 0] + b.String()
+	}
+	return text
 }
 
 // Names of statements.
@@ -46,6 +74,7 @@ const (
 	Peers       = "peers"
 	Connections = "connections"
 	Assertions  = "assertions"
+	Contours    = "contours"
 )
 
 // claims are in the order in which they are told.
@@ -57,6 +86,7 @@ func claims() []Statement {
 		{Name: Peers, Claim: "each WireGuard peer holds exactly the prefixes of its tunnel"},
 		{Name: Connections, Claim: "no tracked connection lives that the documents do not allow"},
 		{Name: Assertions, Claim: "what Assertion documents say must and must not be reachable is so"},
+		{Name: Contours, Claim: "the documents break no rule of the acts for contours, but where a waiver in force lets them"},
 	}
 }
 
@@ -97,7 +127,7 @@ func (r *Report) Add(name string, found Found) {
 func OfFilter(p proof.Result) Found {
 	found := Found{Reasons: p.Reasons}
 	for _, v := range p.Violations {
-		found.Violations = append(found.Violations, Violation{What: fmt.Sprintf("a packet %s: %s", v.Kind, v.Witness), Packet: &v.Witness, Rule: &v.Rule, Trace: v.Trace})
+		found.Violations = append(found.Violations, Violation{What: fmt.Sprintf("a packet %s: %s", v.Kind, v.Witness), Kind: v.Kind, Packet: &v.Witness, Rule: &v.Rule, Trace: v.Trace})
 	}
 	return found
 }
@@ -147,6 +177,9 @@ func (r Report) Identity() string {
 			}
 		}
 		said = append(said, s.Reasons...)
+	}
+	for _, w := range r.Waivers {
+		said = append(said, w.String())
 	}
 	return fmt.Sprintf("%d %s", r.Revision, strings.Join(slices.Compact(said), "\n"))
 }

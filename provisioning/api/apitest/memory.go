@@ -15,6 +15,7 @@ import (
 	"shekara/journal"
 	"shekara/journal/incident"
 	"shekara/provisioning"
+	"shekara/provisioning/contour"
 	"shekara/provisioning/document"
 	"shekara/provisioning/verification"
 	"shekara/timesync"
@@ -282,8 +283,12 @@ func (m *Memory) Status(context.Context) (provisioning.Status, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.newest()
-	return provisioning.Status{Site: "owner", Revision: n.ID, State: n.State, ConfirmBy: n.ConfirmBy, HoldUntil: m.hold,
-		Tunnels: map[string]int{"passing": 1, "down": 1}, LastObserved: m.alive}, nil
+	s := provisioning.Status{Site: "owner", Revision: n.ID, State: n.State, ConfirmBy: n.ConfirmBy, HoldUntil: m.hold,
+		Tunnels: map[string]int{"passing": 1, "down": 1}, LastObserved: m.alive}
+	if n.hole() {
+		s.Waivers = []contour.Waived{waivedExample()}
+	}
+	return s, nil
 }
 
 func (m *Memory) Tunnels(context.Context) ([]provisioning.TunnelStatus, error) {
@@ -346,6 +351,11 @@ func (m *Memory) Matrix(_ context.Context, r provisioning.Request) (provisioning
 	return provisioning.MatrixOf(set, "owner")
 }
 
+func waivedExample() contour.Waived {
+	return contour.Waived{Flow: "old-line", Reason: "the old line goes", Approver: "A. Director", Expires: "2099-12-31",
+		Breaks: []contour.Breach{{Rule: "GWY-07", Act: "Order 124", Paragraph: "19(4)", What: "internal and external contour joined directly"}}}
+}
+
 // Verify finds a hole while a document has "hole" in it, and before anything was applied it cannot tell.
 func (m *Memory) Verify(context.Context) (verification.Report, error) {
 	m.mu.Lock()
@@ -364,7 +374,11 @@ func (m *Memory) Verify(context.Context) (verification.Report, error) {
 		}
 		second := first
 		second.Class, second.Witness.Class = "invalid", "invalid"
-		r.Add(verification.Filter, verification.OfFilter(proof.Result{Verdict: proof.Violated, Violations: []proof.Violation{first, second}}))
+		found := verification.OfFilter(proof.Result{Verdict: proof.Violated, Violations: []proof.Violation{first, second}})
+		found.Violations[0].Crossing = &verification.Crossing{From: verification.Zone{Name: "internet", Contour: "external"}, To: verification.Zone{Name: "lan", Contour: "internal"},
+			Breaks: waivedExample().Breaks}
+		r.Add(verification.Filter, found)
+		r.Waivers = []contour.Waived{waivedExample()}
 	default:
 		r.Add(verification.Filter, verification.Found{})
 	}
