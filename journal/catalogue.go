@@ -29,7 +29,6 @@ func Catalogue() []Entry {
 		{ConfirmWait, "A revision is in force but is undone unless it is confirmed by the time in the fields."},
 		{ConfirmDone, "Somebody confirmed a revision in time."},
 		{RevisionRevert, "A revision was undone: nobody confirmed it in time, or somebody rolled it back."},
-		{AlarmAcknowledge, "Somebody has seen the alarms and cleared them."},
 		{DriftFind, "The host differs from the revision in force; fields say in what, who made it so as far as the kernel tells, and what he did."},
 		{DriftRepair, "What differed was made as the revision says."},
 		{DriftStop, "Repairs stopped: the same box was repaired three times within a minute, so somebody or something keeps changing it."},

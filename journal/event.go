@@ -79,7 +79,6 @@ const (
 	ConfirmWait       Type = "confirm.wait"
 	ConfirmDone       Type = "confirm.done"
 	RevisionRevert    Type = "revision.revert"
-	AlarmAcknowledge  Type = "alarm.acknowledge"
 	DriftFind         Type = "drift.find"
 	DriftRepair       Type = "drift.repair"
 	DriftStop         Type = "drift.stop"

@@ -375,27 +375,6 @@ func (e *Engine) Hold(ctx context.Context, length time.Duration, actor journal.A
 	return until.UTC(), nil
 }
 
-// Acknowledge clears the alarms that were seen.
-func (e *Engine) Acknowledge(ctx context.Context, actor journal.Actor) error {
-	if err := e.begin(ctx); err != nil {
-		return err
-	}
-	defer e.unlock()
-	seen := e.store.now().Alarms
-	if len(seen) == 0 {
-		return nil
-	}
-	if err := e.evidence(); err != nil {
-		return err
-	}
-	if err := e.store.update(func(p *pointers) { p.Alarms = nil }); err != nil {
-		return fmt.Errorf("clear alarms: %w", err)
-	}
-	e.record(ctx, journal.Event{Type: journal.AlarmAcknowledge, Severity: journal.Notice, Actor: actor, Message: shorten("seen: " + seen[0]),
-		Fields: map[string]string{"count": strconv.Itoa(len(seen))}})
-	return nil
-}
-
 func (e *Engine) endHold(ctx context.Context) {
 	e.mu.Lock()
 	over := !e.repairs.holdUntil.IsZero() && !e.repairs.held()
