@@ -25,9 +25,9 @@ const (
 func record() journal.Event {
 	return journal.Event{
 		Type: journal.ConnectionEnd, Severity: journal.Info, Object: "tunnel/agency-a",
-		Message: "connection of flow portal from 10.64.1.5 port 40000 to 10.20.0.10 port 443 ended after 12 s",
-		Fields: map[string]string{"flow": "portal", "source": "10.64.1.5:40000", "destination": "10.20.0.10:443", "protocol": "tcp",
-			"bytesOut": "12345", "bytesIn": "543210", "packetsOut": "47", "packetsIn": "402", "began": "2026-11-26T04:22:05Z", "lasted": "12.004s"},
+		Message: "tcp/443 from 10.64.1.5 to 10.20.0.10 ended: 12345 bytes there, 543210 back in 12.004s",
+		Fields: map[string]string{"flow": "portal", "protocol": "tcp", "source": "10.64.1.5", "sourcePort": "40000", "destination": "10.20.0.10", "destinationPort": "443",
+			"packetsTo": "47", "bytesTo": "12345", "packetsBack": "402", "bytesBack": "543210", "began": "2026-11-26T04:22:05Z", "seconds": "12.004"},
 	}
 }
 

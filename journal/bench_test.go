@@ -20,7 +20,7 @@ func BenchmarkAppend(b *testing.B) {
 	}
 	defer j.Close()
 	e := Event{Type: ConnectionEnd, Severity: Info, Object: "tunnel/agency-a", Message: "connection of flow portal from 10.64.1.5 port 40000 to 10.20.0.10 port 443 ended after 12 s",
-		Fields: map[string]string{"flow": "portal", "source": "10.64.1.5:40000", "destination": "10.20.0.10:443", "protocol": "tcp", "bytesOut": "12345", "bytesIn": "543210"}}
+		Fields: map[string]string{"flow": "portal", "protocol": "tcp", "source": "10.64.1.5", "destination": "10.20.0.10", "destinationPort": "443", "bytesTo": "12345", "bytesBack": "543210"}}
 	b.SetParallelism(32) // times two processors
 	b.ReportAllocs()
 	b.RunParallel(func(p *testing.PB) {
