@@ -277,7 +277,7 @@ func TestAPrefixThatNobodyVouchesForIsMissing(t *testing.T) {
 	more := forged(func(*Event) {})
 	must(t, os.Remove(filepath.Join(more, segmentName(begins(t, more)))))
 	for name, dir := range map[string]string{
-		"another type":  forged(func(e *Event) { e.Type = JournalCut }),
+		"another type":  forged(func(e *Event) { e.Type = DaemonStart }),
 		"another tree":  forged(func(e *Event) { e.Fields[fieldRoot], e.Fields[fieldEdge] = tree{}.root().String(), "" }),
 		"another range": forged(func(e *Event) { e.Fields[fieldLast] = "3" }),
 		"not signed":    unsigned,
@@ -296,7 +296,10 @@ func signedOpen(t *testing.T, dir string) *Journal {
 	t.Helper()
 	j, err := Open(dir, signer(t))
 	must(t, err)
-	t.Cleanup(func() { _ = j.Close() })
+	t.Cleanup(func() {
+		_ = j.Close()
+		holdOwn(t, dir)
+	})
 	return j
 }
 

@@ -39,7 +39,10 @@ func mustOpenKept(t testing.TB, dir string) *Journal {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = j.Close() })
+	t.Cleanup(func() {
+		_ = j.Close()
+		holdOwn(t, dir)
+	})
 	return j
 }
 

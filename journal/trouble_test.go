@@ -60,6 +60,9 @@ func all(t *testing.T, j *Journal, types ...Type) []Event {
 	if err != nil || looked != j.Last() {
 		t.Fatalf("looked up to %d of %d: %v", looked, j.Last(), err)
 	}
+	for _, e := range events {
+		declared(t, e)
+	}
 	return events
 }
 

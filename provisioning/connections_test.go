@@ -179,17 +179,17 @@ func TestEventsNameSystems(t *testing.T) {
 			table.pass(two, 2000+port, 1)
 		}
 		b.wait(connectionWindow + endsEvery)
-		b.options.Journal.Post(journal.Event{Type: journal.TunnelState, Severity: journal.Notice, Object: "tunnel/agency-0"})
+		b.options.Journal.Post(journal.Event{Type: journal.TunnelReset, Severity: journal.Warning, Object: "tunnel/agency-0"})
 		b.events.mu.Lock()
 		defer b.events.mu.Unlock()
 		got := map[string][]string{}
 		for _, e := range b.events.list {
-			if ofConnections(e.Type) || e.Type == journal.TunnelState {
+			if ofConnections(e.Type) || e.Type == journal.TunnelReset {
 				got[string(e.Type)+" "+e.Object] = e.Systems
 			}
 		}
 		want := map[string][]string{"connection.start tunnel/agency-0": {"registry", "service"}, "connection.end tunnel/agency-0": {"registry", "service"}, "connection.start tunnel/agency-1": {"service"},
-			"connection.sum tunnel/agency-1": {"service"}, "tunnel.state tunnel/agency-0": {"registry", "service"}}
+			"connection.sum tunnel/agency-1": {"service"}, "tunnel.reset tunnel/agency-0": {"registry", "service"}}
 		if diff := cmp.Diff(want, got); diff != "" {
 			b.t.Error(diff)
 		}

@@ -57,7 +57,7 @@ func (d *droppedBy) drop(port uint16) {
 func recording(t *testing.T, test func(d *droppedBy, e *events)) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &droppedBy{records: make(chan nflog.Record), lost: make(chan struct{}), broken: make(chan error), packets: 1000}
-		seen := &events{}
+		seen := newEvents(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer synctest.Wait()
 		defer cancel()

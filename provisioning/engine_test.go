@@ -60,7 +60,7 @@ type box struct {
 
 func newBox(t testing.TB) *box {
 	b := &box{t: t, dir: t.TempDir(), network: netctltest.NewKernel(), tunnels: &tunnelstest.Kernel{}, filter: &nfttest.Fake{},
-		events: &events{}, names: &resolver{}, disk: realDisk{}, boot: KernelBoot}
+		events: newEvents(t), names: &resolver{}, disk: realDisk{}, boot: KernelBoot}
 	b.network.AddLink("ext0", "203.0.113.10/24")
 	b.network.AddLink("dmz0", "10.20.0.1/24")
 	b.network.AddLink("adm0", "192.168.100.1/24")
@@ -209,6 +209,21 @@ func (d tracedTunnels) Apply(ctx context.Context, ops []tunnels.Op) []tunnels.Fa
 func (d tracedTunnels) ResetPeer(ctx context.Context, device string, key tunnels.PublicKey) error {
 	d.step("reset " + device)
 	return d.tunnels.ResetPeer(ctx, device, key)
+}
+
+// newEvents is a journal whose events the catalogue has to declare, with their severities and fields.
+func newEvents(t testing.TB) *events {
+	e := &events{}
+	t.Cleanup(func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		for _, event := range e.list {
+			if is := journal.Undeclared(event); len(is) > 0 {
+				t.Errorf("the catalogue does not declare %q: %+v", is, event)
+			}
+		}
+	})
+	return e
 }
 
 // events is a journal in memory.

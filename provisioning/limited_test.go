@@ -99,7 +99,7 @@ func TestLimitsThatTheEngineCannotDo(t *testing.T) {
 func TestLimitIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &droppedBy{records: make(chan nflog.Record), lost: make(chan struct{}), broken: make(chan error)}
-		seen := &events{}
+		seen := newEvents(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer synctest.Wait()
 		defer cancel()

@@ -62,7 +62,7 @@ func start(t *testing.T, identify api.Identify) *box {
 	act, view := uint32(actGroup), uint32(viewGroup)
 	b := &box{engine: apitest.NewMemory(), journal: events, directory: directory, stopped: make(chan error, 1)}
 	metrics := api.NewMetrics("test")
-	b.server = api.New(api.Config{Site: "owner", Engine: b.engine, Journal: events, Recorder: metrics.Recorder(events), Metrics: metrics, Identify: identify, ExportDir: filepath.Join(directory, "export"),
+	b.server = api.New(api.Config{Site: "owner", Engine: b.engine, Journal: events, Recorder: metrics.Recorder(&declared{Recorder: events, t: t}), Metrics: metrics, Identify: identify, ExportDir: filepath.Join(directory, "export"),
 		Groups: api.Groups{Act: &act, View: &view}, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Version: "test"})
 	doors := []api.Door{{Listener: listen(t, filepath.Join(directory, client.ActSocket)), Most: api.Acts},
 		{Listener: listen(t, filepath.Join(directory, client.ViewSocket)), Most: api.Looks}}
@@ -71,6 +71,19 @@ func start(t *testing.T, identify api.Identify) *box {
 	go func() { b.stopped <- b.server.Run(ctx, doors...) }()
 	t.Cleanup(cancel)
 	return b
+}
+
+// declared passes on the events that the server makes. Each has to be as the catalogue says.
+type declared struct {
+	provisioning.Recorder
+	t *testing.T
+}
+
+func (d *declared) Post(e journal.Event) <-chan error {
+	if is := journal.Undeclared(e); len(is) > 0 {
+		d.t.Errorf("the catalogue does not declare %q: %+v", is, e)
+	}
+	return d.Recorder.Post(e)
 }
 
 func listen(t *testing.T, path string) net.Listener {

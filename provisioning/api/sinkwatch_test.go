@@ -68,7 +68,7 @@ func TestSinkEventsAreRecorded(t *testing.T) {
 		engine.Centres = []provisioning.Sink{{Name: "soc", Protocol: "file"}}
 		metrics := api.NewMetrics("test")
 		live := func() (end func()) {
-			server := api.New(api.Config{Site: "owner", Engine: engine, Journal: events, Recorder: metrics.Recorder(events), Metrics: metrics, ExportDir: directory,
+			server := api.New(api.Config{Site: "owner", Engine: engine, Journal: events, Recorder: metrics.Recorder(&declared{Recorder: events, t: t}), Metrics: metrics, ExportDir: directory,
 				Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Version: "test"})
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error, 1)
