@@ -168,7 +168,7 @@ func commandCases(clock string) []commandCase {
 		{words: "explain / 10.64.1.5 10.20.0.10 tcp/443 --json"}, {words: "explain / 10.64.1.5 10.20.0.10 tcp/80 --json", code: 2}, {words: "explain / 10.64.1.5 nowhere", code: 1},
 		{words: "matrix / --json"}, {words: "matrix / --file nowhere.yaml", code: 1},
 		{words: "time status / --json"}, {words: "time status / now", code: 1}, {words: "time clients / --json"}, {words: "time clients / all", code: 1},
-		{words: "verify / --json"}, {words: "apply / hole.yaml --yes", code: 3}, {words: "verify / --trace", code: 1}, {words: "time status / --json", code: 3},
+		{words: "verify / --json"}, {words: "apply / hole.yaml --yes", code: 3}, {words: "verify / --trace", code: 2}, {words: "verify / --run-dir nowhere", code: 1}, {words: "time status / --json", code: 3},
 		{words: "journal list / --json"}, {words: "journal list / --limit 0", code: 1},
 		{words: "journal key"}, {words: "journal key / --run-dir nowhere", code: 1},
 		{words: "journal checkpoint"}, {words: "journal checkpoint / --run-dir nowhere", code: 1},

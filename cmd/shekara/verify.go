@@ -22,7 +22,7 @@ func (p *program) verifyCommand() *cobra.Command {
 		Long: "verify has the daemon read what the kernel holds now, also what others loaded, and holds it against the documents in force, for all packets.\n" +
 			"Violated: it shows a packet, and which loaded rule lets it through or stops it. What the proof cannot judge makes it indeterminate, and is named.\n" +
 			"The daemon does the same by itself after each change that it makes or sees; shekara status shows the last verdict.\n" +
-			"Exit code: 0 proved, 1 violated (or an error), 3 indeterminate.",
+			"Exit code: 0 proved, 2 violated, 3 indeterminate, 1 error.",
 		Example: "  shekara verify\n  shekara verify --trace\n  shekara verify --json | jq '.statements[].violations[]?.packet'",
 		Args:    arguments(0, 0, "nothing"),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -37,7 +37,7 @@ func (p *program) verifyCommand() *cobra.Command {
 			} else {
 				p.verification(r, trace)
 			}
-			if code := map[proof.Verdict]int{proof.Violated: 1, proof.Indeterminate: 3}[r.Verdict]; err == nil && code != 0 {
+			if code := map[proof.Verdict]int{proof.Violated: 2, proof.Indeterminate: 3}[r.Verdict]; err == nil && code != 0 {
 				return &exit{code: code}
 			}
 			return err

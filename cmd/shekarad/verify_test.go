@@ -71,7 +71,7 @@ func (g *guarded) verify() (verification.Report, int) {
 func (g *guarded) mustBe(want proof.Verdict) verification.Report {
 	g.t.Helper()
 	r, code := g.verify()
-	if wantCode := map[proof.Verdict]int{proof.Proved: 0, proof.Violated: 1, proof.Indeterminate: 3}[want]; r.Verdict != want || code != wantCode {
+	if wantCode := map[proof.Verdict]int{proof.Proved: 0, proof.Violated: 2, proof.Indeterminate: 3}[want]; r.Verdict != want || code != wantCode {
 		g.t.Fatalf("verify says %s and answers %d, want %s and %d: %v", r.Verdict, code, want, wantCode, r.Findings())
 	}
 	return r
