@@ -67,28 +67,59 @@ type outside struct {
 
 // expire removes the files of the oldest legal day, if that is over for so many calendar months, and the journal's own signed record of it is on disk. A clock that was set forward
 // must not remove what is not old: it has to be synchronised; a centre has to hold a record of the last hour by it, and all that goes; and the journal has to have records of as many
-// later days as the time has, so that days which the clock passed over do not count.
+// later days as the time has, so that days which the clock passed over do not count. What keeps a day that is over for long enough is in Stats until the next time.
 func (j *Journal) expire(ctx context.Context, now time.Time, months int, o outside) error {
+	kept, err := j.expireDay(ctx, now, months, o)
+	if err != nil {
+		kept = err.Error()
+	}
+	j.kept.Store(kept)
+	return err
+}
+
+func (j *Journal) expireDay(ctx context.Context, now time.Time, months int, o outside) (kept string, err error) {
 	before := j.lastExpiry()
 	if before.Last > 0 && !before.Done {
-		return j.remove(ctx, before)
-	}
-	if age := now.Sub(before.Time); j.PublicKey() == "" || !o.synchronised || age < expireEvery && age > -expireEvery {
-		return nil
+		return "", j.remove(ctx, before)
 	}
 	firsts, err := segments(j.dir)
 	if err != nil {
-		return err
+		return "", err
 	}
-	files, day, err := j.aged(firsts, now, months)
+	files, day, kept, err := j.aged(firsts, now, months)
 	if err != nil || files == 0 {
-		return err
+		return kept, err
 	}
 	last := firsts[files] - 1
-	if held, err := j.Read(ctx, o.anchored-min(o.anchored, 1), 1); err != nil || len(held) == 0 || o.anchored < last || now.Sub(held[0].Time).Abs() > anchoredFor {
-		return err
+	if kept, err := j.keeps(ctx, now, last, before.Time, o); err != nil || kept != "" {
+		return kept, err
 	}
-	record, err := j.expireRecord(firsts[:files], last, months, day)
+	return "", j.expireFiles(ctx, now, months, firsts[:files], last, day)
+}
+
+// keeps says why the records up to last, which are old enough, are not to be removed now; "": nothing speaks against it.
+func (j *Journal) keeps(ctx context.Context, now time.Time, last uint64, before time.Time, o outside) (string, error) {
+	held, err := j.Read(ctx, o.anchored-min(o.anchored, 1), 1)
+	switch age := now.Sub(before); {
+	case err != nil:
+		return "", err
+	case j.PublicKey() == "":
+		return "nobody signs the journal, so the removal could not be proved", nil
+	case !o.synchronised:
+		return "nobody keeps the clock", nil
+	case o.anchored == 0 || len(held) == 0:
+		return "no centre outside the box holds the journal: a file on the box, syslog over UDP, and a sink that refused records do not count", nil
+	case o.anchored < last || now.Sub(held[0].Time).Abs() > anchoredFor:
+		return fmt.Sprintf("the newest record that a centre outside the box holds is %d, of %s, which is not within an hour of now", o.anchored, held[0].Time.UTC().Format(time.RFC3339)), nil
+	case age < expireEvery && age > -expireEvery:
+		return fmt.Sprintf("one day's records go in 24 hours, and the last went at %s", before.UTC().Format(time.RFC3339)), nil
+	}
+	return "", nil
+}
+
+// expireFiles puts it on record that files go, and removes them.
+func (j *Journal) expireFiles(ctx context.Context, now time.Time, months int, firsts []uint64, last uint64, day string) error {
+	record, err := j.expireRecord(firsts, last, months, day)
 	if err != nil {
 		return err
 	}
@@ -114,9 +145,9 @@ func (j *Journal) expire(ctx context.Context, now time.Time, months int, o outsi
 	return j.remove(ctx, next)
 }
 
-// aged is how many files, from the oldest on, are of one legal day that is over for long enough, and which that is. A file of which the day cannot be read counts as one of the
+// aged is how many files, from the oldest on, are of one legal day that is over for long enough, and which that is, or why they are kept though it is. A file of which the day cannot be read counts as one of the
 // day after it, so that it never goes too early.
-func (j *Journal) aged(firsts []uint64, now time.Time, months int) (files int, oldest string, err error) {
+func (j *Journal) aged(firsts []uint64, now time.Time, months int) (files int, oldest, kept string, err error) {
 	days := make([]string, len(firsts))
 	next := ""
 	for n := len(firsts) - 1; n >= 0; n-- {
@@ -126,11 +157,11 @@ func (j *Journal) aged(firsts []uint64, now time.Time, months int) (files int, o
 		days[n] = next
 	}
 	if next == "" {
-		return 0, "", fmt.Errorf("the day of %s is not known", segmentName(firsts[0]))
+		return 0, "", "", fmt.Errorf("the day of %s is not known", segmentName(firsts[0]))
 	}
 	oldest = days[0]
 	if !j.over(oldest, now, months) {
-		return 0, oldest, nil
+		return 0, oldest, "", nil
 	}
 	later := map[string]bool{}
 	for n, day := range days {
@@ -143,10 +174,10 @@ func (j *Journal) aged(firsts []uint64, now time.Time, months int) (files int, o
 		later[day] = true
 	}
 	_, ends, err := Day(oldest)
-	if err != nil || len(later) < int(ends.AddDate(0, months, 0).Sub(ends)/(24*time.Hour)) {
-		return 0, oldest, err
+	if want := int(ends.AddDate(0, months, 0).Sub(ends) / (24 * time.Hour)); err != nil || len(later) < want {
+		return 0, oldest, fmt.Sprintf("the journal has records of %d days after it, and %d have to be: days that the clock passed over, or on which the box was off, do not count", len(later), want), err
 	}
-	return files, oldest, nil
+	return files, oldest, "", nil
 }
 
 // over says whether so many calendar months have passed since the end of a day.

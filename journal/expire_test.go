@@ -145,15 +145,19 @@ func TestNothingExpires(t *testing.T) {
 		days   int
 		change func(j *Journal, now *time.Time, months *int, o *outside)
 		goes   bool
+		kept   string // begins so; "": nothing is said
 	}{
-		"all holds":           {month, func(*Journal, *time.Time, *int, *outside) {}, true},
-		"too young":           {20, func(*Journal, *time.Time, *int, *outside) {}, false},
-		"kept longer":         {month, func(_ *Journal, _ *time.Time, months *int, _ *outside) { *months = 2 }, false},
-		"nobody keeps time":   {month, func(_ *Journal, _ *time.Time, _ *int, o *outside) { o.synchronised = false }, false},
-		"no centre":           {month, func(_ *Journal, _ *time.Time, _ *int, o *outside) { o.anchored = 0 }, false},
-		"the centre is away":  {month, func(_ *Journal, _ *time.Time, _ *int, o *outside) { o.anchored -= 20 }, false},
-		"nobody signs":        {month, func(j *Journal, _ *time.Time, _ *int, _ *outside) { j.state.key = nil }, false},
-		"a clock set forward": {20, func(_ *Journal, now *time.Time, _ *int, _ *outside) { *now = now.AddDate(3, 0, 0) }, false},
+		"all holds":           {month, func(*Journal, *time.Time, *int, *outside) {}, true, ""},
+		"too young":           {20, func(*Journal, *time.Time, *int, *outside) {}, false, ""},
+		"kept longer":         {month, func(_ *Journal, _ *time.Time, months *int, _ *outside) { *months = 2 }, false, ""},
+		"nobody keeps time":   {month, func(_ *Journal, _ *time.Time, _ *int, o *outside) { o.synchronised = false }, false, "nobody keeps the clock"},
+		"no centre":           {month, func(_ *Journal, _ *time.Time, _ *int, o *outside) { o.anchored = 0 }, false, "no centre outside"},
+		"the centre is away":  {month, func(_ *Journal, _ *time.Time, _ *int, o *outside) { o.anchored -= 20 }, false, "the newest record that a centre"},
+		"nobody signs":        {month, func(j *Journal, _ *time.Time, _ *int, _ *outside) { j.state.key = nil }, false, "nobody signs"},
+		"a clock set forward": {20, func(_ *Journal, now *time.Time, _ *int, _ *outside) { *now = now.AddDate(3, 0, 0) }, false, "the journal has records of 19 days"},
+		"a day went today": {month, func(j *Journal, now *time.Time, _ *int, _ *outside) {
+			must(t, j.saveExpiry(expiry{Event: 1, Last: 1, Time: now.Add(-23 * time.Hour), Done: true}))
+		}, false, "one day's records go"},
 	} {
 		dir := daily(t, c.days)
 		j := signedOpen(t, dir)
@@ -163,6 +167,9 @@ func TestNothingExpires(t *testing.T) {
 		must(t, j.expire(t.Context(), now, months, o))
 		if goes := begins(t, dir) != 1; goes != c.goes {
 			t.Errorf("%s: files go: %v", name, goes)
+		}
+		if s, err := j.Stats(); err != nil || !strings.HasPrefix(s.Kept, c.kept) || (s.Kept == "") != (c.kept == "") {
+			t.Errorf("%s: it is kept because %q, %v", name, s.Kept, err)
 		}
 		whole(t, dir)
 	}
@@ -315,7 +322,7 @@ func TestADayThatCannotBeReadGoesWithTheNext(t *testing.T) {
 			data[20] ^= 1
 			must(t, os.WriteFile(path, data, openMode))
 			j := signedOpen(t, dir)
-			files, day, err := j.aged(firsts, time.Now(), 1)
+			files, day, _, err := j.aged(firsts, time.Now(), 1)
 			want := []int{2, 1}[spoiled]
 			if err != nil || files != want {
 				t.Errorf("%d files of %s go at once, want %d, %v", files, day, want, err)

@@ -82,6 +82,7 @@ type Journal struct {
 
 	asked  atomic.Pointer[Clock] // nil: the kernel is
 	months atomic.Int64          // that records are kept, as Tend was told last
+	kept   atomic.Value          // a string: why what is old enough is not removed, as Tend found last
 	begun  struct {              // when files began, as far as somebody asked
 		sync.Mutex
 		of map[uint64]time.Time

@@ -13,10 +13,11 @@ const statsDays = 7
 
 // Stats is what the journal takes on its disk, and how long that can go on.
 type Stats struct {
-	First     uint64    `json:"first"`   // sequences; 0: there are no records
-	Last      uint64    `json:"last"`    //
-	Oldest    time.Time `json:"oldest"`  // when the first happened
-	Expires   time.Time `json:"expires"` // before this none is removed for its age
+	First     uint64    `json:"first"`          // sequences; 0: there are no records
+	Last      uint64    `json:"last"`           //
+	Oldest    time.Time `json:"oldest"`         // when the first happened
+	Expires   time.Time `json:"expires"`        // before this none is removed for its age
+	Kept      string    `json:"kept,omitempty"` // why the oldest, which are old enough, were not removed when that was looked at last (it is each hour)
 	Files     int       `json:"files"`
 	ColdFiles int       `json:"coldFiles"` // of these compressed
 	HotBytes  int64     `json:"hotBytes"`
@@ -30,6 +31,7 @@ type Stats struct {
 // Stats looks at the journal's files.
 func (j *Journal) Stats() (s Stats, err error) {
 	s = Stats{Last: j.Last(), DaysLeft: -1}
+	s.Kept, _ = j.kept.Load().(string)
 	firsts, err := segments(j.dir)
 	if err != nil {
 		return Stats{}, fmt.Errorf("look at the journal's files: %w", err)

@@ -12,7 +12,7 @@ func (p *program) journalStatsCommand() *cobra.Command {
 		Use:   "stats",
 		Short: "Show what the journal takes on the disk, and for how long that can go on",
 		Long: "stats shows how many records and files there are, what they take as they are and compressed, what a day takes, and when the disk is full if nothing is removed.\n" +
-			"Records are kept for three years, or longer if the Site says so.",
+			"Records are kept for three years, or longer if the Site says so. If the oldest are old enough and are not removed, it says why, as the last hourly look found.",
 		Args: arguments(0, 0, "nothing"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			s, err := p.daemon().JournalStats(c.Context())
@@ -25,6 +25,9 @@ func (p *program) journalStatsCommand() *cobra.Command {
 			p.line("records     %d to %d", s.First, s.Last)
 			if !s.Oldest.IsZero() {
 				p.line("oldest      %s, kept until %s at least", s.Oldest.Local().Format(time.DateTime), s.Expires.Local().Format(time.DateOnly))
+			}
+			if s.Kept != "" {
+				p.line("            not removed because %s", s.Kept)
 			}
 			p.line("files       %d, of which %d are compressed", s.Files, s.ColdFiles)
 			p.line("on disk     %s, and %s compressed", size(uint64(s.HotBytes)), size(uint64(s.ColdBytes)))

@@ -36,8 +36,8 @@ const (
 type link interface {
 	// send hands records over in order. Position is the sequence up to which these are all that the sink gets.
 	send(ctx context.Context, position uint64, records []record) error
-	// settled is the newest position up to which all counts as delivered; 0: there is nothing new.
-	settled(now time.Time) uint64
+	// settled is the newest position up to which all counts as delivered, so that a new connection begins after it, and the newest up to which the other end has all; 0: there is nothing new.
+	settled(now time.Time) (delivered, held uint64)
 	// ended tells why the other end has ended it; nil: it cannot.
 	ended() <-chan error
 	close() error
@@ -194,7 +194,7 @@ func (c *carrier) carry(ctx context.Context) error {
 func (c *carrier) goBack(have uint64) {
 	if from := max(have, c.state.Began); from < c.state.Delivered {
 		c.lost = max(c.lost, c.state.Delivered)
-		c.state.Delivered = from
+		c.state.Delivered, c.state.Held = from, from
 	}
 }
 
@@ -230,14 +230,14 @@ func (c *carrier) deliver(ctx context.Context, way link) error {
 			var refused refusal
 			refused, err = asRefusal(way.send(ctx, position, records))
 			c.refused(refused)
-			c.state.Delivered = max(c.state.Delivered, way.settled(time.Now())) // also where only some were taken
+			c.settle(way, time.Now()) // also where only some were taken
 			if err != nil {
 				return err
 			}
 			c.state.Sent, c.state.Records = position, c.state.Records+uint64(len(records))
 		}
 		now := time.Now()
-		c.state.Delivered = max(c.state.Delivered, way.settled(now))
+		c.settle(way, now)
 		if err == nil && (c.state.Delivered == c.state.Sent || now.Sub(opened) >= settleAfter) {
 			c.well()
 		}
@@ -249,6 +249,12 @@ func (c *carrier) deliver(ctx context.Context, way link) error {
 			pause(ctx, emptyPause)
 		}
 	}
+}
+
+func (c *carrier) settle(way link, now time.Time) {
+	delivered, held := way.settled(now)
+	c.state.Delivered = max(c.state.Delivered, delivered)
+	c.state.Held = max(c.state.Held, held, c.state.Delivered)
 }
 
 // refused notes what the sink took and threw away.

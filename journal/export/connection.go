@@ -162,16 +162,16 @@ func (c *connection) written() int64 {
 	return c.wrote.bytes
 }
 
-func (c *connection) settled(now time.Time) uint64 {
+func (c *connection) settled(now time.Time) (delivered, held uint64) {
 	acknowledged := c.written()
 	if c.tcp != nil {
 		waiting, err := socket.Unacknowledged(c.tcp)
 		if err != nil {
-			return 0 // it is closed, which others will notice
+			return 0, 0 // it is closed, which others will notice
 		}
 		acknowledged -= int64(waiting)
 	}
-	return c.window.settled(acknowledged, now)
+	return c.window.settled(acknowledged, now), c.window.holds(acknowledged, now)
 }
 
 // tlsConfig reads the files: a certificate that was renewed counts from the next connection on.

@@ -274,6 +274,7 @@ func TestEveryRecordComesThoughTheCollectorBreaksOff(t *testing.T) {
 		s, err := cursor.Read(dir, "soc")
 		return err == nil && s.Delivered > 0 && s.Error == "" && s.Connected
 	})
+	await(t, "that it holds all, though nothing is behind it", func() bool { s, _ := cursor.Read(dir, "soc"); return s.Held == l.Journal.Last() })
 	if s, err = cursor.Read(dir, "soc"); err != nil || s.Sent-s.Delivered < settleRecords {
 		t.Errorf("%+v, %v: a hundred records must not be taken as delivered", s, err)
 	}

@@ -89,7 +89,7 @@ func (f *file) send(_ context.Context, position uint64, records []record) error 
 	return nil
 }
 
-func (f *file) settled(time.Time) uint64 { return f.position }
+func (f *file) settled(time.Time) (delivered, held uint64) { return f.position, f.position }
 
 func (f *file) ended() <-chan error { return nil }
 

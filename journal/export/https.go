@@ -67,7 +67,7 @@ func (b *batches) send(ctx context.Context, position uint64, records []record) e
 }
 
 // settled is the end of the last batch. What the filter passed over since then belongs to the next one.
-func (b *batches) settled(time.Time) uint64 { return b.done }
+func (b *batches) settled(time.Time) (delivered, held uint64) { return b.done, b.done }
 
 // parts yields records in pieces of so many bytes at most, or one record, each with those after it.
 func parts(records []record, most int) func(yield func(part, rest []record) bool) {

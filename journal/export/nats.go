@@ -126,11 +126,11 @@ func (n *stream) send(ctx context.Context, position uint64, records []record) er
 }
 
 // settled is nothing as long as it is not known that the stream holds this journal.
-func (n *stream) settled(time.Time) uint64 {
+func (n *stream) settled(time.Time) (delivered, held uint64) {
 	if n.position < n.have {
-		return 0
+		return 0, 0
 	}
-	return n.position
+	return n.position, n.position
 }
 
 func (n *stream) ended() <-chan error { return n.over }

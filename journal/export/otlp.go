@@ -76,7 +76,7 @@ func (o *telemetry) send(ctx context.Context, position uint64, records []record)
 	return refused.rest
 }
 
-func (o *telemetry) settled(time.Time) uint64 { return o.done }
+func (o *telemetry) settled(time.Time) (delivered, held uint64) { return o.done, o.done }
 
 // add reads how many of the records of a request that was taken were refused. These must not be sent again (OTLP specification, "Partial Success"). A message without
 // a count is a remark, and an answer that is no protobuf says no more than yes.

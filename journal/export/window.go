@@ -16,6 +16,8 @@ const (
 type window struct {
 	marks   []mark
 	records uint64 // sent over this connection
+	newest  mark   // all of it
+	watched mark   // what was the newest when holds began to watch it
 }
 
 // mark is a place in the stream.
@@ -30,7 +32,7 @@ type mark struct {
 // sent notes that the sink has been handed all up to a sequence, in so many records more, and that so many bytes of the connection were written.
 func (w *window) sent(sequence uint64, records int, bytes int64) {
 	m := mark{sequence: sequence, first: w.records, records: w.records + uint64(records), bytes: bytes}
-	w.records = m.records
+	w.records, w.newest = m.records, m
 	if last := len(w.marks) - 1; last >= 0 && m.records-w.marks[last].first <= markRecords {
 		m.first = w.marks[last].first
 		w.marks[last] = m
@@ -56,5 +58,25 @@ func (w *window) settled(acknowledged int64, now time.Time) (sequence uint64) {
 		}
 	}
 	w.marks = w.marks[done:]
+	return sequence
+}
+
+// holds is the newest sequence up to which the other end's kernel has had all for settleAfter, on the connection that stands; 0 for nothing new. It looks at one place at a time, so that it
+// lags by twice as much at most, however little is sent.
+func (w *window) holds(acknowledged int64, now time.Time) (sequence uint64) {
+	if w.watched.sequence == 0 {
+		w.watched = w.newest
+	}
+	m := &w.watched
+	if m.sequence == 0 || m.bytes > acknowledged {
+		return 0
+	}
+	if m.acknowledged.IsZero() {
+		m.acknowledged = now
+	}
+	if now.Sub(m.acknowledged) < settleAfter {
+		return 0
+	}
+	sequence, w.watched = m.sequence, mark{}
 	return sequence
 }

@@ -30,6 +30,26 @@ func TestWindow(t *testing.T) {
 	expect("still not", 20000, at(5020), 0)
 	w.sent(400, 100, 30000)
 	expect("now both, which the other end has for long", 20000, at(5040), 300)
+	// What anchors the journal needs no hundred records behind it.
+	var quiet window
+	quiet.sent(7, 1, 100)
+	holds := func(what string, acknowledged int64, now time.Time, want uint64) {
+		t.Helper()
+		if got := quiet.holds(acknowledged, now); got != want {
+			t.Errorf("%s: %d is held, want %d", what, got, want)
+		}
+	}
+	holds("nothing is acknowledged", 99, at(0), 0)
+	holds("it is now", 100, at(20), 0)
+	for n := range 10 { // each of which makes the last mark anew
+		quiet.sent(uint64(8+n), 0, 100)
+		quiet.sent(uint64(8+n), 1, 200)
+		holds("not for long enough", 100, at(20.9+float64(n)), 0)
+	}
+	holds("for ten seconds", 100, at(30), 7)
+	holds("what came meanwhile is not acknowledged", 199, at(50), 0)
+	holds("it is now", 200, at(50), 0)
+	holds("for ten seconds", 200, at(60), 17)
 	// One by one, as on a quiet day, and never more marks than are needed.
 	for i := range 1000 {
 		w.sent(uint64(401+i), 1, int64(30000+i))

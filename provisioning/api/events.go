@@ -187,7 +187,7 @@ func touchedBy(events []journal.Event) (names []string, status bool) {
 }
 
 func (s *Server) sendStatus(ctx context.Context, send func(any) error) error {
-	status, err := s.glance(ctx)
+	status, err := s.config.glance(ctx)
 	if err != nil {
 		return err
 	}

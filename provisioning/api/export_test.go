@@ -15,9 +15,14 @@ import (
 	"shekara/provisioning"
 )
 
+// Behind is behind.
+func Behind(sinks []provisioning.SinkStatus, now time.Time) []string {
+	return behind(sinks, now)
+}
+
 // Unanchored is unanchored.
-func Unanchored(sinks []provisioning.SinkStatus, now time.Time) []string {
-	return unanchored(sinks, now)
+func (c Config) Unanchored(ctx context.Context, now time.Time) ([]string, error) {
+	return c.unanchored(ctx, now)
 }
 
 // HandleAsRoot asks the handler as root, without a socket.

@@ -120,12 +120,12 @@ func (m *Metrics) Handler(config Config) http.Handler {
 
 // collectorsOf are those that look when they are asked.
 func collectorsOf(config Config) []prometheus.Collector {
-	return []prometheus.Collector{tunnelCollector{config.Engine}, flowCollector{config.Engine}, sinkCollector{config}, timeCollector{config.Engine}, journalCollector{config.Journal}}
+	return []prometheus.Collector{tunnelCollector{config}, flowCollector{config.Engine}, sinkCollector{config}, timeCollector{config.Engine}, journalCollector{config.Journal}}
 }
 
 // tunnelCollector asks the engine at each scrape: nothing is remembered, so nothing can be stale. The labels are names from
 // documents, of which there is a bounded number, never addresses.
-type tunnelCollector struct{ engine Engine }
+type tunnelCollector struct{ config Config }
 
 // description builds a Desc; a type of its own keeps the list below readable.
 func description(name, help string, labels ...string) *prometheus.Desc {
@@ -196,7 +196,7 @@ func (c tunnelCollector) Collect(to chan<- prometheus.Metric) {
 	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
 	}
-	status, err := c.engine.Status(ctx)
+	status, err := c.config.glance(ctx)
 	if err != nil {
 		to <- prometheus.NewInvalidMetric(d.revision, err)
 		return
@@ -229,7 +229,7 @@ func (c tunnelCollector) Collect(to chan<- prometheus.Metric) {
 		gauge(d.read, unixSeconds(p.Read))
 		gauge(d.took, p.Took.Seconds())
 	}
-	all, err := c.engine.Tunnels(ctx)
+	all, err := c.config.Engine.Tunnels(ctx)
 	if err != nil {
 		to <- prometheus.NewInvalidMetric(d.state, err)
 		return

@@ -22,7 +22,7 @@ import (
 const (
 	// silentAfter is how long shekarad export may say nothing before it counts as dead: it reports twice a minute at least.
 	silentAfter = 2 * time.Minute
-	// unanchoredAfter is how long no centre may have got anything before it is an alarm: nobody outside holds the journal's head then.
+	// unanchoredAfter is how long a sink may have got nothing, and nobody outside a checkpoint, before it is an alarm.
 	unanchoredAfter = time.Hour
 )
 
@@ -110,17 +110,18 @@ func (f *followers) goesOn(user uint32, after, end uint64) bool {
 }
 
 // glance is the engine's status, with what shekarad export says of each sink.
-func (s *Server) glance(ctx context.Context) (provisioning.Status, error) {
-	status, err := s.config.Engine.Status(ctx)
+func (c Config) glance(ctx context.Context) (provisioning.Status, error) {
+	status, err := c.Engine.Status(ctx)
 	if err != nil {
 		return status, err
 	}
-	status.Sinks, err = s.config.delivered(ctx)
+	status.Sinks, err = c.delivered(ctx)
 	if err != nil {
 		return status, err
 	}
-	status.Alarms = append(status.Alarms, unanchored(status.Sinks, time.Now())...)
-	return status, nil
+	alarms, err := c.unanchored(ctx, time.Now())
+	status.Alarms = append(append(status.Alarms, behind(status.Sinks, time.Now())...), alarms...)
+	return status, err
 }
 
 // Anchored is the newest record up to which a centre outside the box has taken all that it is to get; 0: none. Checkpoints pass every filter, so it holds one that vouches for those before it.
@@ -134,13 +135,35 @@ func (c Config) Anchored(ctx context.Context) (newest uint64, err error) {
 		if sink.Protocol == "file" || sink.Protocol == "syslog-udp" || err != nil || state.Refused > 0 { // the box itself, nobody known, and one that throws away
 			continue
 		}
-		newest = max(newest, state.Delivered)
+		newest = max(newest, state.Delivered, state.Held)
 	}
 	return min(newest, c.Journal.Last()), nil
 }
 
-// unanchored are the alarms of sinks that got nothing for long.
-func unanchored(sinks []provisioning.SinkStatus, now time.Time) (alarms []string) {
+// unanchored is the alarm that nobody outside the box holds a checkpoint of the last hour, by which what was changed since would show. Not in a box's first hour, nor
+// of a journal that cannot be read: others tell of that.
+func (c Config) unanchored(ctx context.Context, now time.Time) ([]string, error) {
+	newest, err := c.Anchored(ctx)
+	if err != nil {
+		return nil, err
+	}
+	since := "nor any before"
+	if newest > 0 {
+		held, _, err := c.Journal.Query(ctx, newest-1, 1, journal.Filter{})
+		if err != nil || len(held) == 0 || now.Sub(held[0].Time) < unanchoredAfter {
+			return nil, nil
+		}
+		since = "the newest there is of " + held[0].Time.UTC().Format(time.RFC3339)
+	}
+	if stats, err := c.Journal.Stats(); err != nil || stats.Last == 0 || now.Sub(stats.Oldest) < unanchoredAfter {
+		return nil, nil
+	}
+	return []string{"no centre outside this box holds a checkpoint of the last hour, " + since +
+		": what is on record could be changed without a trace. Apply an EventSink (files and syslog over UDP do not count), or see above why it gets nothing"}, nil
+}
+
+// behind are the alarms of sinks that got nothing for long.
+func behind(sinks []provisioning.SinkStatus, now time.Time) (alarms []string) {
 	for _, s := range sinks {
 		age := now.Sub(s.Oldest)
 		if s.Behind == 0 || s.Oldest.IsZero() || age < unanchoredAfter {

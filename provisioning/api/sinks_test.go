@@ -14,6 +14,7 @@ import (
 	"shekara/journal"
 	"shekara/provisioning"
 	"shekara/provisioning/api"
+	"shekara/provisioning/api/apitest"
 	"shekara/provisioning/client"
 )
 
@@ -134,7 +135,65 @@ func TestSinks(t *testing.T) {
 	if len(status.Alarms) != 0 {
 		t.Errorf("alarms: %v", status.Alarms)
 	}
-	if alarms := api.Unanchored(status.Sinks, status.Sinks[0].Oldest.Add(61*time.Minute)); len(alarms) != 3 || !strings.Contains(alarms[0], "sink away lacks what was recorded 1h1m0s ago: no route") {
+	if alarms := api.Behind(status.Sinks, status.Sinks[0].Oldest.Add(61*time.Minute)); len(alarms) != 3 || !strings.Contains(alarms[0], "sink away lacks what was recorded 1h1m0s ago: no route") {
 		t.Errorf("an hour later the alarms are %q", alarms)
+	}
+}
+
+// agedJournal is a journal of which the first record is of a time before it was made.
+type agedJournal struct {
+	*journal.Journal
+	age time.Duration
+}
+
+func (a agedJournal) Stats() (journal.Stats, error) {
+	s, err := a.Journal.Stats()
+	s.Oldest = s.Oldest.Add(-a.age)
+	return s, err
+}
+
+// TestUnanchored: it is an alarm when nobody outside holds a record of the last hour, also where no sink could, but not in a box's first hour.
+func TestUnanchored(t *testing.T) {
+	folder := t.TempDir()
+	events, err := journal.Open(filepath.Join(folder, "journal"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer events.Close()
+	for range 5 {
+		if _, err := events.Append(t.Context(), journal.Event{Type: journal.DriftFind, Severity: journal.Notice, Message: "x"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now, old := time.Now(), 3*time.Hour
+	for name, c := range map[string]struct {
+		protocol, cursor string // "": there is none
+		before, after    time.Duration
+		want             string // in the alarm; "": there is none
+	}{
+		"no sink":                        {"", "", old, 0, "nor any before"},
+		"no sink, in the first hour":     {"", "", 0, 50 * time.Minute, ""},
+		"a file":                         {"file", `{"delivered":5,"sent":5}`, old, 0, "nor any before"},
+		"datagrams":                      {"syslog-udp", `{"held":5,"delivered":5,"sent":5}`, old, 0, "nor any before"},
+		"one that throws away":           {"otlp", `{"delivered":5,"sent":5,"refused":1}`, old, 0, "nor any before"},
+		"one that has not been seen yet": {"nats", "", old, 0, "nor any before"},
+		"one that was only sent to":      {"syslog-tls", `{"sent":5}`, old, 0, "nor any before"},
+		"one that has all":               {"nats", `{"delivered":5,"sent":5}`, old, 50 * time.Minute, ""},
+		"one whose kernel has all":       {"syslog-tls", `{"held":5,"sent":5}`, old, 50 * time.Minute, ""},
+		"one that had all, long ago":     {"syslog-tls", `{"held":5,"sent":5}`, old, 2 * time.Hour, "the newest there is of"},
+	} {
+		config := api.Config{Engine: apitest.NewMemory(), Journal: agedJournal{events, c.before}, ExportDir: t.TempDir()}
+		if c.protocol != "" {
+			config.Engine.(*apitest.Memory).Centres = []provisioning.Sink{{Name: "s", Protocol: c.protocol}}
+		}
+		if c.cursor != "" {
+			if err := os.WriteFile(filepath.Join(config.ExportDir, "s.json"), []byte(c.cursor), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		alarms, err := config.Unanchored(t.Context(), now.Add(c.after))
+		if err != nil || (len(alarms) == 0) != (c.want == "") || len(alarms) > 0 && !strings.Contains(alarms[0], c.want) {
+			t.Errorf("%s: %q, %v; want %q", name, alarms, err, c.want)
+		}
 	}
 }

@@ -35,7 +35,7 @@ func (s *Server) registerTunnels() {
 }
 
 func (s *Server) status(ctx context.Context, _ *struct{}) (*statusOutput, error) {
-	status, err := s.glance(ctx)
+	status, err := s.config.glance(ctx)
 	return &statusOutput{ETag: etag(status.Revision), Body: status}, err
 }
 

@@ -15,6 +15,9 @@ import (
 type State struct {
 	// Delivered is the cursor: the sink has all that it should have up to this sequence, and a new connection begins after it.
 	Delivered uint64 `json:"delivered"`
+	// Held is the newest sequence up to which the sink has, or had, all that it should have. It is ahead of Delivered where nothing is acknowledged but by a kernel: too little to never send it
+	// again, and enough to say that somebody outside the box holds it.
+	Held uint64 `json:"held,omitempty"`
 	// Sent is the newest sequence that was handed over on the connection that stands, or that the filter passed over.
 	Sent uint64 `json:"sent"`
 	// Began is where a sink began that gets only what is recorded after it was first seen.
