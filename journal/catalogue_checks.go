@@ -7,6 +7,7 @@ func catalogueOfChecks() []Entry {
 	generation := always("generation", "of the kernel's nftables rules when they were read: another number, other rules")
 	took := always("took", "how long the proof took, a duration")
 	count := maybe("count", "how many violations there are, or reasons for doubt where there is no violation")
+	waivers := maybe("waived", "flows that pass only by a waiver, with the contour rules that they break; cut behind 1,000 bytes")
 	return []Entry{
 		{
 			Type: DriftFind, Severities: []Severity{Warning},
@@ -58,15 +59,15 @@ func catalogueOfChecks() []Entry {
 		{
 			Type: ProofHold, Severities: []Severity{Notice},
 			Meaning: "What is loaded was proved to be what the documents of the revision allow, for all packets: the first time for this revision, or again after it was not so.",
-			Fields:  []Field{generation, took},
+			Fields:  []Field{generation, took, waivers},
 			Do:      nothing,
 		},
 		{
 			Type: ProofBreak, Severities: []Severity{Alert},
 			Meaning: "What is loaded is not what the documents allow. Fields have a packet that shows it, where one does, and the loaded rule that lets it through or stops it.",
 			Fields: []Field{
-				generation, took, count,
-				maybe("witness", "the packet"), maybe("table", "of the rule, with its family"), maybe("chain", "of the rule"),
+				generation, took, count, waivers,
+				maybe("witness", "the packet"), maybe("crossing", "the zones that it passes from and to, their contours, and the rules that a flow for it would break; cut behind 1,000 bytes"), maybe("table", "of the rule, with its family"), maybe("chain", "of the rule"),
 				maybe("handle", "of the rule in nftables"), maybe("number", "of the rule in its chain of iptables, from 1"), maybe("rule", "its text, or that it is the chain's policy; cut behind 1,000 bytes"),
 			},
 			Do: "shekara verify shows every violation. The daemon repairs its own rules; rules of others have to be removed by hand: drift.find and foreign.find say who made them.",
@@ -74,7 +75,7 @@ func catalogueOfChecks() []Entry {
 		{
 			Type: ProofDoubt, Severities: []Severity{Warning},
 			Meaning: "Whether what is loaded is what the documents allow cannot be decided; the message names each reason.",
-			Fields:  []Field{generation, took, count},
+			Fields:  []Field{generation, took, count, waivers},
 			Do:      "Remove what the message names, or know that what it touches is not proved (docs/verification.md).",
 		},
 		{
