@@ -106,7 +106,10 @@ func (e *Engine) ofBeside(s surroundings, listing engine.Listing) verification.F
 	}
 	var found verification.Found
 	for _, f := range s.beside {
-		if !listing.Covers(f.Table) {
+		switch {
+		case f.Unasked:
+			found.Except = append(found.Except, f.What)
+		case !listing.Covers(f.Table):
 			found.Reasons = append(found.Reasons, f.String())
 		}
 	}

@@ -12,8 +12,8 @@
 //	source   an interface that is asked for takes IPv4 packets with a source of this box's own (accept_local), which the kernel drops else
 //	helper   conntrack helpers that are given to connections without a rule, and so let others in as related
 //
-// What cannot be looked for is found too, with the reason. Two things cannot be seen from here: links to netfilter's hooks by one who lacks
-// CAP_SYS_ADMIN (the kernel tells nobody else), and a way around this namespace through another one.
+// What cannot be looked for is found too, with the reason; links to netfilter's hooks by one who lacks CAP_SYS_ADMIN (the kernel tells nobody else)
+// are Unasked. A way around this namespace through another one cannot be seen from here.
 //
 // Owns: the looks. A table, filter or program is named, not read: what it does is for people to judge, and of legacy tables for firewall/engine,
 // which reads them.

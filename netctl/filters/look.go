@@ -35,6 +35,8 @@ type Found struct {
 	What string // in words, with the command that shows more
 	// Table names a legacy table, as "iptables-legacy mangle": whoever reads it knows what it decides.
 	Table string
+	// Unasked says that the kernel tells of such things to nobody with the rights that this process has: whoever claims that there are none says so.
+	Unasked bool
 }
 
 func (f Found) String() string { return string(f.Kind) + ": " + f.What }

@@ -168,6 +168,33 @@ func passAll(t *testing.T, kind, attach uint64, verdict byte) *os.File {
 	return file
 }
 
+// TestProgramsThatAreNotTold: whoever may not ask for links to netfilter's hooks says so, and of nothing else.
+func TestProgramsThatAreNotTold(t *testing.T) {
+	probetest.Need(t, probe.Root, probe.Namespaces, probe.BPF)
+	newHost(t).Do(func() {
+		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var all [2]unix.CapUserData
+		if err := unix.Capget(&header, &all[0]); err != nil {
+			t.Fatal(err)
+		}
+		less := all
+		less[0].Effective &^= 1 << unix.CAP_SYS_ADMIN
+		if err := unix.Capset(&header, &less[0]); err != nil {
+			t.Fatal(err)
+		}
+		found := filters.Look([]string{"in0", "out0"})
+		if err := unix.Capset(&header, &all[0]); err != nil {
+			t.Fatal(err)
+		}
+		if len(found) != 1 || !found[0].Unasked || found[0].Kind != filters.BPF || !strings.Contains(found[0].What, "CAP_SYS_ADMIN") {
+			t.Errorf("without CAP_SYS_ADMIN: %v", found)
+		}
+		if found := filters.Look([]string{"in0", "out0"}); len(found) > 0 {
+			t.Errorf("with it: %v", found)
+		}
+	})
+}
+
 func TestProgramsAreFound(t *testing.T) {
 	probetest.Need(t, probe.Root, probe.Namespaces, probe.BPF)
 	const createLink = 28 // BPF_LINK_CREATE: program and target; attach type and flags

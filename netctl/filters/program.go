@@ -73,8 +73,11 @@ func (l *looker) netfilterLinks() {
 		binary.NativeEndian.PutUint32(a[0:], id)
 		_, err := bpf(commandNextLink, &a)
 		switch {
-		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM):
-			return // no more, or not to be told: see the package's comment
+		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS):
+			return // no more, or a kernel without
+		case errors.Is(err, unix.EPERM):
+			l.found = append(l.found, Found{Kind: BPF, What: "netfilter programs by BPF links could not be listed: CAP_SYS_ADMIN is not held", Unasked: true})
+			return
 		case err != nil:
 			l.unseen(BPF, "programs at netfilter's hooks", err)
 			return

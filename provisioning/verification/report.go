@@ -26,7 +26,7 @@ type Report struct {
 // Statement is one claim about the box.
 type Statement struct {
 	Name       string        `json:"name"`
-	Claim      string        `json:"claim"` // in one sentence
+	Claim      string        `json:"claim"` // in one sentence; what is left out of it, and why, is said in it
 	Verdict    proof.Verdict `json:"verdict"`
 	Violations []Violation   `json:"violations,omitempty"`
 	Reasons    []string      `json:"reasons,omitempty"` // why it is indeterminate
@@ -94,6 +94,7 @@ func claims() []Statement {
 type Found struct {
 	Violations []Violation
 	Reasons    []string // why it cannot be decided
+	Except     []string // what the claim is made without, and why
 }
 
 // Unknown is a statement that cannot be decided.
@@ -111,6 +112,9 @@ func (r *Report) Add(name string, found Found) {
 	all := claims()
 	s := all[slices.IndexFunc(all, func(s Statement) bool { return s.Name == name })]
 	s.Violations, s.Reasons, s.Verdict = found.Violations, found.Reasons, proof.Proved
+	if len(found.Except) > 0 {
+		s.Claim += "; except: " + strings.Join(found.Except, "; ")
+	}
 	switch {
 	case len(found.Violations) > 0:
 		s.Verdict = proof.Violated

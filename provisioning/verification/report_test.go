@@ -18,7 +18,7 @@ func hole(source string, rule proof.Loaded) proof.Result {
 // TestVerdictOfAll: the worst of all statements, and never proved while one is not.
 func TestVerdictOfAll(t *testing.T) {
 	proved, doubt, violated := Found{}, Unknown("a table that is not known"), OfFilter(hole("198.51.100.9", proof.Loaded{}))
-	both := Found{violated.Violations, doubt.Reasons}
+	both := Found{Violations: violated.Violations, Reasons: doubt.Reasons}
 	for _, c := range []struct {
 		found []Found
 		want  proof.Verdict
@@ -34,6 +34,17 @@ func TestVerdictOfAll(t *testing.T) {
 		if r.Verdict != c.want {
 			t.Errorf("%v comes to %s, want %s", c.found, r.Verdict, c.want)
 		}
+	}
+}
+
+// TestClaimSaysWhatItIsMadeWithout: and holds without it.
+func TestClaimSaysWhatItIsMadeWithout(t *testing.T) {
+	var r Report
+	r.Add(Beside, Found{})
+	r.Add(Beside, Found{Except: []string{"programs were not listed", "nor others"}})
+	whole, less := r.Statements[0], r.Statements[1]
+	if less.Claim != whole.Claim+"; except: programs were not listed; nor others" || less.Verdict != proof.Proved || r.Verdict != proof.Proved {
+		t.Errorf("%+v", r)
 	}
 }
 
@@ -60,7 +71,7 @@ func TestIdentity(t *testing.T) {
 
 func TestFindings(t *testing.T) {
 	var r Report
-	r.Add(Filter, Found{OfFilter(hole("198.51.100.9", proof.Loaded{Table: "inet x", Chain: "f", Handle: 3, Text: "accept"})).Violations, []string{"and a doubt"}})
+	r.Add(Filter, Found{Violations: OfFilter(hole("198.51.100.9", proof.Loaded{Table: "inet x", Chain: "f", Handle: 3, Text: "accept"})).Violations, Reasons: []string{"and a doubt"}})
 	want := []string{fmt.Sprintf("a packet %s: 198.51.100.9 > 10.20.0.10 tcp 0>0 (by table inet x, chain f, handle 3: accept)", proof.PassesWrongly)}
 	if diff := cmp.Diff(want, r.Findings()); diff != "" {
 		t.Errorf("findings (-want +got):\n%s", diff)
