@@ -132,7 +132,7 @@ func (i *intent) policy() firewall.Policy {
 	return p
 }
 
-// verify looks at the host and asks every statement. A box that is changed by us meanwhile is looked at again.
+// verify looks at the host and asks every statement. A box that is changed meanwhile, by us or in nftables by anybody, is looked at again.
 func (e *Engine) verify(ctx context.Context) (verification.Report, error) {
 	for range verifyTries {
 		d, err := e.demands(ctx)
@@ -162,10 +162,16 @@ func (e *Engine) verify(ctx context.Context) (verification.Report, error) {
 		case err != nil:
 			return stop(err.Error())
 		}
+		connections, strange := e.ofConnections(ctx, d)
+		// All was read of one moment, if nobody has changed anything since: to prove it takes longer than to read it.
+		generation, err := e.options.Prover.Generation()
+		if err != nil {
+			return stop(err.Error())
+		}
 		e.mu.Lock()
 		changed := d.writes != e.writes
 		e.mu.Unlock()
-		if changed {
+		if changed || generation != listing.Generation {
 			continue
 		}
 		report.Generation = listing.Generation
@@ -175,7 +181,6 @@ func (e *Engine) verify(ctx context.Context) (verification.Report, error) {
 		report.Add(verification.Beside, e.ofBeside(around, listing))
 		report.Add(verification.Routes, d.ofRouting(around))
 		report.Add(verification.Peers, d.ofPeers(around))
-		connections, strange := e.ofConnections(ctx, d)
 		report.Add(verification.Connections, connections)
 		report.Add(verification.Assertions, d.ofAssertions())
 		report.Add(verification.Contours, d.ofContours())
@@ -186,7 +191,7 @@ func (e *Engine) verify(ctx context.Context) (verification.Report, error) {
 		return report, ctx.Err()
 	}
 	report := verification.Report{Site: e.options.Site, Revision: e.store.now().Current, Read: time.Now().UTC()}
-	report.Indeterminate(fmt.Sprintf("this daemon changed the box while it was looked at, %d times in a row", verifyTries))
+	report.Indeterminate(fmt.Sprintf("the box was changed while it was looked at, %d times in a row: shekara verify looks again when that has ended", verifyTries))
 	return report, nil
 }
 

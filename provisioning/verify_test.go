@@ -82,12 +82,16 @@ func (s *scripted) Prove(_ context.Context, _ engine.Listing, p firewall.Policy)
 
 // entries is a table of connections.
 type entries struct {
-	mu     sync.Mutex // guards what follows
-	list   []conntrack.Entry
-	unread error
+	reading func()     // called before the table is handed over
+	mu      sync.Mutex // guards what follows
+	list    []conntrack.Entry
+	unread  error
 }
 
 func (t *entries) Each(_ context.Context, do func(*conntrack.Account) bool) error {
+	if t.reading != nil {
+		t.reading()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, e := range t.list {
@@ -257,6 +261,15 @@ func TestHalfChangedIsNotJudged(t *testing.T) {
 	if err != nil || r.Verdict != proof.Proved || r.Revision != 2 || s.reads != 2 || len(s.policy.Flows) != 1 {
 		t.Errorf("verdict %s on revision %d after %d looks with %d flows, %v", r.Verdict, r.Revision, s.reads, len(s.policy.Flows), err)
 	}
+	s.reading = nil
+	b.connections.(*entries).reading = func() {
+		if s.reads == 3 { // somebody else changed the rules after they were read, and once
+			s.become(isProved)
+		}
+	}
+	if r, err := b.Verify(t.Context()); err != nil || r.Verdict != proof.Proved || r.Generation != s.generation || s.reads != 4 {
+		t.Errorf("verdict %s on generation %d of %d after %d looks, %v", r.Verdict, r.Generation, s.generation, s.reads, err)
+	}
 	s.reading = change
 	if r, err := b.Verify(t.Context()); err != nil || r.Verdict != proof.Indeterminate || !strings.Contains(fmt.Sprint(r.Findings()), "5 times") {
 		t.Errorf("a box that never rests: %+v, %v", r, err)
@@ -357,6 +370,10 @@ func TestStatementsBesideTheRules(t *testing.T) {
 			s.beside = []filters.Found{{Kind: filters.XTables, What: "table filter"}}
 			return nil
 		}, verification.Beside, proof.Indeterminate, "table filter"},
+		"programs that could not be asked for": {func(b *box, s *scripted, _ *entries) error {
+			s.beside = []filters.Found{{Kind: filters.BPF, What: "programs could not be listed", Unasked: true}}
+			return nil
+		}, verification.Beside, proof.Proved, "; except: programs could not be listed"},
 		"a route deleted": {func(b *box, _ *scripted, _ *entries) error { b.breakRoute(agency{n: 0}); return nil }, verification.Routes, proof.Violated, "is missing"},
 		"a route of somebody's in ours": {func(b *box, _ *scripted, _ *entries) error {
 			b.others.Routes = []netctl.Route{{Table: netctl.InnerTable, Prefix: prefix, Link: "ext0"}}
@@ -426,7 +443,7 @@ func TestStatementsBesideTheRules(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := statement(r, c.statement); got.Verdict != c.verdict || r.Verdict != c.verdict || !strings.Contains(fmt.Sprint(r.Findings()), c.says) {
+			if got := statement(r, c.statement); got.Verdict != c.verdict || r.Verdict != c.verdict || !strings.Contains(fmt.Sprint(r.Findings(), got.Claim), c.says) {
 				t.Errorf("%s is %s, all is %s, want %s: %v", c.statement, got.Verdict, r.Verdict, c.verdict, r.Findings())
 			}
 			for _, other := range r.Statements {
@@ -492,7 +509,7 @@ func TestTranslatedConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := map[bool]proof.Verdict{true: proof.Proved, false: proof.Violated}[c.says == ""]
-		if got := statement(r, verification.Connections); got.Verdict != want || !strings.Contains(fmt.Sprint(r.Findings()), c.says) {
+		if got := statement(r, verification.Connections); got.Verdict != want || !strings.Contains(fmt.Sprint(r.Findings(), got.Claim), c.says) {
 			t.Errorf("%s: %s, want %s %q: %v", c.name, got.Verdict, want, c.says, r.Findings())
 		}
 	}
