@@ -51,6 +51,7 @@ ntstrustedcerts 1 /etc/shekara/ca.pem
 server 198.51.100.1 nts ntsport 4460 certset 1 iburst minpoll 4 maxpoll 6
 server 198.51.100.2 nts ntsport 4460 certset 1 iburst minpoll 4 maxpoll 6
 minsources 2
+authselectmode ignore
 maxdistance 0.25
 keyfile /etc/shekara/keys
 bindaddress 10.0.0.1

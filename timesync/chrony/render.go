@@ -21,6 +21,9 @@ func Render(spec *timesync.Spec, state, running string) ([]byte, error) {
 		r.source(s)
 	}
 	r.line("minsources %d", max(spec.Agreeing, 1))
+	// As our own engine does: all sources count alike, and that many must agree. By itself chronyd rejects a source without authentication whose interval
+	// is not wholly within what those with it agree on, however right it is: among three near ones the clock was lost by that for minutes.
+	r.line("authselectmode ignore")
 	if spec.MaxDistance > 0 {
 		r.line("maxdistance %s", seconds(spec.MaxDistance))
 	}
