@@ -52,6 +52,16 @@ func catalogueOfTheBox() []Entry {
 			Do:      "shekara validate names every problem with what to write instead. At an error traffic of the documents that are left out is stopped until they are mended and applied.",
 		},
 		{
+			Type: DocumentChange, Severities: []Severity{Notice},
+			Meaning: "A revision adds, changes or removes this document. It follows the revision's apply.start, for its first 200 documents.",
+			Fields: []Field{
+				always("revision", "number of the revision"), always("change", "add, change or remove"),
+				maybe("before", "the document's canonical text in the revision before; cut behind 4,000 bytes"), maybe("after", "its text in this one; cut alike"),
+				maybe("beforeDigest", "SHA-256 of all of the text before, in hexadecimal digits, where it is cut"), maybe("afterDigest", "the same of the text after"),
+			},
+			Do: "Compare it with the changes that were agreed.",
+		},
+		{
 			Type: PlanMake, Severities: []Severity{Info},
 			Meaning: "Somebody asked what documents would change.",
 			Fields:  []Field{always("base", "number of the revision that the plan starts from")},
@@ -64,6 +74,7 @@ func catalogueOfTheBox() []Entry {
 				always("plan", "ID of the plan"), always("parent", "number of the revision before"),
 				maybe("message", "what the actor said of it; cut behind 1,000 bytes"),
 				maybe("removed", "documents that go, as KIND/NAME, with spaces between; cut behind 1,000 bytes"),
+				always("changes", "SHA-256, in hexadecimal digits, of a line for each document that changes: add, change or remove, KIND/NAME, and the SHA-256 of its text before and after, or -, with spaces between"),
 				maybe("waived", "contour rules that are broken by permission, with their waivers; cut behind 1,000 bytes"),
 			},
 			Do: "Compare it with the changes that were agreed: shekara compare shows this one line by line.",

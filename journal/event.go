@@ -72,6 +72,7 @@ const (
 	HostFail          Type = "host.fail"
 	HostClean         Type = "host.clean"
 	DocumentsReject   Type = "documents.reject"
+	DocumentChange    Type = "document.change"
 	PlanMake          Type = "plan.make"
 	ApplyStart        Type = "apply.start"
 	ApplyFinish       Type = "apply.finish"

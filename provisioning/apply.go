@@ -201,9 +201,10 @@ func (e *Engine) carryOut(ctx context.Context, prop *proposal) (Result, error) {
 	if err := record(ctx, journal.Event{Type: journal.ApplyStart, Severity: journal.Notice, Actor: prop.actor, Object: object,
 		Message: fmt.Sprintf("apply revision %d: %d documents added, %d changed, %d removed", revision.ID, revision.Added, revision.Changed, revision.Removed),
 		Fields: fieldsOf("plan", plan.ID, "parent", strconv.Itoa(revision.Parent), "message", shorten(prop.message),
-			"removed", removedNames(plan.Changes), "waived", shorten(strings.Join(prop.waived, "; ")))}); err != nil {
+			"removed", removedNames(plan.Changes), "changes", digestOf(plan.Changes), "waived", shorten(strings.Join(prop.waived, "; ")))}); err != nil {
 		return Result{}, errors.Join(err, e.abandon(revision))
 	}
+	e.recordAll(ctx, changeEvents(prop.actor, revision.ID, plan.Changes))
 	done, err := e.carry(ctx, prop.scope, prop.patch, prog)
 	if err != nil {
 		return Result{Revision: revision.Parent, Plan: plan}, e.failApply(ctx, prop, revision, err)
