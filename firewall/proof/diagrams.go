@@ -30,7 +30,8 @@ const (
 type tooLarge struct{ nodes int }
 
 func (e tooLarge) Error() string {
-	return fmt.Sprintf("the proof needs more than %d nodes of decision diagrams", e.nodes)
+	return fmt.Sprintf("the proof needs more than %d nodes of decision diagrams, which many devices take, those that translate (mapped, hide) above all: "+
+		"let more boxes share the tunnels; until then shekara explain answers for single packets, by the documents", e.nodes)
 }
 
 // diagrams hold all nodes. Nothing is ever freed: a Prover that has too many begins anew.
