@@ -46,7 +46,7 @@ func New(ctx context.Context, variant iptables.Variant) (*Loader, error) {
 	}
 	sample := firewall.Policy{Zones: []firewall.Zone{{Name: "probe"}}, Interfaces: []firewall.Interface{{Name: "probe", Zone: "probe"}}}
 	if err := l.probe(ctx, sample); err != nil {
-		return nil, fmt.Errorf("probe iptables: %w (hint: needs CAP_NET_ADMIN, iptables 1.8, ipset 6.22 and a kernel with xt_set, xt_connmark, xt_TCPMSS and "+
+		return nil, fmt.Errorf("probe iptables: %w (hint: needs CAP_NET_ADMIN, CAP_NET_RAW, iptables 1.8, ipset 6.22 and a kernel with xt_set, xt_connmark, xt_TCPMSS and "+
 			"ip_set with skbinfo: 3.18 or newer)", err)
 	}
 	return l, nil
