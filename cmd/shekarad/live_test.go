@@ -65,12 +65,32 @@ func newBox(t *testing.T, programs, name string) *box {
 		if _, err := b.Try(b.shekarad("cleanup")...); err != nil {
 			t.Errorf("cleanup of %s: %v", name, err)
 		}
+		b.isDeclared()
 		if t.Failed() {
 			t.Logf("log of %s:\n%s", name, b.log)
 		}
 		os.RemoveAll(dir)
 	})
 	return b
+}
+
+// isDeclared holds all that is on record to the catalogue. No daemon runs any more.
+func (b *box) isDeclared() {
+	events, err := journal.Open(filepath.Join(b.dir, "state", "journal"), nil)
+	if err != nil {
+		b.t.Errorf("journal of %s: %v", b.Name, err)
+		return
+	}
+	defer events.Close()
+	all, err := events.Read(context.Background(), 0, journal.MaxRead)
+	if err != nil || len(all) == 0 {
+		b.t.Errorf("journal of %s: %d events, %v", b.Name, len(all), err)
+	}
+	for _, e := range all {
+		if is := journal.Undeclared(e); len(is) > 0 {
+			b.t.Errorf("the catalogue does not declare %q: %+v", is, e)
+		}
+	}
 }
 
 func (b *box) write(name, text string) string {
