@@ -64,7 +64,7 @@ func catalogueOfTheBox() []Entry {
 		{
 			Type: PlanMake, Severities: []Severity{Info},
 			Meaning: "Somebody asked what documents would change.",
-			Fields:  []Field{always("base", "number of the revision that the plan starts from")},
+			Fields:  []Field{always("base", "number of the revision that the plan starts from"), maybe("withheld", "plans of this user within a minute that were not told one by one; this is the last of them")},
 			Do:      nothing,
 		},
 		{
@@ -130,7 +130,7 @@ func catalogueOfTheBox() []Entry {
 		{
 			Type: AccessRefuse, Severities: []Severity{Warning},
 			Meaning: "Somebody asked for what they may not do. Ten are told a minute for each user.",
-			Fields:  []Field{always("operation", "what was asked for"), maybe("withheld", "refusals of this user before that were not told")},
+			Fields:  []Field{always("operation", "what was asked for"), maybe("withheld", "refusals of this user within a minute that were not told one by one; this is the last of them")},
 			Do:      "Ask the user; if again and again, take them out of the groups shekara and shekara-view.",
 		},
 	}

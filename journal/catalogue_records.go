@@ -3,7 +3,7 @@ package journal
 // catalogueOfRecords is about records themselves: messages of units, delivery to centres, incidents, the journal and its key.
 func catalogueOfRecords() []Entry {
 	all := Severities()
-	withheld := "of this user before that were not told"
+	withheld := "of this user within a minute that were not told one by one; this is the last of them"
 	size, root, edge := always("size", "how many records these are"), always("root", "of the tree over them, in base64"), always("edge", "of that tree, from which verification goes on; in base64, with commas between")
 	rule, key, count := always("rule", "name of the IncidentRule"), maybe("key", "what the rule tells apart, as a source address or a tunnel"), always("count", "how many events it had")
 	notReached := "how many records it lacks"

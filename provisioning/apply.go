@@ -49,13 +49,7 @@ func (e *Engine) Plan(ctx context.Context, r Request) (Plan, error) {
 		return Plan{}, err
 	}
 	plan, _, err := e.plan(ctx, prop)
-	if err != nil {
-		return Plan{}, err
-	}
-	e.record(ctx, journal.Event{Type: journal.PlanMake, Severity: journal.Info, Actor: r.Actor, Object: "plan/" + plan.ID,
-		Message: fmt.Sprintf("%d documents would change, in %d steps", len(plan.Changes), len(plan.Steps)),
-		Fields:  map[string]string{"base": strconv.Itoa(plan.Base)}})
-	return plan, nil
+	return plan, err
 }
 
 // begin waits for the start to be over and for whoever changes the host.

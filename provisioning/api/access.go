@@ -3,9 +3,11 @@ package api
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -134,10 +136,11 @@ func (s *Server) queueLarge(ctx huma.Context, next func(huma.Context)) {
 	}
 }
 
-// Refusals, looks at the journal and exports of it are journaled, but each costs a synced write: one user may cause so many of them in a minute, and those
-// beyond are counted in the next record, so that nothing is lost and nobody can wear out the disk.
+// Refusals, plans, looks at the journal and exports of it are journaled, but each costs a synced write: one user may cause so many of them in a minute. Those
+// beyond are counted in one more when it is over, so that nothing is lost and nobody can wear out the disk.
 const (
 	refusalsPerMinute = 10
+	plansPerMinute    = 10
 	looksPerMinute    = 1
 	exportsPerMinute  = 10
 	budgetUsers       = 1024
@@ -145,6 +148,7 @@ const (
 
 // budget is what each user may cause in a minute.
 type budget struct {
+	most   int
 	mu     sync.Mutex
 	byUser map[uint32]*budgetWindow // guarded by mu
 }
@@ -152,53 +156,79 @@ type budget struct {
 type budgetWindow struct {
 	began             time.Time
 	written, withheld int
+	rest              func(withheld int) // tells the last that was withheld
 }
 
 // recordRefusal puts a refusal on record. It stands whether or not it can be recorded; a journal that cannot write raises its own alarm.
 func (s *Server) recordRefusal(actor journal.Actor, what string) {
-	if withheld, write := s.refusals.admit(actor.UID, refusalsPerMinute, time.Now()); write && s.config.Recorder != nil {
-		s.config.Recorder.Post(journal.Event{Type: journal.AccessRefuse, Severity: journal.Warning, Actor: actor,
-			Message: fmt.Sprintf("user %s was refused %s", name(actor), what), Fields: asked(what, withheld)})
-	}
+	s.recordWithin(&s.refusals, journal.Event{Type: journal.AccessRefuse, Severity: journal.Warning, Actor: actor,
+		Message: fmt.Sprintf("user %s was refused %s", name(actor), what), Fields: map[string]string{"operation": what}})
 }
 
 // recordLook puts on record that somebody looked at the journal.
 func (s *Server) recordLook(ctx context.Context, what string) {
 	actor := callerOf(ctx).actor
-	if withheld, write := s.looks.admit(actor.UID, looksPerMinute, time.Now()); write && s.config.Recorder != nil {
-		s.config.Recorder.Post(journal.Event{Type: journal.JournalLook, Severity: journal.Info, Actor: actor, Object: "journal",
-			Message: fmt.Sprintf("user %s looked at the journal: %s", name(actor), what), Fields: asked(what, withheld)})
+	s.recordWithin(&s.looks, journal.Event{Type: journal.JournalLook, Severity: journal.Info, Actor: actor, Object: "journal",
+		Message: fmt.Sprintf("user %s looked at the journal: %s", name(actor), what), Fields: map[string]string{"operation": what}})
+}
+
+// recordWithin records an event of a user's within his budget.
+func (s *Server) recordWithin(of *budget, e journal.Event) {
+	if s.config.Recorder == nil {
+		return
+	}
+	if of.admit(e.Actor.UID, time.Now(), func(withheld int) {
+		e.Fields = maps.Clone(e.Fields)
+		e.Fields["withheld"] = strconv.Itoa(withheld)
+		e.Message = fmt.Sprintf("%s; the last of %d that within a minute were not told one by one", e.Message, withheld)
+		s.config.Recorder.Post(e)
+	}) {
+		s.config.Recorder.Post(e)
 	}
 }
 
-func asked(what string, withheld int) map[string]string {
-	fields := map[string]string{"operation": what}
-	if withheld > 0 {
-		fields["withheld"] = fmt.Sprint(withheld)
+// admit says whether this one is to be written. Of those that are not, rest tells the last, and how many they are, when the minute is over.
+func (b *budget) admit(user uint32, now time.Time, rest func(withheld int)) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.byUser == nil || len(b.byUser) >= budgetUsers {
+		b.byUser = map[uint32]*budgetWindow{} // what was withheld is told all the same
 	}
-	return fields
-}
-
-// admit says whether this one is to be written, and how many before it were not.
-func (r *budget) admit(user uint32, most int, now time.Time) (withheld int, write bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.byUser == nil || len(r.byUser) >= budgetUsers {
-		r.byUser = map[uint32]*budgetWindow{}
-	}
-	w := r.byUser[user]
+	w := b.byUser[user]
 	if w == nil {
 		w = &budgetWindow{began: now}
-		r.byUser[user] = w
+		b.byUser[user] = w
 	}
 	if now.Sub(w.began) >= time.Minute {
 		w.began, w.written = now, 0
 	}
-	if w.written >= most {
-		w.withheld++
-		return 0, false
+	if w.written < b.most {
+		w.written++
+		return true
 	}
-	w.written++
-	withheld, w.withheld = w.withheld, 0
-	return withheld, true
+	if w.withheld++; w.withheld == 1 {
+		time.AfterFunc(w.began.Add(time.Minute).Sub(now), func() { b.tell(w) })
+	}
+	w.rest = rest
+	return false
+}
+
+func (b *budget) tell(w *budgetWindow) {
+	b.mu.Lock()
+	withheld, rest := w.withheld, w.rest
+	w.withheld = 0
+	b.mu.Unlock()
+	if withheld > 0 {
+		rest(withheld)
+	}
+}
+
+// end tells what was withheld in minutes that are not over.
+func (b *budget) end() {
+	b.mu.Lock()
+	windows := slices.Collect(maps.Values(b.byUser))
+	b.mu.Unlock()
+	for _, w := range windows {
+		b.tell(w)
+	}
 }

@@ -20,14 +20,8 @@ type partitionInput struct {
 // exportPartition answers with the records of one tunnel or legal entity and the proof of the last, or with those of a system. What goes wrong on the way ends the connection: half a partition is not to be taken for one.
 func (s *Server) exportPartition(ctx context.Context, in *partitionInput) (*huma.StreamResponse, error) {
 	actor := callerOf(ctx).actor
-	if withheld, write := s.exports.admit(actor.UID, exportsPerMinute, time.Now()); write && s.config.Recorder != nil {
-		fields := map[string]string{"partition": in.Of}
-		if withheld > 0 {
-			fields["withheld"] = fmt.Sprint(withheld)
-		}
-		s.config.Recorder.Post(journal.Event{Type: journal.JournalExport, Severity: journal.Notice, Actor: actor, Object: "journal",
-			Message: fmt.Sprintf("user %s took the records of %s", name(actor), in.Of), Fields: fields})
-	}
+	s.recordWithin(&s.exports, journal.Event{Type: journal.JournalExport, Severity: journal.Notice, Actor: actor, Object: "journal",
+		Message: fmt.Sprintf("user %s took the records of %s", name(actor), in.Of), Fields: map[string]string{"partition": in.Of}})
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		r, w := humago.Unwrap(hc)
 		w.Header().Set("Content-Type", lines)

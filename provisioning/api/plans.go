@@ -10,6 +10,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"shekara/journal"
 	"shekara/provisioning"
 )
 
@@ -66,6 +67,8 @@ func (s *Server) plan(ctx context.Context, in *planInput) (*planOutput, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.recordWithin(&s.plans, journal.Event{Type: journal.PlanMake, Severity: journal.Info, Actor: request.Actor, Object: "plan/" + plan.ID,
+		Message: fmt.Sprintf("%d documents would change, in %d steps", len(plan.Changes), len(plan.Steps)), Fields: map[string]string{"base": strconv.Itoa(plan.Base)}})
 	if in.Brief {
 		plan = plan.Brief()
 	}

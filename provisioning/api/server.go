@@ -64,6 +64,7 @@ type Server struct {
 	api       huma.API
 	handler   http.Handler
 	refusals  budget
+	plans     budget
 	looks     budget
 	exports   budget
 	followers followers
@@ -74,7 +75,8 @@ type Server struct {
 
 // New makes a server. It does not listen.
 func New(config Config) *Server {
-	s := &Server{config: config, large: make(chan struct{}, maxLargeLooks), closing: make(chan struct{})}
+	s := &Server{config: config, large: make(chan struct{}, maxLargeLooks), closing: make(chan struct{}),
+		refusals: budget{most: refusalsPerMinute}, plans: budget{most: plansPerMinute}, looks: budget{most: looksPerMinute}, exports: budget{most: exportsPerMinute}}
 	mux := http.NewServeMux()
 	s.api = humago.New(mux, openAPIConfig(config.Version))
 	s.registerPlans()
@@ -175,7 +177,11 @@ func (s *Server) Run(ctx context.Context, doors ...Door) error {
 			return nil
 		})
 	}
-	return group.Wait()
+	err := group.Wait()
+	for _, b := range []*budget{&s.refusals, &s.plans, &s.looks, &s.exports} {
+		b.end()
+	}
+	return err
 }
 
 // OpenAPI is the document that /openapi.json serves, indented; docs/openapi.json holds it.
