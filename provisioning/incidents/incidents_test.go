@@ -40,6 +40,36 @@ func TestStarterSet(t *testing.T) {
 	}
 }
 
+// TestStarterSetKnowsItsEvents: the events of the cases, and so what the rules look at in them, have fields that the catalogue declares.
+func TestStarterSetKnowsItsEvents(t *testing.T) {
+	declared := map[string]bool{}
+	for _, entry := range journal.Catalogue() {
+		for _, f := range entry.Fields {
+			declared[string(entry.Type)+" "+f.Name] = true
+		}
+	}
+	docs, err := incidents.Starter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, d := range docs {
+		for _, test := range d.Spec.(*document.IncidentRule).Tests {
+			for _, e := range test.Events {
+				for _, field := range e.Fields {
+					seen++
+					if name, _, _ := strings.Cut(field, "="); !declared[e.Type+" "+name] {
+						t.Errorf("%s, case %q: %s has no field %q", d.Name, test.Name, e.Type, name)
+					}
+				}
+			}
+		}
+	}
+	if seen < 20 {
+		t.Errorf("%d fields: the test does not see them", seen)
+	}
+}
+
 // TestOperatorsReadOfEachRule: the table of docs/incidents.md is the starter set.
 func TestOperatorsReadOfEachRule(t *testing.T) {
 	text, err := os.ReadFile("../../docs/incidents.md")
