@@ -41,6 +41,7 @@ func openStream(ctx context.Context, s Sink) (_ *stream, err error) {
 	}
 	n := &stream{sink: s, subject: s.Subject, over: make(chan error, 1)}
 	n.conn, err = nats.Connect("tls://"+s.Address, nats.Secure(config), nats.Timeout(openWithin), nats.NoReconnect(), nats.Name("shekara export of "+s.Site),
+		nats.CustomInboxPrefix("_INBOX."+s.Subject), // a server can let each edge have its own alone: answers to others are none of its business
 		nats.ClosedHandler(func(c *nats.Conn) {
 			why := c.LastError()
 			if why == nil {

@@ -26,12 +26,12 @@ import (
 // broker is a real nats-server with the configuration of docs/monitoring.
 type broker struct {
 	t       *testing.T
+	of      *certificatetest.Authority
 	address string
 	config  string
 	store   string
 	command *exec.Cmd
 	log     lockedBuffer
-	options []nats.Option // of the centre's own client
 	js      jetstream.JetStream
 }
 
@@ -42,18 +42,11 @@ func newBroker(t *testing.T, of *certificatetest.Authority) *broker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &broker{t: t, address: listener.Addr().String(), store: t.TempDir()}
+	b := &broker{t: t, of: of, address: listener.Addr().String(), store: t.TempDir()}
 	listener.Close()
-	certificate, key := of.Leaf("soc.example.org")
+	certificate, key := of.Leaf("centre.example.org")
 	b.config = fromDocs(t, "nats.conf", [][2]string{{"/etc/shekara-centre/ca.pem", of.File()}, {"/etc/shekara-centre/centre.pem", certificate},
 		{"/etc/shekara-centre/centre.key", key}, {"/var/lib/shekara-centre/nats", b.store}, {`"0.0.0.0:4222"`, `"` + b.address + `"`}})
-	s := Sink{CA: of.File(), ServerName: "soc.example.org"}
-	s.Certificate, s.Key = of.Leaf("centre")
-	config, err := s.tlsConfig()
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.options = []nats.Option{nats.Secure(config)}
 	t.Cleanup(func() {
 		if b.command != nil {
 			b.kill()
@@ -80,16 +73,27 @@ func (b *broker) kill() {
 	b.command = nil
 }
 
-// stream is the stream of the subject, made if absent.
-func (b *broker) stream(name, subject string) jetstream.Stream {
+// centre connects as the centre does that looks after a stream, in the account of its edge.
+func (b *broker) centre(stream string) (conn *nats.Conn) {
 	b.t.Helper()
-	var conn *nats.Conn
-	await(b.t, "the server answers", func() (up bool) {
-		var err error
-		conn, err = nats.Connect("tls://"+b.address, b.options...)
+	s := Sink{CA: b.of.File(), ServerName: "centre.example.org"}
+	s.Certificate, s.Key = b.of.Leaf(strings.ToLower(stream) + ".centre.example.org")
+	config, err := s.tlsConfig()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	await(b.t, "the server answers", func() bool {
+		conn, err = nats.Connect("tls://"+b.address, nats.Secure(config))
 		return err == nil
 	})
 	b.t.Cleanup(conn.Close)
+	return conn
+}
+
+// stream is the stream of the subject, made if absent.
+func (b *broker) stream(name, subject string) jetstream.Stream {
+	b.t.Helper()
+	conn := b.centre(name)
 	var err error
 	if b.js, err = jetstream.New(conn); err != nil {
 		b.t.Fatal(err)
@@ -108,8 +112,8 @@ func TestNATSHasEveryRecordOnce(t *testing.T) {
 	b.start()
 	b.stream("OWNER", "shekara.journal.owner")
 	l := newLocal(t)
-	sink := Sink{Name: "soc", Site: "owner", Protocol: NATS, Address: b.address, ServerName: "soc.example.org", CA: of.File(), Subject: "shekara.journal.owner"}
-	sink.Certificate, sink.Key = of.Leaf("owner")
+	sink := Sink{Name: "soc", Site: "owner", Protocol: NATS, Address: b.address, ServerName: "centre.example.org", CA: of.File(), Subject: "shekara.journal.owner"}
+	sink.Certificate, sink.Key = of.Leaf("owner.edge.example.org")
 	l.set(sink)
 	dir := t.TempDir()
 	end := runs(t, l, dir)
@@ -166,17 +170,18 @@ func TestNATSLostWhatItAcknowledged(t *testing.T) {
 	b.start()
 	owner := b.stream("OWNER", "shekara.journal.owner")
 	l := newLocal(t)
-	sink := Sink{Name: "soc", Site: "owner", Protocol: NATS, Address: b.address, ServerName: "soc.example.org", CA: of.File(), Subject: "shekara.journal.owner"}
-	sink.Certificate, sink.Key = of.Leaf("owner")
+	sink := Sink{Name: "soc", Site: "owner", Protocol: NATS, Address: b.address, ServerName: "centre.example.org", CA: of.File(), Subject: "shekara.journal.owner"}
+	sink.Certificate, sink.Key = of.Leaf("owner.edge.example.org")
 	l.set(sink)
 	dir := t.TempDir()
 	carry := func(what, again string) {
 		t.Helper()
+		began := time.Now()
 		end, log := runsLogged(t, l, dir)
 		await(t, what, func() bool {
 			s, err := cursor.Read(dir, "soc")
 			info, lost := owner.Info(t.Context())
-			return err == nil && s.Delivered == l.Journal.Last() && s.Error == "" && lost == nil && info.State.Msgs == l.Journal.Last()
+			return err == nil && s.Written.After(began) && s.Delivered == l.Journal.Last() && s.Error == "" && lost == nil && info.State.Msgs == l.Journal.Last()
 		})
 		end()
 		if got := strings.Count(log.String(), "again="); again == "" && got != 0 || again != "" && (got != 1 || !strings.Contains(log.String(), again)) {
@@ -282,13 +287,14 @@ func TestNATSIsRefused(t *testing.T) {
 	of, theirs := certificatetest.New(t, "ours"), certificatetest.New(t, "theirs")
 	b := newBroker(t, of)
 	b.start()
-	b.stream("OTHERS", "others")
-	sink := Sink{Name: "soc", Site: "owner", Protocol: NATS, Address: b.address, ServerName: "soc.example.org", CA: of.File(), Subject: "shekara.journal.owner"}
-	sink.Certificate, sink.Key = of.Leaf("owner")
-	stranger, elsewhere := sink, sink
-	stranger.Certificate, stranger.Key = theirs.Leaf("owner")
+	b.stream("OWNER", "others")
+	sink := Sink{Name: "soc", Site: "owner", Protocol: NATS, Address: b.address, ServerName: "centre.example.org", CA: of.File(), Subject: "shekara.journal.owner"}
+	sink.Certificate, sink.Key = of.Leaf("owner.edge.example.org")
+	stranger, elsewhere, unknown := sink, sink, sink
+	stranger.Certificate, stranger.Key = theirs.Leaf("owner.edge.example.org")
 	elsewhere.ServerName = "elsewhere.example.org"
-	for want, s := range map[string]Sink{refusedByTLS: stranger, "elsewhere.example.org": elsewhere, "shekara.journal.owner": sink} {
+	unknown.Certificate, unknown.Key = of.Leaf("unknown.edge.example.org")
+	for want, s := range map[string]Sink{refusedByTLS: stranger, "Authorization": unknown, "elsewhere.example.org": elsewhere, "shekara.journal.owner": sink} {
 		began := time.Now()
 		way, err := openStream(t.Context(), s)
 		if err == nil {
@@ -300,6 +306,88 @@ func TestNATSIsRefused(t *testing.T) {
 	}
 	// The control: with a stream for it, it is open.
 	b.stream("OWNER", "shekara.journal.owner")
+	way, err := openStream(t.Context(), sink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	way.close()
+}
+
+// TestNATSKeepsEdgesApart: with the configuration of docs/monitoring an edge's certificate lets nobody at another edge's stream, nor change its own, nor hear what others are answered.
+func TestNATSKeepsEdgesApart(t *testing.T) {
+	of := certificatetest.New(t, "authority")
+	b := newBroker(t, of)
+	b.start()
+	owner, agency := b.stream("OWNER", "shekara.journal.owner"), b.stream("AGENCY-A", "shekara.journal.agency-a")
+	sink := Sink{Name: "soc", Site: "agency-a", Protocol: NATS, Address: b.address, ServerName: "centre.example.org", CA: of.File(), Subject: "shekara.journal.owner"}
+	sink.Certificate, sink.Key = of.Leaf("agency-a.edge.example.org")
+	config, err := sink.tlsConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := make(chan error, 100)
+	edge, err := nats.Connect("tls://"+b.address, nats.Secure(config), nats.CustomInboxPrefix("_INBOX.shekara.journal.agency-a"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { refused <- err }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer edge.Close()
+	isRefused := func(what string) {
+		t.Helper()
+		select {
+		case err := <-refused:
+			if !errors.Is(err, nats.ErrPermissionViolation) || !strings.Contains(err.Error(), what) {
+				t.Errorf("%s: %v", what, err)
+			}
+		case <-time.After(patience):
+			t.Errorf("%s is not refused", what)
+		}
+	}
+	centre := b.centre("AGENCY-A")
+	for _, c := range [][2]string{{"shekara.journal.owner", "forged"}, {"$JS.API.STREAM.MSG.GET.OWNER", `{"seq":1}`}, {"$JS.API.STREAM.INFO.OWNER", ""}, {"$JS.API.STREAM.PURGE.OWNER", ""},
+		{"$JS.API.STREAM.CREATE.MINE", `{"name":"MINE","subjects":["mine"]}`}, {"$JS.API.STREAM.PURGE.AGENCY-A", ""}, {"$JS.API.STREAM.DELETE.AGENCY-A", ""}} {
+		if err := edge.PublishRequest(c[0], edge.NewInbox(), []byte(c[1])); err != nil {
+			t.Fatal(err)
+		}
+		isRefused(c[0])
+		// The control: the centre's certificate in the same account may ask for all of it, and what is its own is done.
+		if strings.Contains(c[0], "AGENCY-A") || strings.Contains(c[0], "MINE") {
+			if m, err := centre.Request(c[0], []byte(c[1]), patience); err != nil || strings.Contains(string(m.Data), `"error"`) {
+				t.Errorf("the control: %s by the centre: %v", c[0], err)
+			}
+		}
+	}
+	for _, subject := range []string{"_INBOX.>", "shekara.journal.owner", ">"} {
+		if _, err := edge.SubscribeSync(subject); err != nil {
+			t.Fatal(err)
+		}
+		isRefused(subject)
+	}
+	if way, err := openStream(t.Context(), sink); err == nil {
+		way.close()
+		t.Error("a sink opens another edge's stream")
+	}
+	// A server answers where it is asked to, and nobody's permissions hold it back. Beyond the account that is nowhere; within it, the control, it is a message.
+	agency = b.stream("AGENCY-A", "shekara.journal.agency-a")
+	for _, answers := range []string{"shekara.journal.owner", "shekara.journal.agency-a"} {
+		if err := edge.PublishRequest("$JS.API.STREAM.NAMES", answers, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	holds := func(s jetstream.Stream) uint64 {
+		info, err := s.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.State.Msgs
+	}
+	await(t, "the answer to its own subject", func() bool { return holds(agency) == 1 })
+	if n := holds(owner); n != 0 {
+		t.Errorf("another edge's stream has %d messages", n)
+	}
+	if err := agency.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sink.Subject = "shekara.journal.agency-a"
 	way, err := openStream(t.Context(), sink)
 	if err != nil {
 		t.Fatal(err)

@@ -24,6 +24,7 @@ var drill = flag.Int("records", 2000, "records of the drill with rsyslog")
 // centre is a real rsyslog with the configuration of docs/monitoring.
 type centre struct {
 	t       *testing.T
+	of      *certificatetest.Authority
 	dir     string
 	config  string
 	file    string // of the records that came
@@ -31,18 +32,23 @@ type centre struct {
 	log     lockedBuffer
 }
 
-func newCentre(t *testing.T, of *certificatetest.Authority, address string) *centre {
+// newCentre has a port for each of two edges, owner and agency-a.
+func newCentre(t *testing.T, of *certificatetest.Authority, addresses [2]string) *centre {
 	t.Helper()
-	host, port, err := net.SplitHostPort(address)
+	host, port, err := net.SplitHostPort(addresses[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &centre{t: t, dir: t.TempDir()}
+	_, other, err := net.SplitHostPort(addresses[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &centre{t: t, of: of, dir: t.TempDir()}
 	c.file = filepath.Join(c.dir, "log", "owner.jsonl")
 	certificate, key := of.Leaf("soc.example.org")
 	c.config = fromDocs(t, "rsyslog.conf", [][2]string{{"/etc/shekara-centre/ca.pem", of.File()}, {"/etc/shekara-centre/centre.pem", certificate},
 		{"/etc/shekara-centre/centre.key", key}, {"/var/lib/shekara-centre", filepath.Join(c.dir, "log")}, {`address="0.0.0.0"`, `address="` + host + `"`},
-		{`port="6514"`, `port="` + port + `"`}})
+		{`port="6514"`, `port="` + port + `"`}, {`port="6515"`, `port="` + other + `"`}})
 	t.Cleanup(func() {
 		if c.command != nil {
 			c.stop(syscall.SIGKILL)
@@ -139,20 +145,12 @@ func TestRsyslogHasEveryRecord(t *testing.T) {
 		probetest.Need(t, probe.Tool("rsyslog-gnutls")) // a package without a program, so this one lacks
 	}
 	of := certificatetest.New(t, "authority")
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	listener.Close()
-	c := newCentre(t, of, address)
+	addresses := freePorts(t)
+	c := newCentre(t, of, addresses)
 	c.start()
 	l := newLocal(t)
-	sink := Sink{Name: "soc", Site: "owner", Protocol: SyslogTLS, Address: address, ServerName: "soc.example.org", CA: of.File(), Format: JSON}
+	sink := Sink{Name: "soc", Site: "owner", Protocol: SyslogTLS, Address: addresses[0], ServerName: "soc.example.org", CA: of.File(), Format: JSON}
 	sink.Certificate, sink.Key = of.Leaf("owner.edge.example.org")
-	stranger := sink
-	stranger.Name = "stranger"
-	stranger.Certificate, stranger.Key = of.Leaf("other.example.org")
 	l.set(sink)
 	dir := t.TempDir()
 	end := runs(t, l, dir)
@@ -177,11 +175,54 @@ func TestRsyslogHasEveryRecord(t *testing.T) {
 	} else {
 		t.Logf("%d records, and %d of them again", l.Journal.Last(), again)
 	}
-	// Whose name the centre does not permit is turned away, though its certificate is of the same authority.
-	l.set(stranger)
-	var s cursor.State
-	await(t, "the stranger is refused", func() bool { s, _ = cursor.Read(dir, "stranger"); return s.Failures > 0 })
-	if s.Delivered != 0 || s.Error == "" {
-		t.Errorf("of the stranger: %+v", s)
+	keepsEdgesApart(t, c, l, sink, addresses)
+}
+
+// freePorts are two addresses where nobody listens.
+func freePorts(t *testing.T) (addresses [2]string) {
+	t.Helper()
+	for i := range addresses {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer listener.Close() // when both are known
+		addresses[i] = listener.Addr().String()
+	}
+	return addresses
+}
+
+// keepsEdgesApart: whom the centre does not permit is turned away, though its certificate is of the same authority, and so is one edge from the other's port. On its own it writes into its
+// own file, whatever name it gives itself.
+func keepsEdgesApart(t *testing.T, c *centre, l *local, sink Sink, addresses [2]string) {
+	t.Helper()
+	stranger, agency, liar := sink, sink, sink
+	stranger.Name, agency.Name, liar.Name = "stranger", "agency", "liar"
+	stranger.Certificate, stranger.Key = c.of.Leaf("other.edge.example.org")
+	agency.Certificate, agency.Key = c.of.Leaf("agency-a.edge.example.org")
+	liar.Certificate, liar.Key = agency.Certificate, agency.Key
+	liar.Address, liar.Site = addresses[1], "../owner"
+	before, err := os.ReadFile(c.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.set(stranger, agency, liar)
+	dir := t.TempDir()
+	runs(t, l, dir)
+	for _, name := range []string{"stranger", "agency"} {
+		var s cursor.State
+		await(t, name+" is refused", func() bool { s, _ = cursor.Read(dir, name); return s.Failures > 0 })
+		if s.Delivered != 0 || s.Error == "" {
+			t.Errorf("of %s: %+v", name, s)
+		}
+	}
+	own := &centre{t: t, file: filepath.Join(filepath.Dir(c.file), "agency-a.jsonl")}
+	await(t, "the control: all in its own file", func() bool { return own.newest() == l.Journal.Last() })
+	own.check(l)
+	if after, err := os.ReadFile(c.file); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the owner's file had %d bytes, and has %d, %v", len(before), len(after), err)
+	}
+	if files, err := os.ReadDir(filepath.Dir(c.file)); err != nil || len(files) != 2 {
+		t.Errorf("there are %v, %v", files, err)
 	}
 }
