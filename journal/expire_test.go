@@ -2,8 +2,11 @@ package journal
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -349,5 +352,25 @@ func TestAnEmptyNewestFileCostsOneFile(t *testing.T) {
 	}
 	if got, err = treeBefore(dir, append(firsts, last+1)); err != nil || got.root() != want {
 		t.Errorf("%d records, %v", got.size, err)
+	}
+}
+
+// TestTheFormatNamesTheFieldsOfAnExpiry: what docs/journal-format.md says that a journal.expire holds is what it holds.
+func TestTheFormatNamesTheFieldsOfAnExpiry(t *testing.T) {
+	dir := daily(t, 3)
+	firsts := mustSegments(t, dir)
+	r, err := signedOpen(t, dir).expireRecord(firsts[:1], firsts[1]-1, KeepMonths, "2026-11-26")
+	must(t, err)
+	_, section, _ := strings.Cut(string(mustRead(t, "../docs/journal-format.md")), "\n## Records that are removed\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	var said []string
+	for _, row := range regexp.MustCompile("(?m)^\\| (`.*?`) \\|").FindAllStringSubmatch(section, -1) {
+		for _, name := range strings.Split(row[1], ", ") {
+			said = append(said, strings.Trim(name, "`"))
+		}
+	}
+	slices.Sort(said)
+	if held := slices.Sorted(maps.Keys(r.event.Fields)); !slices.Equal(said, held) {
+		t.Errorf("the format names %q, the record holds %q", said, held)
 	}
 }
