@@ -83,11 +83,13 @@ func catalogueOfTraffic() []Entry {
 		},
 		{
 			Type: FlowRevoke, Severities: []Severity{Notice, Error},
-			Meaning: "Connections that were established under a flow no longer declared were cut. It is an error where some have passed packets since.",
+			Meaning: "Connections that were established under a flow no longer declared were cut: by an apply, a revert or a waiver that ended, or because somebody let them in by hand. The object is the tunnel where all went through one, the actor who asked for the change. It is an error where some have passed packets since.",
 			Fields: []Field{
 				always("connections", "how many were cut"), maybe("list", "some of them; cut behind 1,000 bytes"), maybe("closed", "when the filter closed"),
-				maybe("lastPacket", "when a packet of them was last seen, to the second"), always("checked", "when it was looked at whether they pass packets still"),
-				maybe("since", "how many have passed packets since; absent where that could not be seen"),
+				maybe("flows", "that allowed those that were cut, by name; cut behind 1,000 bytes"), maybe("tunnels", "of these flows; cut likewise"), maybe("peers", "at the far ends of these tunnels; cut likewise"),
+				always("revision", "that allows them no more; of several applied at once the last"),
+				maybe("lastPacket", "when a packet of them came last, to the second, by each connection's own last activity: conntrack counts a packet before the filter judges it, so one after `closed` may have been dropped"), always("checked", "when it was looked at whether they pass packets still"),
+				maybe("since", "how many have passed packets since they were cut, as only a packet that passes makes an entry; absent where that could not be seen"),
 				maybe("packets", "what they had carried, both ways"), maybe("bytes", "what they had carried, both ways, with the IP headers"),
 			},
 			Do: "Where since is not 0: shekara verify, and shekara explain with the addresses of the list, say what still lets them pass.",

@@ -199,6 +199,7 @@ func (e *Engine) carryOut(ctx context.Context, prop *proposal) (Result, error) {
 		return Result{}, errors.Join(err, e.abandon(revision))
 	}
 	e.recordAll(ctx, changeEvents(prop.actor, revision.ID, plan.Changes))
+	prop.patch.actor = prop.actor
 	done, err := e.carry(ctx, prop.scope, prop.patch, prog)
 	if err != nil {
 		return Result{Revision: revision.Parent, Plan: plan}, e.failApply(ctx, prop, revision, err)

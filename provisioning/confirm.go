@@ -157,7 +157,7 @@ func (e *Engine) revert(ctx context.Context, actor journal.Actor, why string) er
 		})
 	}
 	pointed := point()
-	err := e.goTo(ctx, p.Confirmed)
+	err := e.goTo(ctx, p.Confirmed, actor)
 	if pointed != nil {
 		pointed = point()
 	}
@@ -175,7 +175,7 @@ func (e *Engine) revert(ctx context.Context, actor journal.Actor, why string) er
 }
 
 // goTo makes the documents of a revision those in force.
-func (e *Engine) goTo(ctx context.Context, id int) error {
+func (e *Engine) goTo(ctx context.Context, id int, actor journal.Actor) error {
 	e.mu.Lock()
 	before := e.before
 	e.mu.Unlock()
@@ -192,6 +192,7 @@ func (e *Engine) goTo(ctx context.Context, id int) error {
 	if err != nil {
 		return err
 	}
+	patch.actor = actor
 	if _, err := e.converge(ctx, scope, patch); err != nil {
 		e.mu.Lock()
 		e.intent.apply(patch) // it is what should be: the loop goes on trying

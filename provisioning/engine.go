@@ -139,7 +139,7 @@ type Engine struct {
 	health     map[string]*vitals    // by tunnel
 	names      map[string]*lookup    // endpoint names
 	repairs    repairs
-	revoked    revocation    // connections that no flow allows any more
+	revoked    []revocation  // connections that no flow allows any more
 	revoking   chan struct{} // closed when those are forgotten; nil: there are none
 	counted    chan struct{} // closed when connections have been looked at the next time
 	verified   verified

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"shekara/firewall"
+	"shekara/journal"
 	"shekara/provisioning/compile"
 )
 
@@ -25,6 +26,7 @@ type patch struct {
 	present bool          // after the patch; read only if base is set
 	tunnels map[string]*compile.Tunnel
 	flows   map[string]*compile.Flow
+	actor   journal.Actor // who asked for it; zero: nobody but the daemon
 }
 
 // difference is the patch from i to next, where all of next is known.

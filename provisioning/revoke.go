@@ -35,8 +35,31 @@ type Connections interface {
 
 // revocation is what was allowed and is no more.
 type revocation struct {
-	selectors []conntrack.Selector
-	closed    time.Time // when the filter had closed the last of it
+	flows    map[conntrack.Selector][]revokedFlow // whose the connections are; none: what somebody let in by hand
+	closed   time.Time                            // when the filter had closed the last of it
+	revision int                                  // that allows it no more
+	actor    journal.Actor                        // who asked for that; zero: the daemon itself
+}
+
+// revokedFlow is a flow that allowed connections, and the tunnel that it went through, with who is at its far end, as long as that is known.
+type revokedFlow struct{ name, tunnel, peer, organisation string }
+
+// revocation is an empty one, by a patch that is being done. Mu is held.
+func (e *Engine) revocation(p patch, closed time.Time) revocation {
+	return revocation{flows: map[conntrack.Selector][]revokedFlow{}, closed: closed, revision: e.store.now().Current, actor: p.actor}
+}
+
+// revokedFlow names a flow by the documents that are still in force. Mu is held.
+func (e *Engine) revokedFlow(f firewall.Flow) revokedFlow {
+	named := revokedFlow{name: f.Name, tunnel: f.Tunnel}
+	if d := e.documents.Tunnel(f.Tunnel); d != nil {
+		_, far := e.endsOf(d)
+		named.peer = far.Peer
+		if peer := e.documents.Peer(far.Peer); peer != nil {
+			named.organisation = peer.Organisation
+		}
+	}
+	return named
 }
 
 // selectorsOf are the connections that a flow allows, as conntrack has them: behind two devices may be the same addresses.
@@ -71,16 +94,16 @@ func (e *Engine) forgetConnections(p patch, closed time.Time) {
 	if e.options.Connections == nil {
 		return
 	}
-	gone := map[conntrack.Selector]bool{}
+	r := e.revocation(p, closed)
 	mark := func(flow firewall.Flow) {
 		for _, s := range selectorsOf(&e.intent.base, flow) {
-			gone[s] = true
+			r.flows[s] = append(r.flows[s], e.revokedFlow(flow))
 		}
 	}
 	base, _ := e.intent.after(p)
 	unmark := func(flow firewall.Flow) {
 		for _, s := range selectorsOf(&base, flow) {
-			delete(gone, s)
+			delete(r.flows, s)
 		}
 	}
 	for name := range p.tunnels {
@@ -105,15 +128,20 @@ func (e *Engine) forgetConnections(p patch, closed time.Time) {
 			unmark(f.Flow)
 		}
 	}
-	e.forget(slices.Collect(maps.Keys(gone)), closed)
+	e.forget(r)
 }
 
-// forget has connections deleted in the background. Mu is held.
-func (e *Engine) forget(selectors []conntrack.Selector, closed time.Time) {
-	if len(selectors) == 0 {
+// forget has connections deleted in the background, those of several changes by one user at once: reading the table takes as long as it is large.
+// Mu is held.
+func (e *Engine) forget(r revocation) {
+	if len(r.flows) == 0 {
 		return
 	}
-	e.revoked.selectors, e.revoked.closed = append(e.revoked.selectors, selectors...), closed
+	if last := len(e.revoked) - 1; last >= 0 && e.revoked[last].actor.UID == r.actor.UID && e.revoked[last].actor.User == r.actor.User {
+		maps.Copy(r.flows, e.revoked[last].flows)
+		e.revoked = e.revoked[:last]
+	}
+	e.revoked = append(e.revoked, r)
 	if e.revoking == nil {
 		e.revoking = make(chan struct{})
 	}
@@ -124,7 +152,7 @@ func (e *Engine) forget(selectors []conntrack.Selector, closed time.Time) {
 func (e *Engine) revocationOver() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.revoked.selectors) == 0 && e.revoking != nil {
+	if len(e.revoked) == 0 && e.revoking != nil {
 		close(e.revoking)
 		e.revoking = nil
 	}
@@ -153,26 +181,37 @@ func (e *Engine) keepRevoking(ctx context.Context) {
 		case <-e.revoke:
 		}
 		e.mu.Lock()
-		revoked := e.revoked
-		e.revoked = revocation{}
-		s := conntrack.Selection{Revoked: revoked.selectors, Kept: e.allowed()}
+		revoked, kept := e.revoked, e.allowed()
+		e.revoked = nil
 		e.mu.Unlock()
-		if len(s.Revoked) > 0 {
-			e.cut(ctx, s, revoked.closed)
-		}
+		e.cut(ctx, revoked, kept)
 		e.revocationOver()
 	}
 }
 
+// deletion is what became of a revocation.
+type deletion struct {
+	revocation
+	selection conntrack.Selection
+	cut       conntrack.Cut
+}
+
 // cut deletes connections, watches them for a while, and puts on record what was seen.
-func (e *Engine) cut(ctx context.Context, s conntrack.Selection, closed time.Time) {
-	limited, cancel := context.WithTimeout(ctx, revokeWithin)
-	defer cancel()
-	cut, err := e.options.Connections.Delete(limited, s)
-	if err != nil {
-		e.options.Log.Warn("forget connections", "selectors", len(s.Revoked), "error", err)
+func (e *Engine) cut(ctx context.Context, revoked []revocation, kept []conntrack.Selector) {
+	var done []deletion
+	for _, r := range revoked {
+		d := deletion{revocation: r, selection: conntrack.Selection{Revoked: slices.Collect(maps.Keys(r.flows)), Kept: kept}}
+		limited, cancel := context.WithTimeout(ctx, revokeWithin)
+		var err error
+		if d.cut, err = e.options.Connections.Delete(limited, d.selection); err != nil {
+			e.options.Log.Warn("forget connections", "selectors", len(r.flows), "error", err)
+		}
+		cancel()
+		if d.cut.Count > 0 {
+			done = append(done, d)
+		}
 	}
-	if cut.Count == 0 {
+	if len(done) == 0 {
 		return
 	}
 	watch := time.NewTimer(revokeWatch)
@@ -181,20 +220,50 @@ func (e *Engine) cut(ctx context.Context, s conntrack.Selection, closed time.Tim
 	case <-ctx.Done(): // what is known is put on record all the same
 	case <-watch.C:
 	}
-	limited, cancel = context.WithTimeout(context.WithoutCancel(ctx), revokeWithin)
-	defer cancel()
-	since, err := e.options.Connections.Count(limited, s)
-	e.record(ctx, revokeEvent(cut, closed, since, err))
+	for _, d := range done {
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeWithin)
+		since, err := e.options.Connections.Count(limited, d.selection)
+		cancel()
+		e.record(ctx, d.event(since, err))
+	}
 }
 
-// revokeEvent is the evidence.
-func revokeEvent(cut conntrack.Cut, closed time.Time, since int, err error) journal.Event {
-	event := journal.Event{Type: journal.FlowRevoke, Severity: journal.Notice}
+// names are the flows whose connections were cut, their tunnels, and who is at the far ends: sorted, each once. tunnel is the only one that any
+// connection went through.
+func (d deletion) names() (flows, tunnels, peers, organisations []string, tunnel string) {
+	outside := false
+	add := func(list *[]string, name string) {
+		if name != "" && !slices.Contains(*list, name) {
+			*list = append(*list, name)
+		}
+	}
+	for s := range d.cut.Taken {
+		outside = outside || len(d.flows[s]) == 0
+		for _, f := range d.flows[s] {
+			add(&flows, f.name)
+			add(&tunnels, f.tunnel)
+			add(&peers, f.peer)
+			add(&organisations, f.organisation)
+			outside = outside || f.tunnel == ""
+		}
+	}
+	for _, list := range [][]string{flows, tunnels, peers, organisations} {
+		slices.Sort(list)
+	}
+	if len(tunnels) == 1 && !outside {
+		tunnel = tunnels[0]
+	}
+	return flows, tunnels, peers, organisations, tunnel
+}
+
+// event is the evidence. It is of a tunnel if the connections were of one alone.
+func (d deletion) event(since int, err error) journal.Event {
+	event := journal.Event{Type: journal.FlowRevoke, Severity: journal.Notice, Actor: d.actor}
 	var list []string
-	for _, c := range cut.Some {
+	for _, c := range d.cut.Some {
 		list = append(list, c.String())
 	}
-	if more := cut.Count - len(list); more > 0 {
+	if more := d.cut.Count - len(list); more > 0 {
 		list = append(list, fmt.Sprintf("and %d more", more))
 	}
 	stamp := func(t time.Time) string {
@@ -203,12 +272,22 @@ func revokeEvent(cut conntrack.Cut, closed time.Time, since int, err error) jour
 		}
 		return t.UTC().Format(time.RFC3339Nano)
 	}
-	event.Fields = fieldsOf("connections", strconv.Itoa(cut.Count), "list", shorten(strings.Join(list, "; ")), "closed", stamp(closed),
-		"lastPacket", stamp(cut.LastSeen.Truncate(time.Second)), "checked", stamp(time.Now()), "since", strconv.Itoa(since))
-	if cut.Packets > 0 {
-		event.Fields["packets"], event.Fields["bytes"] = strconv.FormatUint(cut.Packets, 10), strconv.FormatUint(cut.Bytes, 10)
+	flows, tunnels, peers, organisations, tunnel := d.names()
+	whose := ""
+	if tunnel != "" {
+		event.Object, whose = "tunnel/"+tunnel, " of tunnel "+tunnel
+		if len(organisations) == 1 { // the tunnel may be gone from the documents, so that nobody could tell later
+			event.Organisation = organisations[0]
+		}
 	}
-	event.Message = fmt.Sprintf("%d connections were cut: no flow allows them any more. The filter closed at %s; ", cut.Count, stamp(closed))
+	last := d.cut.LastSeen.Truncate(time.Second)
+	event.Fields = fieldsOf("connections", strconv.Itoa(d.cut.Count), "list", shorten(strings.Join(list, "; ")), "revision", strconv.Itoa(d.revision),
+		"flows", shorten(strings.Join(flows, " ")), "tunnels", shorten(strings.Join(tunnels, " ")), "peers", shorten(strings.Join(peers, " ")),
+		"closed", stamp(d.closed), "lastPacket", stamp(last), "checked", stamp(time.Now()), "since", strconv.Itoa(since))
+	if d.cut.Packets > 0 {
+		event.Fields["packets"], event.Fields["bytes"] = strconv.FormatUint(d.cut.Packets, 10), strconv.FormatUint(d.cut.Bytes, 10)
+	}
+	event.Message = fmt.Sprintf("%d connections%s were cut: no flow allows them any more. The filter closed at %s; ", d.cut.Count, whose, stamp(d.closed))
 	switch {
 	case err != nil:
 		delete(event.Fields, "since")
@@ -216,6 +295,8 @@ func revokeEvent(cut conntrack.Cut, closed time.Time, since int, err error) jour
 	case since > 0:
 		event.Severity = journal.Error
 		event.Message += fmt.Sprintf("yet %d have passed packets since", since)
+	case !last.IsZero() && last.Add(time.Second).After(d.closed): // the kernel tells it to the second
+		event.Message += fmt.Sprintf("the last packet of them came at about %s, whether the filter dropped it or not; since they were cut none has passed", stamp(last))
 	default:
 		event.Message += "no packet has passed since"
 	}

@@ -96,13 +96,18 @@ func TestAPeerThatHangsIsResetAlone(t *testing.T) {
 // forgotten is a table of connections that notes what it is asked to forget.
 type forgotten struct {
 	selections chan conntrack.Selection
-	since      int // connections that passed packets after they were cut
+	since      int           // connections that passed packets after they were cut
+	idle       time.Duration // since the last packet, when they are cut
 }
 
 func (f forgotten) Delete(_ context.Context, s conntrack.Selection) (conntrack.Cut, error) {
 	f.selections <- s
 	end := netip.MustParseAddrPort("192.0.2.1:443")
-	return conntrack.Cut{Count: 25, Packets: 7, Bytes: 700, LastSeen: time.Now(), Some: []conntrack.Connection{{Protocol: 6, Source: end, Destination: end}}}, nil
+	taken := map[conntrack.Selector]int{}
+	for _, r := range s.Revoked {
+		taken[r]++
+	}
+	return conntrack.Cut{Count: 25, Packets: 7, Bytes: 700, Taken: taken, LastSeen: time.Now().Add(-f.idle), Some: []conntrack.Connection{{Protocol: 6, Source: end, Destination: end}}}, nil
 }
 
 func (f forgotten) Count(context.Context, conntrack.Selection) (int, error) { return f.since, nil }
@@ -110,9 +115,18 @@ func (f forgotten) Count(context.Context, conntrack.Selection) (int, error) { re
 func (f forgotten) Each(context.Context, func(*conntrack.Account) bool) error { return nil }
 
 func TestRevokedConnectionsAreForgottenWithinASecond(t *testing.T) {
-	for since := range 2 {
+	for _, c := range []struct {
+		since int
+		idle  time.Duration
+		says  string
+	}{
+		{0, time.Hour, "; no packet has passed since"},
+		{0, 0, ", whether the filter dropped it or not; since they were cut none has passed"},
+		{1, 0, "; yet 1 have passed packets since"},
+	} {
 		inBubble(t, func(t *testing.T, b *box) {
-			table := forgotten{make(chan conntrack.Selection, 8), since}
+			since := c.since
+			table := forgotten{make(chan conntrack.Selection, 8), since, c.idle}
 			b.kill()
 			b.connections = table
 			b.run()
@@ -122,7 +136,9 @@ func TestRevokedConnectionsAreForgottenWithinASecond(t *testing.T) {
 				t.Errorf("forgotten: %v", <-table.selections)
 			}
 			began := time.Now()
-			b.mustApply(request(agency{n: 1, services: "tcp/80"}.yaml())) // a narrower service between the same ends
+			narrower := request(agency{n: 1, services: "tcp/80"}.yaml()) // between the same ends
+			narrower.Actor = journal.Actor{UID: 1000, User: "aigerim"}
+			revision := b.mustApply(narrower).Revision
 			asked := <-table.selections
 			tcp := func(n int, port uint16) conntrack.Selector {
 				return conntrack.Selector{Source: netip.MustParsePrefix(agency{n: n}.prefixText()), Destination: netip.MustParsePrefix("10.20.0.10/32"), Protocol: 6, FirstPort: port, LastPort: port}
@@ -136,11 +152,15 @@ func TestRevokedConnectionsAreForgottenWithinASecond(t *testing.T) {
 			}
 			b.wait(2 * revokeWatch)
 			event := b.events.last(journal.FlowRevoke)
-			want := map[string]string{"connections": "25", "packets": "7", "bytes": "700", "since": fmt.Sprint(since), "list": "tcp 192.0.2.1:443 to 192.0.2.1:443; and 24 more"}
+			want := map[string]string{"connections": "25", "packets": "7", "bytes": "700", "since": fmt.Sprint(since), "list": "tcp 192.0.2.1:443 to 192.0.2.1:443; and 24 more",
+				"flows": "agency-1-https", "tunnels": "agency-1", "peers": "agency-1-edge", "revision": fmt.Sprint(revision)}
 			for key, value := range want {
 				if event.Fields[key] != value {
 					t.Errorf("%s is %q, want %q", key, event.Fields[key], value)
 				}
+			}
+			if event.Object != "tunnel/agency-1" || event.Actor != narrower.Actor || !strings.HasSuffix(event.Message, c.says) {
+				t.Errorf("event %+v", event)
 			}
 			closed, err := time.Parse(time.RFC3339Nano, event.Fields["closed"])
 			checked, err2 := time.Parse(time.RFC3339Nano, event.Fields["checked"])
@@ -154,8 +174,16 @@ func TestRevokedConnectionsAreForgottenWithinASecond(t *testing.T) {
 				t.Errorf("asked for %+v", asked)
 			}
 			b.wait(2 * revokeWatch)
-			if b.events.count(journal.FlowRevoke) != 2 {
-				t.Errorf("events: %v", b.events.types())
+			if gone := b.events.last(journal.FlowRevoke); b.events.count(journal.FlowRevoke) != 2 || gone.Object != "tunnel/agency-0" || gone.Fields["peers"] != "agency-0-edge" || gone.Actor != (journal.Actor{}) {
+				t.Errorf("of a tunnel that is gone: %+v", gone)
+			}
+			r = request(site)
+			r.Whole = true
+			b.mustApply(r)
+			<-table.selections
+			b.wait(2 * revokeWatch)
+			if two := b.events.last(journal.FlowRevoke); two.Object != "" || two.Fields["flows"] != "agency-1-https agency-2-https" || two.Fields["tunnels"] != "agency-1 agency-2" {
+				t.Errorf("of two tunnels: %+v", two)
 			}
 		})
 	}

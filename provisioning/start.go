@@ -128,7 +128,7 @@ func (e *Engine) finishLate(ctx context.Context, p pointers, err error) error {
 
 // giveUpPending returns from a revision that was cut off and cannot be applied now either.
 func (e *Engine) giveUpPending(ctx context.Context, p pointers, cause error) error {
-	if err := e.goTo(ctx, p.Confirmed); err != nil {
+	if err := e.goTo(ctx, p.Confirmed, journal.Actor{}); err != nil {
 		e.options.Log.Error("return from a revision that was cut off", "revision", p.Current, "error", err)
 	}
 	return e.notePast(ctx, p, journal.ApplyFail, shorten("it was cut off, and then: "+cause.Error()))

@@ -286,7 +286,11 @@ func (e *Engine) cutStrangers() {
 	found := e.verified.strangers
 	e.verified.strangers = nil
 	if len(found) > 0 && e.mayTouch() {
-		e.forget(found, time.Now())
+		r := e.revocation(patch{}, time.Now())
+		for _, s := range found {
+			r.flows[s] = nil
+		}
+		e.forget(r)
 		e.unverified.poke() // whoever verifies waits until they are forgotten
 	}
 }

@@ -105,13 +105,17 @@ func (t *entries) Each(_ context.Context, do func(*conntrack.Account) bool) erro
 func (t *entries) Delete(_ context.Context, s conntrack.Selection) (conntrack.Cut, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	before := len(t.list)
+	before, taken := len(t.list), map[conntrack.Selector]int{}
 	t.list = slices.DeleteFunc(t.list, func(e conntrack.Entry) bool {
-		return slices.ContainsFunc(s.Revoked, func(r conntrack.Selector) bool {
+		i := slices.IndexFunc(s.Revoked, func(r conntrack.Selector) bool {
 			return r.Source.Contains(e.Source) && r.Destination.Contains(e.Destination) && r.FirstPort == e.DestinationPort
 		})
+		if i >= 0 {
+			taken[s.Revoked[i]]++
+		}
+		return i >= 0
 	})
-	return conntrack.Cut{Count: before - len(t.list)}, nil
+	return conntrack.Cut{Count: before - len(t.list), Taken: taken}, nil
 }
 
 func (t *entries) Count(context.Context, conntrack.Selection) (int, error) { return 0, nil }

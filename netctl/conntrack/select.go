@@ -85,17 +85,20 @@ func newIndex(selectors []Selector) index {
 	return x
 }
 
-func (x index) takes(flow *conntrack.Flow) bool {
+func (x index) takes(flow *conntrack.Flow) bool { return x.find(flow) != nil }
+
+// find is the first selector that takes a connection; nil: none does.
+func (x index) find(flow *conntrack.Flow) *Selector {
 	for _, length := range x.lengths {
 		prefix, err := flow.TupleOrig.IP.SourceAddress.Prefix(length)
 		if err != nil { // longer than an address of this family
 			continue
 		}
-		if slices.ContainsFunc(x.by[prefix], func(s Selector) bool { return s.takes(flow) }) {
-			return true
+		if i := slices.IndexFunc(x.by[prefix], func(s Selector) bool { return s.takes(flow) }); i >= 0 {
+			return &x.by[prefix][i]
 		}
 	}
-	return false
+	return nil
 }
 
 // families that revoked connections can be of: the kernel filters a dump by family.

@@ -35,7 +35,8 @@ type Cut struct {
 	// LastSeen is when the latest packet of any of them came, whether the filter let it pass or not: to the second, as the time tells that
 	// the kernel still leaves them. Zero: it cannot be told.
 	LastSeen time.Time
-	Some     []Connection // the first MaxListed
+	Some     []Connection     // the first MaxListed
+	Taken    map[Selector]int // how many each revoked selector took: of several that take one the first counts
 }
 
 // Open opens the table of the calling thread's network namespace.
@@ -62,7 +63,7 @@ func (t *Table) Close() error { return t.conn.Close() }
 
 // Count says how many connections a selection takes now.
 func (t *Table) Count(ctx context.Context, s Selection) (count int, err error) {
-	err = t.each(ctx, s, func(*conntrack.Flow) error { count++; return nil })
+	err = t.each(ctx, s, func(*conntrack.Flow, *Selector) error { count++; return nil })
 	return count, err
 }
 
@@ -70,12 +71,14 @@ func (t *Table) Count(ctx context.Context, s Selection) (count int, err error) {
 // filter by family, not by prefix.
 func (t *Table) Delete(ctx context.Context, s Selection) (cut Cut, err error) {
 	var failed []error
-	err = t.each(ctx, s, func(flow *conntrack.Flow) error {
+	cut.Taken = map[Selector]int{}
+	err = t.each(ctx, s, func(flow *conntrack.Flow, by *Selector) error {
 		// With its ID, so that an entry which took the same addresses since is left.
 		err := t.conn.Delete(conntrack.Flow{ID: flow.ID, Zone: flow.Zone, TupleOrig: flow.TupleOrig, TupleReply: flow.TupleReply})
 		switch {
 		case err == nil:
 			t.note(&cut, flow)
+			cut.Taken[*by]++
 		case !errors.Is(err, fs.ErrNotExist): // else it ended meanwhile
 			failed = append(failed, &netctl.Error{Op: "delete connection", Object: connectionOf(flow).String(), Err: err})
 		}
@@ -84,7 +87,7 @@ func (t *Table) Delete(ctx context.Context, s Selection) (cut Cut, err error) {
 	return cut, errors.Join(append(failed, err)...)
 }
 
-func (t *Table) each(ctx context.Context, s Selection, do func(*conntrack.Flow) error) error {
+func (t *Table) each(ctx context.Context, s Selection, do func(*conntrack.Flow, *Selector) error) error {
 	revoked, kept := newIndex(s.Revoked), newIndex(s.Kept)
 	anyway := newIndex(slices.DeleteFunc(slices.Clone(s.Revoked), func(s Selector) bool { return !s.AnswersFrom.IsValid() }))
 	for _, family := range s.families() {
@@ -93,13 +96,14 @@ func (t *Table) each(ctx context.Context, s Selection, do func(*conntrack.Flow) 
 			return &netctl.Error{Op: "read connection table", Err: err}
 		}
 		for i := range flows {
-			if !revoked.takes(&flows[i]) || kept.takes(&flows[i]) && !anyway.takes(&flows[i]) {
+			by := revoked.find(&flows[i])
+			if by == nil || kept.takes(&flows[i]) && !anyway.takes(&flows[i]) {
 				continue
 			}
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := do(&flows[i]); err != nil {
+			if err := do(&flows[i], by); err != nil {
 				return err
 			}
 		}

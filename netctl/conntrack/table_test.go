@@ -136,6 +136,9 @@ func TestDelete(t *testing.T) {
 	if cut.Count != 2 || err != nil || len(cut.Some) != 2 || cut.Packets != 6 || cut.Bytes == 0 || time.Since(cut.LastSeen) > time.Minute {
 		t.Errorf("%+v, %v", cut, err)
 	}
+	if len(cut.Taken) != 2 || cut.Taken[gone.Revoked[0]] != 1 || cut.Taken[gone.Revoked[1]] != 1 {
+		t.Errorf("taken by %v", cut.Taken)
+	}
 	if text := cut.Some[0].String(); !strings.HasPrefix(text, "udp 192.0.2.2:") || !strings.HasSuffix(text, " to 198.51.100.2:9000") {
 		t.Errorf("the first is %s", text)
 	}
