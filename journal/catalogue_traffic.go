@@ -101,13 +101,13 @@ func catalogueOfTraffic() []Entry {
 			Do:      nothing,
 		},
 		{
-			Type: FlowMiss, Severities: []Severity{Warning},
-			Meaning: "What flows carried is not counted whole: connections ended while no daemon ran, or the kernel dropped news of them; then some that began or ended are on record neither. What they carried since they were looked at last is missing.",
+			Type: FlowMiss, Severities: []Severity{Warning, Error},
+			Meaning: "What flows carried is not counted whole: connections ended while no daemon ran, or the kernel dropped news of them (warning), or gives none at all (error); then some that began or ended are on record neither. What they carried since they were looked at last is missing.",
 			Fields: []Field{
-				always("connections", "how many ended unheard, as far as is known yet; it may be 0"),
+				maybe("connections", "how many ended unheard, as far as is known yet; it may be 0"),
 				maybe("since", "from when on the kernel dropped news"), maybe("until", "until when it did"),
 			},
-			Do: "If it comes again while the daemon runs: see what opens so many connections at once, by the connection.sum and packet.drop of that time.",
+			Do: "At an error: mend what the message names, and systemctl restart shekarad. If it comes again while the daemon runs: see what opens so many connections at once, by the connection.sum and packet.drop of that time.",
 		},
 		{
 			Type: PacketDrop, Severities: []Severity{Notice, Warning},
@@ -123,12 +123,12 @@ func catalogueOfTraffic() []Entry {
 		},
 		{
 			Type: PacketMiss, Severities: []Severity{Warning, Error},
-			Meaning: "Records of dropped packets were lost, because they came faster than they were read (warning), or cannot be read any more (error); the packets are counted all the same.",
+			Meaning: "Records of dropped packets were lost, because they came faster than they were read (warning), or cannot be read (error, until a warning says that they can again); the packets are counted all the same.",
 			Fields: []Field{
 				maybe("records", "how many there was no room for in the daemon"), maybe("kernel", "how often the kernel had no room, which does not say for how many"),
 				maybe("since", "records from here on are missing"), maybe("until", "records until here are missing"),
 			},
-			Do: "At a warning: see by packet.drop who sends so much. At an error: systemctl restart shekarad.",
+			Do: "At a warning: see by packet.drop who sends so much. At an error: see who else reads them, such as ulogd in the same group (/proc/net/netfilter/nfnetlink_log).",
 		},
 	}
 }

@@ -13,9 +13,9 @@ import (
 	"shekara/netctl/nflog"
 )
 
-// Drops is where records of dropped packets come from: nflog.Listener.
+// Drops is where records of dropped packets come from: nflog.Group.
 type Drops interface {
-	// Run hands over each record, and tells when the kernel had to drop records, until the context ends.
+	// Run hands over each record, and tells when the kernel had to drop records, until the context ends or an error does, and may be called again then.
 	Run(ctx context.Context, got func(nflog.Record), lost func()) error
 }
 
@@ -26,8 +26,9 @@ type Counts interface {
 
 const (
 	dropWindow   = time.Minute
-	dropsShown   = 8    // events with packets of their own in a window, for each ID
-	dropsWaiting = 1024 // records that wait to be journaled; rules send 5 a second for each ID
+	dropsShown   = 8                // events with packets of their own in a window, for each ID
+	dropsWaiting = 1024             // records that wait to be journaled; rules send 5 a second for each ID
+	dropsAgain   = 10 * time.Second // after an error they are listened to again
 )
 
 // dropped is what the records of one ID come to within a window: the first packets of each kind are events of their own, at once, and all
@@ -44,6 +45,13 @@ type dropRecords struct {
 	windows map[string]*dropped
 	counted map[string]uint64 // by ID: what Counts said when its last window ended
 	gap     dropGap
+	deaf    dropDeafness
+}
+
+// dropDeafness is a time in which records of dropped packets cannot be read.
+type dropDeafness struct {
+	since time.Time // zero: they can
+	last  time.Time // it was tried in vain
 }
 
 // dropGap is records of dropped packets that did not come, and are not on record as missing yet.
@@ -59,11 +67,12 @@ func (e *Engine) keepDropped(ctx context.Context) {
 	if e.options.Drops == nil {
 		return
 	}
-	records, gaps, ended := make(chan nflog.Record, dropsWaiting), newTrigger(), make(chan error, 1)
+	records, gaps, failed, ended := make(chan nflog.Record, dropsWaiting), newTrigger(), make(chan error), make(chan struct{})
 	d := dropRecords{windows: map[string]*dropped{}, counted: map[string]uint64{}}
 	d.gap.since = time.Now()
 	go func() {
-		ended <- e.options.Drops.Run(ctx, func(r nflog.Record) {
+		defer close(ended)
+		e.readDrops(ctx, failed, func(r nflog.Record) {
 			select {
 			case records <- r:
 			default: // we are slower than the kernel
@@ -92,11 +101,10 @@ func (e *Engine) keepDropped(ctx context.Context) {
 		case now := <-timer.C:
 			e.endDrops(ctx, &d, now)
 			e.tellDropGap(&d, now)
-		case err := <-ended:
-			if err != nil && ctx.Err() == nil {
-				e.options.Journal.Post(journal.Event{Type: journal.PacketMiss, Severity: journal.Error, Object: "filter",
-					Message: "dropped packets are no longer recorded, only counted, until shekarad is started again: " + err.Error()})
-			}
+			e.hearDrops(&d, now)
+		case err := <-failed:
+			e.missDrops(&d, time.Now(), err)
+		case <-ended:
 			for len(records) > 0 {
 				e.showDrop(ctx, &d, <-records)
 			}
@@ -105,6 +113,50 @@ func (e *Engine) keepDropped(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// readDrops reads until the context ends, again and again after errors.
+func (e *Engine) readDrops(ctx context.Context, failed chan<- error, got func(nflog.Record), lost func()) {
+	for ctx.Err() == nil {
+		err := e.options.Drops.Run(ctx, got, lost)
+		if ctx.Err() != nil || err == nil {
+			return
+		}
+		select {
+		case failed <- err:
+		case <-ctx.Done():
+		}
+		select {
+		case <-time.After(dropsAgain):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// missDrops puts on record, once, that records cannot be read, and raises an alarm.
+func (e *Engine) missDrops(d *dropRecords, now time.Time, err error) {
+	d.deaf.last = now
+	if d.deaf.since.IsZero() {
+		d.deaf.since = now
+		e.options.Journal.Post(journal.Event{Type: journal.PacketMiss, Severity: journal.Error, Object: "filter", Fields: fieldsOf("since", now.UTC().Format(time.RFC3339Nano)),
+			Message: fmt.Sprintf("dropped packets cannot be recorded, only counted; it is tried again every %s: %s", dropsAgain, err)})
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.deaf = fmt.Sprintf("dropped packets are not recorded since %s: %s", d.deaf.since.UTC().Format(time.RFC3339), err)
+}
+
+// hearDrops ends that when it has not failed for a while.
+func (e *Engine) hearDrops(d *dropRecords, now time.Time) {
+	if d.deaf.since.IsZero() || now.Before(d.deaf.last.Add(2*dropsAgain)) {
+		return
+	}
+	e.options.Journal.Post(journal.Event{Type: journal.PacketMiss, Severity: journal.Warning, Object: "filter", Message: "dropped packets are recorded again; those in between were only counted",
+		Fields: fieldsOf("since", d.deaf.since.UTC().Format(time.RFC3339Nano), "until", d.deaf.last.Add(dropsAgain).UTC().Format(time.RFC3339Nano))})
+	d.deaf = dropDeafness{}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.deaf = ""
 }
 
 // tellDropGap puts on record that records are missing: at once, and then once a minute.
@@ -130,6 +182,9 @@ func (d *dropRecords) next() time.Duration {
 	wait := dropWindow
 	if d.gap.overflow.Load()+d.gap.lost.Load() > 0 {
 		wait = min(wait, time.Until(d.gap.tell))
+	}
+	if !d.deaf.since.IsZero() {
+		wait = min(wait, time.Until(d.deaf.last.Add(2*dropsAgain)))
 	}
 	for _, w := range d.windows {
 		wait = min(wait, time.Until(w.ends))

@@ -25,6 +25,7 @@ type droppedBy struct {
 	lost    chan struct{}
 	broken  chan error
 	packets uint64
+	engine  *Engine
 }
 
 func (d *droppedBy) Run(ctx context.Context, got func(nflog.Record), lost func()) error {
@@ -61,7 +62,8 @@ func recording(t *testing.T, test func(d *droppedBy, e *events)) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer synctest.Wait()
 		defer cancel()
-		go newEngine(Options{Drops: d, Counts: d, Journal: seen, Log: discard()}, nil).keepDropped(ctx)
+		d.engine = newEngine(Options{Drops: d, Counts: d, Journal: seen, Log: discard()}, nil)
+		go d.engine.keepDropped(ctx)
 		synctest.Wait()
 		test(d, seen)
 	})
@@ -153,7 +155,7 @@ func TestDropsAreShownBeforeTheEnd(t *testing.T) {
 	}
 }
 
-// TestLostRecords: that records were lost is on record, the first at once and all others once a minute; that there will be no more, too.
+// TestLostRecords: that records were lost is on record, the first at once and all others once a minute.
 func TestLostRecords(t *testing.T) {
 	recording(t, func(d *droppedBy, seen *events) {
 		told := func(want ...string) {
@@ -177,10 +179,41 @@ func TestLostRecords(t *testing.T) {
 		told("1", "19")
 		d.lost <- struct{}{}
 		told("1", "19")
+	})
+}
+
+// TestRecordsAreReadAgain: that records cannot be read is on record once, and an alarm until they have been read for a while.
+func TestRecordsAreReadAgain(t *testing.T) {
+	recording(t, func(d *droppedBy, seen *events) {
+		status := func() (told int, alarm string) {
+			synctest.Wait()
+			d.engine.mu.Lock()
+			defer d.engine.mu.Unlock()
+			return len(seen.of(journal.PacketMiss)), d.engine.deaf
+		}
+		began := time.Now()
 		d.broken <- errors.New("the socket is gone")
-		told("1", "19", "", "1")
-		if gone := seen.of(journal.PacketMiss)[2]; !strings.Contains(gone.Message, "the socket is gone") {
-			t.Errorf("%+v", gone)
+		if told, alarm := status(); told != 1 || !strings.Contains(alarm, "the socket is gone") {
+			t.Fatalf("%d events, alarm %q", told, alarm)
+		}
+		time.Sleep(dropsAgain)
+		d.broken <- errors.New("it is still gone")
+		if told, alarm := status(); told != 1 || !strings.Contains(alarm, "still gone") {
+			t.Errorf("%d events, alarm %q", told, alarm)
+		}
+		time.Sleep(dropsAgain)
+		d.drop(444)
+		if told, alarm := status(); told != 1 || alarm == "" || len(seen.of(journal.PacketDrop)) != 1 {
+			t.Errorf("%d events, alarm %q, drops %+v", told, alarm, seen.of(journal.PacketDrop))
+		}
+		time.Sleep(dropsAgain)
+		told, alarm := status()
+		if told != 2 || alarm != "" {
+			t.Fatalf("%d events, alarm %q", told, alarm)
+		}
+		want := fieldsOf("since", began.UTC().Format(time.RFC3339Nano), "until", began.Add(2*dropsAgain).UTC().Format(time.RFC3339Nano))
+		if diff := cmp.Diff(want, seen.of(journal.PacketMiss)[1].Fields); diff != "" {
+			t.Errorf("(- want, + got)\n%s", diff)
 		}
 	})
 }

@@ -152,6 +152,7 @@ type Engine struct {
 	turning    time.Time          // when the turn began that goes on; zero: none does
 	// unitsUnread is why messages of the host's units are not on record; "": they are, or nobody asked for them.
 	unitsUnread string
+	deaf        string         // since when dropped packets are not recorded, and why; "": they are
 	overloaded  string         // since when the daemon does not keep up, and in what; "": it does
 	clock       *ClockStatus   // nil: it was not looked at yet
 	time        *TimeStatus    // nil: no TimeService is in force

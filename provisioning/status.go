@@ -100,8 +100,10 @@ func (e *Engine) Status(context.Context) (Status, error) {
 	s.Alarms = append(s.Alarms, journalAlarms(health, e.stopped)...)
 	s.Time = e.time
 	s.Alarms = append(s.Alarms, timeAlarms(e.time, time.Now())...)
-	if e.overloaded != "" {
-		s.Alarms = append(s.Alarms, e.overloaded)
+	for _, alarm := range []string{e.overloaded, e.deaf} {
+		if alarm != "" {
+			s.Alarms = append(s.Alarms, alarm)
+		}
 	}
 	return s, nil
 }

@@ -133,8 +133,8 @@ type host struct {
 	prober  *echo.Prober // nil: no probes can be sent
 	// connections is nil where the kernel's table of connections cannot be opened: revoked entries then stay until they time out.
 	connections *conntrack.Table
-	news        *conntrack.Listener // nil: what flows carry is not counted
-	drops       *nflog.Listener     // nil: dropped packets are counted and not recorded
+	news        *conntrack.Listener // nil: what flows carry is not counted, as unheard says
+	unheard     error
 }
 
 func (s *settings) openHost(ctx context.Context, log *slog.Logger) (*host, error) {
@@ -164,9 +164,7 @@ func (s *settings) openHost(ctx context.Context, log *slog.Logger) (*host, error
 	}
 	if h.news, err = conntrack.Listen(); err != nil {
 		log.Warn("listen to connections", "error", err)
-	}
-	if h.drops, err = nflog.Open(firewall.LogGroup); err != nil {
-		log.Warn("open the records of dropped packets", "error", err)
+		h.unheard = err
 	}
 	return h, nil
 }
@@ -181,9 +179,6 @@ func (h *host) close() error {
 	}
 	if h.prober != nil {
 		err = errors.Join(err, h.prober.Close())
-	}
-	if h.drops != nil {
-		err = errors.Join(err, h.drops.Close())
 	}
 	if h.tunnels != nil {
 		err = errors.Join(err, h.tunnels.Close())
@@ -346,16 +341,15 @@ func (s *settings) options(h *host, recorder provisioning.Recorder, log *slog.Lo
 	options := provisioning.Options{
 		Site: site, StateDir: s.stateDir, RunDir: s.runDir, Version: version,
 		Network: h.network, Tunnels: h.tunnels, Filter: h.filter, Secrets: secrets, Journal: recorder,
-		Prover: &engine.Prover{}, Beside: filters.Look, Resolver: net.DefaultResolver, Counts: h.filter, Clock: clock.Read, Units: journald.Reader{}, Time: service.NewReporter(s.timeRunDir), Log: log,
-	}
-	if h.drops != nil {
-		options.Drops = h.drops
+		Prover: &engine.Prover{}, Beside: filters.Look, Resolver: net.DefaultResolver, Counts: h.filter, Drops: nflog.Group(firewall.LogGroup), Clock: clock.Read, Units: journald.Reader{}, Time: service.NewReporter(s.timeRunDir), Log: log,
 	}
 	if h.connections != nil { // a nil table in the interface would not be nil
 		options.Connections = h.connections
 	}
 	if h.news != nil {
 		options.News = h.news
+	} else {
+		recorder.Post(journal.Event{Type: journal.FlowMiss, Severity: journal.Error, Object: "flows", Message: "what flows carry is not counted, and connections are not on record, until shekarad is started again: " + h.unheard.Error()})
 	}
 	return options, nil
 }

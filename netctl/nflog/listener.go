@@ -44,6 +44,19 @@ func Open(group uint16) (*Listener, error) {
 	return &Listener{log, links}, nil
 }
 
+// Group is one whose records are read as long as somebody wants them, and again after an error.
+type Group uint16
+
+// Run opens a Listener in the calling thread's network namespace, and is its Run.
+func (g Group) Run(ctx context.Context, got func(Record), lost func()) error {
+	l, err := Open(uint16(g))
+	if err != nil {
+		return err
+	}
+	err = l.Run(ctx, got, lost)
+	return errors.Join(err, l.Close())
+}
+
 // Close closes the sockets, after Run has returned.
 func (l *Listener) Close() error {
 	l.links.Close()
