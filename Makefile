@@ -65,6 +65,7 @@ soak: setup-test build
 	$(GO) test -count=1 -timeout 0 -run '^TestContract$$/documents' ./firewall/nft -documents $$((500 * $(SOAK))) -v
 	$(GO) test -count=1 -timeout 0 -run '^TestContract$$/(nft|legacy)/documents' ./firewall/iptables -documents $$((500 * $(SOAK))) -v
 	$(GO) test -count=$$((50 * $(SOAK))) -timeout 0 -run '^TestContract$$/replaced' ./firewall/nft
+	SHEKARA_KILLS=$$((500 * $(SOAK))) $(GO) test -count=1 -timeout 0 -run '^TestKilledWriterLosesNothing$$' ./journal
 	$(GO) test -count=1 -timeout 0 -run '^TestRsyslogHasEveryRecord$$' ./journal/export -records $$((1000000 * $(SOAK)))
 	@set -e; for n in $$(seq $$((50 * $(SOAK)))); do echo "restart $$n"; bin/shekara testbed run restart --json build/restart.json >build/restart.txt || { cat build/restart.txt; exit 1; }; done
 	@set -e; for n in $$(seq $$((20 * $(SOAK)))); do echo "leak $$n"; bin/shekara testbed run leak --json build/leak.json >build/leak.txt || { cat build/leak.txt; exit 1; }; done
