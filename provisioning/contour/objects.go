@@ -8,10 +8,14 @@ import (
 	"shekara/provisioning/document"
 )
 
+// kindOutsideContour holds those kinds to a contour of which the acts say what is in it. The external one is where state bodies meet persons
+// and legal entities, so partners are there; a screened subnet stands between it and the internal one, and is said to be an internal network
+// (Order 653, 6(14)m), so it is of any contour but the external. Of a LAN, and of the network that an appliance is managed from, they say
+// nothing: a private body has both, and is of the external contour.
 func kindOutsideContour(z *document.Zone) *breach {
-	fits := map[string]string{"internet": "external", "dedicated-segment": "external", "ets-go": "internal"}
-	if want, bound := fits[z.Kind]; bound && z.Contour != want {
-		return &breach{"spec.contour", z.Contour, fmt.Sprintf("a zone of kind %s is of the %s contour", z.Kind, want)}
+	fits := map[string][]string{"internet": {"external"}, "dedicated-segment": {"external"}, "partners": {"external"}, "ets-go": {"internal"}, "screened-subnet": {"integration", "internal"}}
+	if want, bound := fits[z.Kind]; bound && !slices.Contains(want, z.Contour) {
+		return &breach{"spec.contour", z.Contour, fmt.Sprintf("a zone of kind %s is of the %s contour", z.Kind, strings.Join(want, " or "))}
 	}
 	return nil
 }
@@ -62,9 +66,16 @@ func internetSystemElsewhere(j *Judge, s *document.System) *breach {
 	return nil
 }
 
-func managementOverInternet(j *Judge, zone string) *breach {
-	if z := j.zone(zone); z != nil && z.Kind == "internet" {
-		return &breach{"spec.management.zone", zone, "zone " + zone + " is of kind internet"}
+// managementFromOutside refuses the zones in which are others than those who manage: partners, whoever reaches a segment from the Internet, and
+// the Internet itself, also where a host of the zone brings it along.
+func managementFromOutside(j *Judge, zone string) *breach {
+	z := j.zone(zone)
+	switch {
+	case z == nil:
+	case z.Kind == "internet" || z.Kind == "partners" || z.Kind == "dedicated-segment":
+		return &breach{"spec.management.zone", zone, "zone " + zone + " is of kind " + z.Kind}
+	case z.InternetAccess:
+		return &breach{"spec.management.zone", zone, "the hosts of zone " + zone + " reach the Internet"}
 	}
 	return nil
 }

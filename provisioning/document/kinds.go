@@ -40,7 +40,7 @@ type Metadata struct {
 type Zone struct {
 	Name           Names    `yaml:"name,omitempty" doc:"for people, in three languages"`
 	Contour        string   `yaml:"contour" doc:"internal, external or integration"`
-	Kind           string   `yaml:"kind" doc:"ets-go, lan, dedicated-segment, screened-subnet, partners, internet or management"`
+	Kind           string   `yaml:"kind" doc:"ets-go, lan, dedicated-segment, screened-subnet, partners, internet or management; which contour it may be of: SEG-01 in contours.md"`
 	Organisation   string   `yaml:"organisation,omitempty" doc:"name of the Organisation whose segment it is; then every address of it that a Flow names is of a System or a Gateway (GWY-10)"`
 	InternetAccess bool     `yaml:"internetAccess,omitempty" doc:"its hosts reach the Internet past this appliance: never to be joined to ETS GO (DEF-19)"`
 	Prefixes       []string `yaml:"prefixes,omitempty" doc:"what the zone holds; empty only for kind internet: everything that no other zone claims"`

@@ -132,6 +132,13 @@ func gatewayCases() []Case {
 }
 
 func segmentCases() []Case {
+	another := Edit{"    - {name: adm0,", "    - {name: abr0, zone: abroad}\n    - {name: adm0,"}
+	managed := func(zone, from string) []Edit {
+		return []Edit{{"management: {zone: admin, from: [192.168.100.0/24]", "management: {zone: " + zone + ", from: [" + from + "]"}}
+	}
+	inside := func(zone, from string) []Edit {
+		return []Edit{{"management: {zone: " + zone + ", from: [" + from + "]", "management: {zone: admin, from: [192.168.100.64/28]"}}
+	}
 	return []Case{
 		{Rule: "DEF-19", Name: "flow", Value: "10.81.0.5/32", add: flow("office", "10.81.0.5/32", "ets", "10.82.0.5/32", ""), edit: []Edit{{"internetAccess: false", "internetAccess: true"}},
 			mend: []Edit{{"internetAccess: true", "internetAccess: false"}}},
@@ -142,6 +149,10 @@ func segmentCases() []Case {
 		{Rule: "SEG-01", Name: "internet", Value: "integration", edit: []Edit{{"spec: {contour: external, kind: internet}", "spec: {contour: integration, kind: internet}"}},
 			mend: []Edit{{"spec: {contour: integration, kind: internet}", "spec: {contour: external, kind: internet}"}}},
 		{Rule: "SEG-01", Name: "ETS GO", Value: "integration", edit: []Edit{{"{contour: internal, kind: ets-go", "{contour: integration, kind: ets-go"}}, mend: []Edit{{"{contour: integration, kind: ets-go", "{contour: integration, kind: lan"}}},
+		{Rule: "SEG-01", Name: "partners", Value: "integration", add: doc("Zone", "abroad", "{contour: integration, kind: partners, prefixes: [10.84.0.0/16]}"), edit: []Edit{another},
+			mend: []Edit{{"{contour: integration, kind: partners", "{contour: external, kind: partners"}}},
+		{Rule: "SEG-01", Name: "screened subnet outside", Value: "external", add: doc("Zone", "abroad", "{contour: external, kind: screened-subnet, prefixes: [10.84.0.0/16]}"), edit: []Edit{another},
+			mend: []Edit{{"{contour: external, kind: screened-subnet", "{contour: internal, kind: screened-subnet"}}},
 		{Rule: "SEG-02", Value: "10.39.0.0/28", add: doc("System", "stray", "{name: "+names+", organisation: registry-body, class: 3, contour: internal, zone: archive-lan, prefixes: [10.30.1.32/28, 10.39.0.0/28]}"),
 			mend: []Edit{{", 10.39.0.0/28]", ", 10.30.1.48/28]"}}},
 		{Rule: "SEG-03", Name: "system", Value: "archive-lan", edit: []Edit{{"  prefixes: [10.30.1.0/28]\n", "  prefixes: [10.30.1.0/28]\n  internetFacing: true\n"}}, mend: []Edit{{"10.30.1.0/28]\n  internetFacing: true\n", "10.30.1.0/28]\n"}}},
@@ -150,8 +161,11 @@ func segmentCases() []Case {
 		{Rule: "SEG-04", Value: "10.30.1.5/32", add: flow("portal-segment", "10.40.0.10/32", "archive-lan", "10.30.1.5/32", ""),
 			mend: []Edit{{"toZone: archive-lan, from: [10.40.0.10/32], to: [10.30.1.5/32], allow: [tcp/443]}", "toZone: gateways, from: [10.40.0.10/32], to: [10.20.0.10/32], allow: [tcp/443], service: registry-data}"}}},
 		{Rule: "SEG-05", Value: "true", edit: []Edit{{"  prefixes: [10.32.0.0/24]\n", "  internetAccess: true\n  prefixes: [10.32.0.0/24]\n"}}, mend: []Edit{{"internetAccess: true", "internetAccess: false"}}},
-		{Rule: "SEG-06", Value: "internet", edit: []Edit{{"management: {zone: admin, from: [192.168.100.0/24]", "management: {zone: internet, from: [203.0.113.64/28]"}},
-			mend: []Edit{{"management: {zone: internet, from: [203.0.113.64/28]", "management: {zone: admin, from: [192.168.100.64/28]"}}},
+		{Rule: "SEG-06", Name: "internet", Value: "internet", edit: managed("internet", "203.0.113.64/28"), mend: inside("internet", "203.0.113.64/28")},
+		{Rule: "SEG-06", Name: "partners", Value: "annex", edit: managed("annex", "10.80.5.0/28"), mend: inside("annex", "10.80.5.0/28")},
+		{Rule: "SEG-06", Name: "segment", Value: "portal-segment", edit: managed("portal-segment", "10.40.0.64/28"), mend: inside("portal-segment", "10.40.0.64/28")},
+		{Rule: "SEG-06", Name: "LAN with Internet access", Value: "office", edit: append(managed("office", "10.81.0.0/28"), Edit{"internetAccess: false", "internetAccess: true"}),
+			mend: []Edit{{"internetAccess: true", "internetAccess: false"}}},
 	}
 }
 
