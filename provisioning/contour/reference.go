@@ -40,6 +40,9 @@ The rules by which the internal and the external contour are kept apart are not 
 comes from. A document that breaks one is refused with the paragraph when it is validated, and what was compiled is judged once more, so that neither
 a mistake of the compiler nor a validation that was left out brings it to the packet filter.
 
+The paragraphs are those of the editions that the table names. Newer ones exist: Order 603/НҚ of 5 December 2023 rewrites paragraph 4 of Rules 123, on which GWY-01, GWY-02 and GWY-04 stand, and there is an edition
+of 26 July 2024. Hold these three against the newest text before you rely on them.
+
 ` + "`docs/examples/contours`" + ` is a whole set: two bodies of the internal contour, a private system outside, a portal, ШЭП and ВШЭП.
 
 ## What they judge by
