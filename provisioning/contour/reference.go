@@ -70,7 +70,7 @@ A ` + "`Flow`" + ` may carry ` + "`waiver: {reason, approver, expires}`" + `: it
 rules of the repealed Order 124, which allows deviations that are justified case by case, and GWY-02, whose contract is "taken into account".
 No other rule can be waived.
 
-` + "`shekara validate`" + ` and ` + "`shekara plan`" + ` show the flows that pass by a waiver. For a plan that is a risk, so a confirm window opens by itself; applying it is recorded
+` + "`shekara validate`" + ` and ` + "`shekara plan`" + ` show the flows that pass by a waiver, ` + "`shekara status`" + ` and ` + "`shekara verify`" + ` those in force. For a plan that is a risk, so a confirm window opens by itself; applying it is recorded
 in the journal (apply.start, field waived). A flow whose waiver has expired is refused, with the date. One that is in force then is taken out of force within seconds of
 the end of the day, connections and all, and recorded (documents.reject, field removed); ` + "`shekara status`" + ` names it. It returns when it is applied with a new waiver.
 
@@ -81,7 +81,7 @@ The same happens to what needs a contract or a certificate when that ends: a tun
 
 A rule of your own is an ` + "`Assertion`" + `: ` + "`mustReach`" + ` or ` + "`mustNotReach`" + `. ` + "`shekara validate`" + `, a plan and an apply ask the packet filter's rules, as they would be loaded on the appliance that it
 names, about every case that flows tell apart, and refuse what breaks one with a connection that shows it. It costs about a hundredth of a second for a thousand
-flows, and nothing where there is none.
+flows, and nothing where there is none. What the appliance sends by no document, as it may to its zones, is asked where its own address stands alone; a prefix that holds it is of the hosts there.
 
 ## What is not judged yet
 
