@@ -57,9 +57,9 @@ func catalogueOfTime() []Entry {
 		},
 		{
 			Type: TimeServe, Severities: []Severity{Info},
-			Meaning: "A legal day is over: how many requests for the time were answered and refused, of all, and in an event of its own for each System that asked.",
+			Meaning: "How many requests for the time were answered and refused, of all, and in an event of its own for each System that asked: when a legal day is over, and when the daemon stops or the TimeService goes. A day may have several, which add up; what was asked while no daemon ran, or after it was killed, is in none.",
 			Fields: []Field{
-				always("day", "the legal day, as 2026-11-26"), maybe("since", "from when on it was counted; of all"),
+				always("day", "the legal day, as 2026-11-26"), always("since", "from when on it was counted"), always("until", "until when"),
 				always("answered", "requests"), maybe("withheld", "not answered, as the clock was not synchronised; of all"), always("limited", "refused, as too many came from one client"),
 				maybe("unregistered", "from no registered System; of all"), always("unauthenticated", "without the key that they need"), maybe("malformed", "that are no requests for the time; of all"),
 				maybe("lastSeen", "when the System asked last"),

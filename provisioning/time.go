@@ -160,6 +160,7 @@ func (e *Engine) keepTime(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
+			e.recordAll(context.WithoutCancel(ctx), w.summary(time.Now()))
 			return
 		case <-tick.C:
 		}
@@ -175,9 +176,11 @@ func (e *Engine) lookAtTime(ctx context.Context, w *timeWatch, now time.Time) []
 		*w = timeWatch{}
 		e.measured.Store(nil)
 		e.showTime(nil)
-		return was.ends()
+		return append(was.summary(now), was.ends()...)
 	}
+	var ended []journal.Event
 	if w.service != spec.Name {
+		ended = w.summary(now)
 		*w = timeWatch{service: spec.Name, since: now, sources: map[string]*toldSource{}, day: contour.Day(now)}
 	}
 	ask, cancel := context.WithTimeout(ctx, timePatience)
@@ -187,7 +190,7 @@ func (e *Engine) lookAtTime(ctx context.Context, w *timeWatch, now time.Time) []
 		err = fmt.Errorf("it acts by what TimeService %q was, not by %q as it is", report.Service, spec.Name)
 	}
 	if err != nil {
-		return e.timeSilent(w, now, err)
+		return append(ended, e.timeSilent(w, now, err)...)
 	}
 	report = tame(report, spec)
 	standing := report.Status.Standing
@@ -198,7 +201,7 @@ func (e *Engine) lookAtTime(ctx context.Context, w *timeWatch, now time.Time) []
 	}
 	e.measured.Store(&heard{standing.State != timesync.Unsynchronised, standing.Bound(report.Time), standing.Drift, time.Now()})
 	e.showTime(&TimeStatus{Report: report, lost: w.lost})
-	return w.observe(now, report)
+	return append(ended, w.observe(now, report)...)
 }
 
 // tame leaves of a report what may be in one: the process that made it faces the network. Sources and systems are those of the Spec, each once.
@@ -291,7 +294,7 @@ func (w *timeWatch) observe(now time.Time, r service.Report) (events []journal.E
 	}
 	events = append(events, w.warnings(r)...)
 	if day := contour.Day(now); day != w.day {
-		events = append(events, w.summary()...)
+		events = append(events, w.summary(now)...)
 		w.day, w.from, w.served, w.systems = day, now, server.Counters{}, nil
 	}
 	return events
@@ -420,13 +423,17 @@ func (w *timeWatch) warnings(r service.Report) (events []journal.Event) {
 	return events
 }
 
-// summary is who was served in the legal day that is over: a record of all, and one for each system that asked.
-func (w *timeWatch) summary() []journal.Event {
+// summary is who was served in the legal day, until it is over, or the daemon stops, or the TimeService goes: a record of all, and one for each system that asked.
+func (w *timeWatch) summary(now time.Time) []journal.Event {
+	if w.from.IsZero() {
+		return nil
+	}
+	since, until := w.from.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339)
 	number := func(n uint64) string { return strconv.FormatUint(n, 10) }
 	v := w.served
 	events := []journal.Event{{Type: journal.TimeServe, Severity: journal.Info, Object: "time/" + w.service,
 		Message: fmt.Sprintf("on %s %d requests for the time were answered, %d refused", w.day, v.Served, refusals(v)),
-		Fields: fieldsOf("day", w.day, "since", w.from.UTC().Format(time.RFC3339), "answered", number(v.Served), "withheld", number(v.Withheld), "limited", number(v.Limited),
+		Fields: fieldsOf("day", w.day, "since", since, "until", until, "answered", number(v.Served), "withheld", number(v.Withheld), "limited", number(v.Limited),
 			"unregistered", number(v.Refused), "unauthenticated", number(v.Unauthenticated), "malformed", number(v.Malformed+v.OtherMode))}}
 	for _, name := range slices.Sorted(maps.Keys(w.systems)) {
 		s := w.systems[name]
@@ -435,7 +442,7 @@ func (w *timeWatch) summary() []journal.Event {
 		}
 		event := journal.Event{Type: journal.TimeServe, Severity: journal.Info, Object: "system/" + name,
 			Message: fmt.Sprintf("on %s system %s was given the time %d times and refused %d times", w.day, name, s.Served, s.Refused+s.Limited),
-			Fields: fieldsOf("day", w.day, "answered", number(s.Served), "limited", number(s.Limited), "unauthenticated", number(s.Refused),
+			Fields: fieldsOf("day", w.day, "since", since, "until", until, "answered", number(s.Served), "limited", number(s.Limited), "unauthenticated", number(s.Refused),
 				"lastSeen", s.LastSeen.UTC().Format(time.RFC3339))}
 		if !s.OffsetAt.IsZero() {
 			event.Message += fmt.Sprintf("; as seen here its clock was %s at most, %s at last", aheadText(s.farthest), aheadText(s.Offset))

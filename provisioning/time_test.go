@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"shekara/journal"
 	"shekara/timesync"
 	"shekara/timesync/server"
 	"shekara/timesync/service"
@@ -70,7 +71,10 @@ func newTimeRecord(t *testing.T) *timeRecord {
 		t.Errorf("before the start is over %+v is said, and would be taken for an answer", told)
 	}
 	b.Engine.intent.base.Time = serviceOfTests()
-	b.done.Go(func() error { b.keepTime(t.Context()); return nil })
+	ctx, cancel := context.WithCancel(t.Context())
+	b.cancel = cancel
+	engine := b.Engine
+	b.done.Go(func() error { engine.keepTime(ctx); return nil })
 	r := &timeRecord{t: t, b: b, p: p}
 	r.expect("the start", timeEvery, "time.state notice: the clock is synchronised, by a", "time.source info: source a: it agrees")
 	return r
@@ -160,10 +164,28 @@ func TestTheDayIsOnRecord(t *testing.T) {
 		})
 		expect("the process was started anew within the next", 24*time.Hour, "time.serve info: on 2000-01-02 3 requests", "time.serve info: on 2000-01-02 system portal was given the time 3 times")
 		expectFields(t, b, map[string]string{"answered": "3", "offset": "", "offsetFarthest": "", "offsetAt": ""}) // of that day nothing is known of its clock
-		b.Engine.mu.Lock()
-		b.Engine.intent.base.Time = nil
-		b.Engine.mu.Unlock()
-		expect("no TimeService is in force", 5*timeEvery, "time.state notice: no TimeService is in force any more")
+		asked := func(times uint64) {
+			p.change(func(p *timeProcess) { p.report.Requests.Served = times })
+		}
+		asked(5)
+		expect("it is asked on", timeEvery)
+		inForce := func(spec *timesync.Spec) {
+			b.Engine.mu.Lock()
+			defer b.Engine.mu.Unlock()
+			b.Engine.intent.base.Time = spec
+		}
+		spec := b.Engine.intent.base.Time
+		inForce(nil)
+		expect("no TimeService is in force", 5*timeEvery, "time.serve info: on 2000-01-03 2 requests", "time.state notice: no TimeService is in force any more")
+		inForce(spec)
+		expect("it is back", timeEvery, "time.state notice", "time.source info")
+		asked(9)
+		expect("it is asked", timeEvery)
+		events := b.events
+		b.kill()
+		if last := events.of(journal.TimeServe); last[len(last)-1].Fields["answered"] != "4" || last[len(last)-1].Fields["since"] >= last[len(last)-1].Fields["until"] {
+			t.Errorf("the daemon ends: %+v", last[len(last)-1])
+		}
 	})
 }
 
