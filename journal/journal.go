@@ -81,6 +81,7 @@ type Journal struct {
 	beat     clock.Reading    // of the last signed checkpoint; zero: none since this start
 
 	asked  atomic.Pointer[Clock] // nil: the kernel is
+	checks checks                // of closed files
 	months atomic.Int64          // that records are kept, as Tend was told last
 	kept   atomic.Value          // a string: why what is old enough is not removed, as Tend found last
 	begun  struct {              // when files began, as far as somebody asked

@@ -236,7 +236,7 @@ func (t *tail) events() []Event {
 	if t.damaged > 0 {
 		events = append(events, Event{Type: JournalDamage, Severity: Alert, Object: "journal/" + t.file,
 			Message: fmt.Sprintf("%d lines of %s cannot be read: restore the file from a copy", t.damaged, t.file),
-			Fields:  map[string]string{"file": t.file, "lines": strconv.Itoa(t.damaged)}})
+			Fields:  map[string]string{"file": t.file, fieldLines: strconv.Itoa(t.damaged)}})
 	}
 	return events
 }

@@ -9,7 +9,7 @@ import (
 const (
 	// tendEvery is how often the files are looked at, for those that have grown old.
 	tendEvery = time.Hour
-	// coolRests: compressing takes a tenth of one processor at most.
+	// coolRests: compressing and checking take a tenth of one processor at most.
 	coolRests = 9
 )
 
@@ -20,7 +20,7 @@ type Tending struct {
 	Complain func(error)                           // is told what cannot be done; it is tried again later
 }
 
-// Tend makes the indexes of files that are closed, compresses files that have grown old, and removes those that have grown too old, until the context ends. One Tend a journal.
+// Tend makes the indexes of files that are closed, compresses files that have grown old, removes those that have grown too old, and checks one that is closed each time, until the context ends. One Tend a journal.
 func (j *Journal) Tend(ctx context.Context, t Tending) {
 	ticker := time.NewTicker(tendEvery)
 	defer ticker.Stop()
@@ -28,7 +28,7 @@ func (j *Journal) Tend(ctx context.Context, t Tending) {
 		j.months.Store(int64(t.Months()))
 		err := j.indexAll(ctx, coolRests)
 		_, cooled := j.cool(ctx, time.Now(), coolRests)
-		if err = errors.Join(err, cooled, j.expireNow(ctx, t)); err != nil && ctx.Err() == nil {
+		if err = errors.Join(err, cooled, j.expireNow(ctx, t), j.checkNext(ctx, coolRests)); err != nil && ctx.Err() == nil {
 			t.Complain(err)
 		}
 		select {

@@ -68,6 +68,7 @@ type carrier struct {
 	state    cursor.State
 	written  cursor.State // as the file has it
 	failures int          // in a row
+	missing  uint64       // up to here it was said which records the journal does not have
 	lost     uint64       // up to here the sink acknowledged what it does not have any more; 0: nothing
 }
 
@@ -222,7 +223,7 @@ func (c *carrier) deliver(ctx context.Context, way link) error {
 			c.unread(err)
 		}
 		if len(lines) > 0 {
-			records, position, err := c.choose(lines)
+			records, position, err := c.choose(way, lines)
 			if err != nil {
 				return err
 			}
@@ -273,10 +274,10 @@ func (c *carrier) unread(err error) {
 	}
 }
 
-// choose reads the lines, and keeps those that the sink gets.
-func (c *carrier) choose(lines [][]byte) (records []record, position uint64, err error) {
+// choose reads the lines, up to where some are missing in between, and keeps those that the sink gets.
+func (c *carrier) choose(way link, lines [][]byte) (records []record, position uint64, err error) {
 	position = c.state.Sent
-	for _, line := range lines {
+	for n, line := range lines {
 		e, err := journal.ParseLine(line)
 		if err == nil && e.Sequence <= position {
 			err = fmt.Errorf("it is record %d", e.Sequence)
@@ -284,12 +285,31 @@ func (c *carrier) choose(lines [][]byte) (records []record, position uint64, err
 		if err != nil {
 			return nil, 0, fmt.Errorf("the record after %d: %w", position, err)
 		}
+		if e.Sequence > position+1 {
+			if n > 0 {
+				break
+			}
+			c.pass(way, e.Sequence-1)
+		}
 		position = e.Sequence
 		if c.sink.chosen(e) {
 			records = append(records, record{e, line})
 		}
 	}
 	return records, position, nil
+}
+
+// pass goes past records that the journal does not have any more: removed for their age before the sink got them, or damaged, which the daemon puts on record. A batch that said that it
+// is all of them would lie.
+func (c *carrier) pass(way link, last uint64) {
+	if last > c.missing {
+		c.log.Warn("sink", "name", c.sink.Name, "missing", fmt.Sprintf("the journal does not have the records %d to %d any more", c.state.Sent+1, last))
+		c.missing = last
+	}
+	c.state.Sent = last
+	if b, claims := way.(*batches); claims {
+		b.done = last
+	}
 }
 
 // save writes the state if it changed, or has not been written for long, but not within atMost of the last time. A disk that takes nothing stops

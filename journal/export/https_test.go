@@ -20,7 +20,10 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -58,18 +61,24 @@ type mood struct {
 
 func receives(t *testing.T, of *certificatetest.Authority, in func(n int) mood) *receiver {
 	t.Helper()
+	r := &receiver{t: t, mood: in, ends: map[uint64]struct{}{}}
+	r.url = servesTLS(t, of, r)
+	return r
+}
+
+// servesTLS has requests served over TLS, with certificates both ways.
+func servesTLS(t *testing.T, of *certificatetest.Authority, by http.Handler) (url string) {
+	t.Helper()
 	certificate, key := of.Leaf("soc.example.org")
 	pair, err := tls.LoadX509KeyPair(certificate, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &receiver{t: t, mood: in, ends: map[uint64]struct{}{}}
-	server := httptest.NewUnstartedServer(r)
+	server := httptest.NewUnstartedServer(by)
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: of.Pool()}
 	server.StartTLS()
 	t.Cleanup(server.Close)
-	r.url = server.URL + "/journal"
-	return r
+	return server.URL + "/journal"
 }
 
 func (r *receiver) sink(of *certificatetest.Authority, name string) Sink {
@@ -447,4 +456,103 @@ func FuzzRetryAfter(f *testing.F) {
 			t.Errorf("%q is %s", field, after)
 		}
 	})
+}
+
+// TestNoBatchClaimsWhatTheJournalLacks: where a record is damaged a batch ends before it, and the next begins behind it, also with a filter; the journal says so once, whoever reads.
+func TestNoBatchClaimsWhatTheJournalLacks(t *testing.T) {
+	of := certificatetest.New(t, "authority")
+	folder := t.TempDir()
+	j, err := journal.Open(folder, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	l := &local{Journal: j, t: t}
+	l.record(300, journal.DriftFind)
+	names, err := filepath.Glob(filepath.Join(folder, "*.jsonl"))
+	if err != nil || len(names) != 1 {
+		t.Fatal(names, err)
+	}
+	text, err := os.ReadFile(names[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.OpenFile(names[0], os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for _, sequence := range []string{"100", "101", "200"} {
+		if _, err := file.WriteAt([]byte("x"), int64(bytes.Index(text, []byte(`{"sequence":`+sequence+`,`))+30)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var all, some batchLog
+	allAt, someAt := servesTLS(t, of, &all), servesTLS(t, of, &some)
+	sink := func(name, url string) Sink {
+		s := Sink{Name: name, Site: "owner", Protocol: HTTPS, URL: url, ServerName: "soc.example.org", CA: of.File()}
+		s.Certificate, s.Key = of.Leaf("owner")
+		return s
+	}
+	filtered := sink("some", someAt)
+	filtered.Filter = journal.Filter{Text: "event 7"}
+	l.set(sink("all", allAt), filtered)
+	dir := t.TempDir()
+	end, log := runsLogged(t, l, dir)
+	for _, name := range []string{"all", "some"} {
+		await(t, name, func() bool {
+			s, _ := cursor.Read(dir, name)
+			return s.Sent >= 300 && s.Delivered >= 200 && s.Error == ""
+		})
+	}
+	end()
+	if got := all.ranges(); len(got) < 3 || got[0] != [2]uint64{1, 99} || got[1] != [2]uint64{102, 199} || got[2][0] != 201 {
+		t.Errorf("batches of all are %v", got)
+	}
+	for _, r := range some.ranges() {
+		for _, lacking := range []uint64{100, 101, 200} {
+			if r[0] <= lacking && lacking <= r[1] {
+				t.Errorf("a batch of some claims %v, and the journal lacks record %d", r, lacking)
+			}
+		}
+	}
+	if n := strings.Count(log.String(), "missing="); n != 4 {
+		t.Errorf("the log says %d times what is missing, want twice for each sink:\n%s", n, log.String())
+	}
+	j.Settle()
+	await(t, "a record of it", func() bool { return len(damage(t, j)) > 0 })
+	if said := damage(t, j); len(said) != 1 || said[0].Fields["first"] != "100" || said[0].Fields["last"] != "101" {
+		t.Errorf("on record are %+v", said)
+	}
+}
+
+func damage(t *testing.T, j *journal.Journal) []journal.Event {
+	t.Helper()
+	events, _, err := j.Query(t.Context(), 0, 10, journal.Filter{Types: []journal.Type{journal.JournalDamage}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return events
+}
+
+// batchLog notes what batches claim to be, and says yes.
+type batchLog struct {
+	mu  sync.Mutex
+	got [][2]uint64
+}
+
+func (b *batchLog) ServeHTTP(w http.ResponseWriter, q *http.Request) {
+	id := batchID.FindStringSubmatch(q.Header.Get("Idempotency-Key"))
+	first, _ := strconv.ParseUint(id[1], 10, 64)
+	last, _ := strconv.ParseUint(id[2], 10, 64)
+	b.mu.Lock()
+	b.got = append(b.got, [2]uint64{first, last})
+	b.mu.Unlock()
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (b *batchLog) ranges() [][2]uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.got)
 }

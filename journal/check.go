@@ -1,0 +1,168 @@
+package journal
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strconv"
+	"sync"
+	"time"
+
+	"shekara/netctl/durable"
+)
+
+const (
+	checkedName = "CHECKED"
+	maxChecked  = 1 << 20
+)
+
+// Fields of a JournalDamage of records that cannot be had.
+const (
+	fieldLines  = "lines"
+	fieldReason = "reason"
+)
+
+// checks is how far the check of closed files has come, and which are on record as damaged. Who reads records may meet one before the check does.
+type checks struct {
+	mu    sync.Mutex
+	known bool // the file CHECKED was read
+	checked
+}
+
+// checked is what the file CHECKED holds.
+type checked struct {
+	Next    uint64   `json:"next"`    // the next file to look at begins with this record or a later one
+	Damaged []uint64 `json:"damaged"` // first records of files that are on record as damaged
+}
+
+// read expects the lock to be held. What cannot be read costs a second record of what is damaged.
+func (c *checks) read(dir string) {
+	if c.known {
+		return
+	}
+	c.known = true
+	if text, err := durable.ReadFile(filepath.Join(dir, checkedName), maxChecked); err == nil {
+		_ = json.Unmarshal(text, &c.checked)
+	}
+}
+
+// checkNext holds the next closed file to its checksums, its checkpoints and the file behind it, the oldest again after the newest, and puts it on record, once, if it is damaged. While it reads
+// it rests so many times as long as it works.
+func (j *Journal) checkNext(ctx context.Context, rests int) error {
+	if j.Health().Err != nil {
+		return nil // nothing could be recorded
+	}
+	firsts, err := segments(j.dir)
+	if err != nil || len(firsts) < 2 {
+		return err
+	}
+	closed := firsts[:len(firsts)-1]
+	j.checks.mu.Lock()
+	j.checks.read(j.dir)
+	at := sort.Search(len(closed), func(i int) bool { return closed[i] >= j.checks.Next }) % len(closed)
+	j.checks.mu.Unlock()
+	first, behind := firsts[at], firsts[at+1]
+	name, lines, wrong := inspect(ctx, j.dir, first, behind, rests)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if wrong != "" {
+		j.sayDamaged(first, Event{Type: JournalDamage, Severity: Alert, Object: "journal/" + name, Message: fmt.Sprintf("%s is damaged: %.1000s", name, wrong),
+			Fields: map[string]string{"file": name, fieldLines: strconv.FormatUint(lines, 10), fieldReason: fmt.Sprintf("%.1000s", wrong)}})
+	}
+	j.checks.mu.Lock()
+	defer j.checks.mu.Unlock()
+	j.checks.Next = behind
+	j.checks.Damaged = slices.DeleteFunc(j.checks.Damaged, func(of uint64) bool { return of == first && wrong == "" || !slices.Contains(firsts, of) })
+	text, err := json.Marshal(j.checks.checked)
+	if err != nil {
+		return err
+	}
+	return j.disk.write(filepath.Join(j.dir, checkedName), append(text, '\n'), openMode)
+}
+
+// sayDamaged puts it on record that a file is damaged, unless it is.
+func (j *Journal) sayDamaged(first uint64, e Event) {
+	j.checks.mu.Lock()
+	defer j.checks.mu.Unlock()
+	j.checks.read(j.dir)
+	if !slices.Contains(j.checks.Damaged, first) {
+		j.checks.Damaged = append(j.checks.Damaged, first)
+		j.Post(e)
+	}
+}
+
+// missing puts it on record that records after one and before another cannot be had, but for what was removed for its age.
+func (j *Journal) missing(after, before uint64) {
+	firsts, err := segments(j.dir)
+	if err != nil || len(firsts) == 0 {
+		return
+	}
+	from := max(after+1, firsts[0])
+	if from >= before {
+		return
+	}
+	first := firsts[sort.Search(len(firsts), func(i int) bool { return firsts[i] > from })-1]
+	name := segmentName(first)
+	if hot, cold := j.fileBytes(first); hot == 0 && cold > 0 {
+		name = coldName(first)
+	}
+	j.sayDamaged(first, Event{Type: JournalDamage, Severity: Alert, Object: "journal/" + name, Message: fmt.Sprintf("records %d to %d cannot be read: %s, or what stood behind it, is damaged", from, before-1, name),
+		Fields: map[string]string{"file": name, fieldLines: strconv.FormatUint(before-from, 10), fieldFirst: strconv.FormatUint(from, 10), fieldLast: strconv.FormatUint(before-1, 10)}})
+}
+
+// inspect says what is wrong with a closed file, "" for nothing, and how many lines are: it has to hold all records up to the file behind it, each as its checksum has it, and the tree over them has to be
+// what its checkpoints, and the one with which that file begins, say. Of files of the first version, which begin with no checkpoint, the tree is not known.
+func inspect(ctx context.Context, dir string, first, behind uint64, rests int) (name string, lines uint64, wrong string) {
+	name = segmentName(first)
+	file, err := openLines(dir, first)
+	if err != nil {
+		if damaged := (*coldError)(nil); errors.As(err, &damaged) {
+			name = damaged.name
+		}
+		return name, behind - first, err.Error()
+	}
+	defer func() { _ = file.Close() }()
+	t := tail{last: first - 1}
+	before, settles := firstSettles(dir, first)
+	t.tree = before
+	if err := t.scan(&resting{ctx: ctx, from: file, rests: rests, woke: time.Now()}); err != nil {
+		return file.name, behind - 1 - min(t.last, behind-1), err.Error()
+	}
+	lines = uint64(t.damaged)
+	if t.last+1 < behind {
+		lines += behind - 1 - t.last
+	}
+	next, settled := firstSettles(dir, behind)
+	switch {
+	case lines > 0:
+		wrong = fmt.Sprintf("%d lines are missing, cannot be read, or are not what was signed", lines)
+	case t.last+1 != behind:
+		lines, wrong = 1, fmt.Sprintf("it ends with record %d, and the next file begins with %d", t.last, behind)
+	case (first == 1 || settles == nil) && settled == nil && next.root() != t.tree.root():
+		lines, wrong = 1, "it is not what the checkpoint behind it says that it was"
+	}
+	return file.name, lines, wrong
+}
+
+// resting reads, and between two reads rests so many times as long as its reader worked.
+type resting struct {
+	ctx   context.Context
+	from  io.Reader
+	rests int
+	woke  time.Time
+}
+
+func (r *resting) Read(p []byte) (int, error) {
+	rest(r.ctx, time.Duration(r.rests)*time.Since(r.woke))
+	r.woke = time.Now()
+	if r.ctx.Err() != nil {
+		return 0, r.ctx.Err()
+	}
+	return r.from.Read(p)
+}

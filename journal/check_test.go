@@ -1,0 +1,151 @@
+package journal
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// checkAll has every closed file looked at, and gives what was put on record meanwhile.
+func checkAll(t *testing.T, j *Journal) []Event {
+	t.Helper()
+	for range mustSegments(t, j.dir) {
+		must(t, j.checkNext(t.Context(), 0))
+	}
+	j.Settle() // what was posted is on disk then
+	return all(t, j, JournalDamage)
+}
+
+// TestClosedFilesAreChecked: whatever is done to one is on record, once, also after a restart; and again if it happens again after a repair.
+func TestClosedFilesAreChecked(t *testing.T) {
+	line := func(n int, change func([]byte) []byte) func(string) error {
+		return func(path string) error {
+			lines := bytes.SplitAfter(mustRead(t, path), []byte("\n"))
+			lines[n] = change(lines[n])
+			return os.WriteFile(path, bytes.Join(lines, nil), openMode)
+		}
+	}
+	last := 7 // line of a file: a checkpoint, six events, daemon.stop
+	for name, c := range map[string]struct {
+		spoil func(path string) error // the third file
+		file  int                     // that is named
+		lines string
+	}{
+		"nothing":                   {func(string) error { return nil }, 0, ""},
+		"a byte":                    {line(4, func(l []byte) []byte { l[40] ^= 1; return l }), 2, "1"},
+		"a line is gone":            {line(4, func([]byte) []byte { return nil }), 2, ""},
+		"the last line is gone":     {line(last, func([]byte) []byte { return nil }), 2, "1"},
+		"the last line is torn":     {line(last, func(l []byte) []byte { return l[:20] }), 2, "1"},
+		"the first line is changed": {line(0, func(l []byte) []byte { l[40] ^= 1; return l }), 2, ""},
+		"a line with a checksum of its own": {line(4, func(l []byte) []byte {
+			e, _, err := decode(bytes.TrimSuffix(l, []byte("\n")))
+			must(t, err)
+			e.Message = "another"
+			changed, err := encode(e)
+			must(t, err)
+			return append(changed, '\n')
+		}), 2, "1"},
+		"the file is empty":   {func(path string) error { return os.Truncate(path, 0) }, 2, "8"},
+		"the file is gone":    {os.Remove, 1, "8"},
+		"a folder in its way": {func(path string) error { must(t, os.Remove(path)); return os.Mkdir(path, 0o700) }, 1, "8"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := daily(t, 5)
+			firsts := mustSegments(t, dir)
+			path := filepath.Join(dir, segmentName(firsts[2]))
+			whole := mustRead(t, path)
+			must(t, c.spoil(path))
+			j := signedOpen(t, dir)
+			said := checkAll(t, j)
+			if c.file == 0 {
+				if said = checkAll(t, j); len(said) > 0 {
+					t.Errorf("what is whole is damaged: %+v", said)
+				}
+				return
+			}
+			if len(said) != 1 || said[0].Fields["file"] != segmentName(firsts[c.file]) || c.lines != "" && said[0].Fields[fieldLines] != c.lines || len(Undeclared(said[0])) > 0 {
+				t.Fatalf("%+v", said)
+			}
+			must(t, j.Close())
+			j = signedOpen(t, dir)
+			if said = checkAll(t, j); len(said) != 1 {
+				t.Errorf("after a restart it is told again: %d records", len(said))
+			}
+			_ = os.Remove(path)
+			must(t, os.WriteFile(path, whole, openMode))
+			if said = checkAll(t, j); len(said) != 1 {
+				t.Errorf("after the repair: %+v", said)
+			}
+			must(t, c.spoil(path))
+			if said = checkAll(t, j); len(said) != 2 {
+				t.Errorf("damaged again after the repair: %d records", len(said))
+			}
+		})
+	}
+}
+
+// TestColdFilesAreChecked: also one that does not give its lines, and after a day is removed the rest is as whole as before.
+func TestColdFilesAreChecked(t *testing.T) {
+	dir := daily(t, month+2)
+	j := signedOpen(t, dir)
+	settledNow(t, j)
+	_, err := j.cool(t.Context(), time.Now(), 0)
+	must(t, err)
+	must(t, j.expire(t.Context(), time.Now(), 1, well(j)))
+	if said := checkAll(t, j); len(said) > 0 {
+		t.Errorf("what is whole is damaged: %+v", said)
+	}
+	path := filepath.Join(dir, coldName(mustSegments(t, dir)[3]))
+	data := mustRead(t, path)
+	data[len(data)/2] ^= 1
+	must(t, os.Remove(path))
+	must(t, os.WriteFile(path, data, openMode))
+	if said := checkAll(t, j); len(said) != 1 || said[0].Fields["file"] != filepath.Base(path) || said[0].Fields[fieldLines] != "8" {
+		t.Errorf("%+v", said)
+	}
+}
+
+// TestLinesThatAreMissingAreOnRecord: who carries the journal away meets damage before the check does. It is told once; what was removed for its age is not missing.
+func TestLinesThatAreMissingAreOnRecord(t *testing.T) {
+	dir := daily(t, month+1)
+	j := signedOpen(t, dir)
+	settledNow(t, j)
+	must(t, j.expire(t.Context(), time.Now(), 1, well(j)))
+	read := func() []Event {
+		t.Helper()
+		for after := uint64(0); after < j.Last(); {
+			lines, err := j.Lines(t.Context(), after, 100)
+			must(t, err)
+			if len(lines) == 0 {
+				break
+			}
+			e, err := ParseLine(lines[len(lines)-1])
+			must(t, err)
+			after = e.Sequence
+		}
+		j.Settle()
+		return all(t, j, JournalDamage)
+	}
+	if said := read(); len(said) > 0 {
+		t.Errorf("of a journal whose first day was removed: %+v", said)
+	}
+	first := mustSegments(t, dir)[2]
+	path := filepath.Join(dir, segmentName(first))
+	text := strings.Replace(string(mustRead(t, path)), `"before":"`, `"before":"A`, 2)
+	must(t, os.WriteFile(path, []byte(text), openMode))
+	read()
+	said := read()
+	if len(said) != 1 || said[0].Fields["file"] != segmentName(first) || said[0].Fields[fieldFirst] == "" || len(Undeclared(said[0])) > 0 {
+		t.Fatalf("%+v", said)
+	}
+	if n, err := strconv.ParseUint(said[0].Fields[fieldFirst], 10, 64); err != nil || n < first || n > first+8 {
+		t.Errorf("%+v of the file from %d on", said[0], first)
+	}
+	if said = checkAll(t, j); len(said) != 1 {
+		t.Errorf("the check tells it again: %+v", said)
+	}
+}
