@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"iter"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -157,7 +158,8 @@ func (v *view) permitted() []region {
 			}
 		}
 	}
-	for _, t := range v.intent.tunnels {
+	for _, name := range slices.Sorted(maps.Keys(v.intent.tunnels)) { // the same question has the same answer
+		t := v.intent.tunnels[name]
 		if t.Unsupported != "" {
 			continue
 		}
@@ -175,7 +177,8 @@ func (v *view) permitted() []region {
 		}
 		add([]netip.Prefix{from}, []netip.Prefix{alone(d.LocalIP)}, []firewall.Service{{Protocol: firewall.UDP, FirstPort: d.Port, LastPort: d.Port}})
 	}
-	for _, f := range v.intent.flows {
+	for _, name := range slices.Sorted(maps.Keys(v.intent.flows)) {
+		f := v.intent.flows[name]
 		add(f.Flow.Sources, f.Flow.Destinations, f.Flow.Services)
 	}
 	for _, o := range v.intent.base.Offers {
