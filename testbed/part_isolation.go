@@ -50,7 +50,7 @@ func isolation(ctx context.Context, e *engine, step *report.Step, with map[strin
 	})
 	for _, way := range swarm.Breakages() {
 		e.record(step, way.Name+": "+way.Means, 0, func(step *report.Step) error {
-			return r.around(ctx, step, func() error { return r.breakBy(ctx, way.Name, breakRate) }, func() error { return r.mend(ctx) })
+			return r.around(ctx, step, func() error { return r.breakBy(ctx, way.Name, breakRate/max(way.Weight, 1)) }, func() error { return r.mend(ctx) })
 		})
 	}
 	for _, way := range r.byHand(ctx) {

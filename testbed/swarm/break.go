@@ -28,6 +28,8 @@ const defaultBreakRate = 100
 type Breakage struct {
 	Name  string `json:"name"`
 	Means string `json:"means"`
+	// Weight is how many packets of the usual size one of its comes to; 0 is 1. Whoever wants to break a peer, and not to load the machine, sends the fewer.
+	Weight int `json:"weight,omitempty"`
 
 	once  func(p *peer, b Break) error                // changes the peer
 	outer func(p *peer, b Break, r *rand.Rand) []byte // a datagram to the far endpoint, again and again

@@ -25,7 +25,7 @@ func innerBreakages() []Breakage {
 		{Name: "inner-odd-flags", Means: "TCP with FIN, PSH and URG at once, or none", inner: func(_ Break, w innerAddresses) []byte {
 			return w.tcp([]uint8{0, tcpFIN | tcpPSH | tcpURG, tcpSYN | tcpFIN, 255}[w.random.IntN(4)]).build()
 		}},
-		{Name: "inner-oversized", Means: "an inner packet of 60,000 bytes, far over the MTU", inner: func(_ Break, w innerAddresses) []byte { return w.udp(w.source, 60000).build() }},
+		{Name: "inner-oversized", Means: "an inner packet of 60,000 bytes, far over the MTU", Weight: 40, inner: func(_ Break, w innerAddresses) []byte { return w.udp(w.source, 60000).build() }},
 		{Name: "inner-other-family", Means: "IPv6 in a tunnel of IPv4, and the reverse", inner: func(_ Break, w innerAddresses) []byte {
 			v4 := w.source.Is4()
 			w.source, w.to = randomAddress(w.random, !v4), randomAddress(w.random, !v4)
