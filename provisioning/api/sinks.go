@@ -159,7 +159,7 @@ func (c Config) unanchored(ctx context.Context, now time.Time) ([]string, error)
 		return nil, nil
 	}
 	return []string{"no centre outside this box holds a checkpoint of the last hour, " + since +
-		": what is on record could be changed without a trace. Apply an EventSink (files and syslog over UDP do not count), or see above why it gets nothing"}, nil
+		": what is on record could be changed without a trace. Apply an EventSink (files and syslog over UDP do not count), or see in the status why the sink gets nothing"}, nil
 }
 
 // behind are the alarms of sinks that got nothing for long.
