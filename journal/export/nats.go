@@ -3,6 +3,7 @@ package export
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -73,19 +74,53 @@ func (n *stream) look(ctx context.Context) (err error) {
 		return err
 	}
 	n.last = found.CachedInfo().State.LastSeq
-	last, err := found.GetLastMsgForSubject(ctx, n.subject)
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return nil
-	}
-	if err != nil {
+	id, line, err := n.newest(ctx, name)
+	if err != nil || line == nil {
 		return err
 	}
-	digits, ours := strings.CutPrefix(last.Header.Get(messageID), n.sink.Site+"/")
+	digits, ours := strings.CutPrefix(id, n.sink.Site+"/")
 	if n.have, err = strconv.ParseUint(digits, 10, 64); !ours || err != nil {
-		return fmt.Errorf("its last message has the id %.80q, which is no record of %s: give each edge a stream of its own", last.Header.Get(messageID), n.sink.Site)
+		return fmt.Errorf("its last message has the id %.80q, which is no record of %s: give each edge a stream of its own", id, n.sink.Site)
 	}
-	n.haveLine = last.Data
+	n.haveLine = line
 	return nil
+}
+
+// newest is the stream's last message of our subject; nil: there is none. Only the stream's leader answers this question. Where the stream allows direct gets, as nats stream add makes
+// it, jetstream's own methods ask whichever replica answers first: one that lags would have us send again what the leader has.
+func (n *stream) newest(ctx context.Context, name string) (id string, line []byte, err error) {
+	question, err := json.Marshal(map[string]string{"last_by_subj": n.subject})
+	if err != nil {
+		return "", nil, err
+	}
+	reply, err := n.conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+name, question)
+	if err != nil {
+		return "", nil, err
+	}
+	var answer struct {
+		Error   *jetstream.APIError
+		Message *struct {
+			Headers []byte `json:"hdrs"`
+			Data    []byte
+		}
+	}
+	switch err := json.Unmarshal(reply.Data, &answer); {
+	case err != nil:
+		return "", nil, fmt.Errorf("its last message: %w", err)
+	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+		return "", nil, nil
+	case answer.Error != nil:
+		return "", nil, answer.Error
+	case answer.Message == nil:
+		return "", nil, errors.New("JetStream answers the question for its last message with none")
+	}
+	header := nats.Header{}
+	if len(answer.Message.Headers) > 0 {
+		if header, err = nats.DecodeHeadersMsg(answer.Message.Headers); err != nil {
+			return "", nil, fmt.Errorf("its last message: %w", err)
+		}
+	}
+	return header.Get(messageID), append([]byte{}, answer.Message.Data...), nil
 }
 
 // send publishes the records that the stream lacks. Each is to be taken only right behind the one before it, so that where one is not taken, none after it is.

@@ -90,7 +90,7 @@ func (b *broker) centre(stream string) (conn *nats.Conn) {
 	return conn
 }
 
-// stream is the stream of the subject, made if absent.
+// stream is the stream of the subject, made if absent, with direct gets as the nats command makes it.
 func (b *broker) stream(name, subject string) jetstream.Stream {
 	b.t.Helper()
 	conn := b.centre(name)
@@ -98,7 +98,7 @@ func (b *broker) stream(name, subject string) jetstream.Stream {
 	if b.js, err = jetstream.New(conn); err != nil {
 		b.t.Fatal(err)
 	}
-	made, err := b.js.CreateOrUpdateStream(b.t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{subject}, Storage: jetstream.FileStorage, Discard: jetstream.DiscardNew})
+	made, err := b.js.CreateOrUpdateStream(b.t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{subject}, Storage: jetstream.FileStorage, Discard: jetstream.DiscardNew, AllowDirect: true})
 	if err != nil {
 		b.t.Fatal(err)
 	}
