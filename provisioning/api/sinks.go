@@ -125,6 +125,7 @@ func (c Config) glance(ctx context.Context) (provisioning.Status, error) {
 }
 
 // Anchored is the newest record up to which a centre outside the box has taken all that it is to get; 0: none. Checkpoints pass every filter, so it holds one that vouches for those before it.
+// A cursor beyond the journal's end is of another journal, and says nothing of this one.
 func (c Config) Anchored(ctx context.Context) (newest uint64, err error) {
 	sinks, err := c.Engine.Sinks(ctx)
 	if err != nil {
@@ -135,9 +136,11 @@ func (c Config) Anchored(ctx context.Context) (newest uint64, err error) {
 		if sink.Protocol == "file" || sink.Protocol == "syslog-udp" || err != nil || state.Refused > 0 { // the box itself, nobody known, and one that throws away
 			continue
 		}
-		newest = max(newest, state.Delivered, state.Held)
+		if held := max(state.Delivered, state.Held); held <= c.Journal.Last() { // read after the cursor, which may have grown meanwhile
+			newest = max(newest, held)
+		}
 	}
-	return min(newest, c.Journal.Last()), nil
+	return newest, nil
 }
 
 // unanchored is the alarm that nobody outside the box holds a checkpoint of the last hour, by which what was changed since would show. Not in a box's first hour, nor
@@ -209,9 +212,14 @@ func (c Config) told(sink string) provisioning.SinkStatus {
 	case time.Since(state.Written) > silentAfter:
 		of.Connected, of.Error, of.Since = false, "shekarad export does not run: systemctl status shekara-export", state.Written
 	}
-	if last := c.Journal.Last(); last > of.Sequence {
-		of.Behind = last - of.Sequence
+	last := c.Journal.Last() // read after the cursor, which is never beyond it but of another journal
+	if sent := max(state.Sent, state.Held); sent > last {
+		of.Sequence = 0
+		if of.Error == "" {
+			of.Error = fmt.Sprintf("the journal has %d records, and the sink was sent those up to %d, of another journal: stop shekara-export, remove %s.json in %s, and start it again", last, sent, sink, c.ExportDir)
+		}
 	}
+	of.Behind = last - of.Sequence
 	return of
 }
 

@@ -82,16 +82,17 @@ func TestJournalLines(t *testing.T) {
 
 func TestSinks(t *testing.T) {
 	b := start(t, as("view"))
-	b.engine.Centres = []provisioning.Sink{{Name: "away", Protocol: "syslog-tls", Address: "192.0.2.7:6514"}, {Name: "dead", Protocol: "file"}, {Name: "none", Protocol: "file"}, {Name: "well", Protocol: "file"}}
+	b.engine.Centres = []provisioning.Sink{{Name: "away", Protocol: "syslog-tls", Address: "192.0.2.7:6514"}, {Name: "dead", Protocol: "file"}, {Name: "none", Protocol: "file"}, {Name: "other", Protocol: "file"}, {Name: "well", Protocol: "file"}}
 	now := time.Now().UTC()
 	stamp := func(ago time.Duration) string { return now.Add(-ago).Format(time.RFC3339) }
 	if err := os.Mkdir(filepath.Join(b.directory, "export"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{
-		"away": `{"delivered":0,"sent":0,"records":5,"failures":3,"connected":false,"error":"no route","since":"` + stamp(time.Minute) + `","written":"` + stamp(0) + `"}`,
-		"dead": `{"delivered":1,"sent":1,"records":1,"failures":0,"connected":true,"written":"` + stamp(time.Hour) + `"}`,
-		"well": `{"delivered":1,"sent":3,"records":3,"failures":0,"connected":true,"written":"` + stamp(0) + `"}`,
+		"away":  `{"delivered":0,"sent":0,"records":5,"failures":3,"connected":false,"error":"no route","since":"` + stamp(time.Minute) + `","written":"` + stamp(0) + `"}`,
+		"dead":  `{"delivered":1,"sent":1,"records":1,"failures":0,"connected":true,"written":"` + stamp(time.Hour) + `"}`,
+		"other": `{"delivered":1000000,"sent":1000000,"records":1,"failures":0,"connected":true,"written":"` + stamp(0) + `"}`,
+		"well":  `{"delivered":1,"sent":3,"records":3,"failures":0,"connected":true,"written":"` + stamp(0) + `"}`,
 	} {
 		if err := os.WriteFile(filepath.Join(b.directory, "export", name+".json"), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -104,18 +105,18 @@ func TestSinks(t *testing.T) {
 	}
 	c := client.New(b.directory)
 	sinks, err := c.Sinks(t.Context())
-	if err != nil || sinks.Site != "owner" || len(sinks.Sinks) != 4 || sinks.Sinks[0].Address != "192.0.2.7:6514" {
+	if err != nil || sinks.Site != "owner" || len(sinks.Sinks) != 5 || sinks.Sinks[0].Address != "192.0.2.7:6514" {
 		t.Errorf("sinks are %+v, %v", sinks, err)
 	}
 	status, err := c.Status(t.Context())
-	if err != nil || len(status.Sinks) != 4 {
+	if err != nil || len(status.Sinks) != 5 {
 		t.Fatalf("%+v, %v", status.Sinks, err)
 	}
 	for i, want := range []struct {
 		behind    uint64
 		connected bool
 		problem   string
-	}{{3, false, "no route"}, {2, false, "does not run"}, {3, false, "has not begun"}, {0, true, ""}} {
+	}{{3, false, "no route"}, {2, false, "does not run"}, {3, false, "has not begun"}, {3, true, "of another journal"}, {0, true, ""}} {
 		got := status.Sinks[i]
 		if got.Behind != want.behind || got.Connected != want.connected || (got.Error == "") != (want.problem == "") || !strings.Contains(got.Error, want.problem) || (got.Behind > 0) == got.Oldest.IsZero() {
 			t.Errorf("%+v, want %+v", got, want)
@@ -135,7 +136,7 @@ func TestSinks(t *testing.T) {
 	if len(status.Alarms) != 0 {
 		t.Errorf("alarms: %v", status.Alarms)
 	}
-	if alarms := api.Behind(status.Sinks, status.Sinks[0].Oldest.Add(61*time.Minute)); len(alarms) != 3 || !strings.Contains(alarms[0], "sink away lacks what was recorded 1h1m0s ago: no route") {
+	if alarms := api.Behind(status.Sinks, status.Sinks[0].Oldest.Add(61*time.Minute)); len(alarms) != 4 || !strings.Contains(alarms[0], "sink away lacks what was recorded 1h1m0s ago: no route") {
 		t.Errorf("an hour later the alarms are %q", alarms)
 	}
 }
@@ -180,6 +181,8 @@ func TestUnanchored(t *testing.T) {
 		"one that was only sent to":      {"syslog-tls", `{"sent":5}`, old, 0, "nor any before"},
 		"one that has all":               {"nats", `{"delivered":5,"sent":5}`, old, 50 * time.Minute, ""},
 		"one whose kernel has all":       {"syslog-tls", `{"held":5,"sent":5}`, old, 50 * time.Minute, ""},
+		"one that has another journal":   {"nats", `{"delivered":1000000,"sent":1000000}`, old, 0, "nor any before"},
+		"one whose kernel has another":   {"syslog-tls", `{"held":6,"sent":6}`, old, 0, "nor any before"},
 		"one that had all, long ago":     {"syslog-tls", `{"held":5,"sent":5}`, old, 2 * time.Hour, "the newest there is of"},
 	} {
 		config := api.Config{Engine: apitest.NewMemory(), Journal: agedJournal{events, c.before}, ExportDir: t.TempDir()}
