@@ -56,7 +56,7 @@ func catalogueOfTheBox() []Entry {
 			Meaning: "A revision adds, changes or removes this document. It follows the revision's apply.start, for its first 200 documents.",
 			Fields: []Field{
 				always("revision", "number of the revision"), always("change", "add, change or remove"),
-				maybe("before", "the document's canonical text in the revision before; cut behind 4,000 bytes"), maybe("after", "its text in this one; cut alike"),
+				maybe("before", "the document's canonical text in the revision before; cut behind 3,500 bytes"), maybe("after", "its text in this one; cut alike"),
 				maybe("beforeDigest", "SHA-256 of all of the text before, in hexadecimal digits, where it is cut"), maybe("afterDigest", "the same of the text after"),
 			},
 			Do: "Compare it with the changes that were agreed.",

@@ -198,7 +198,9 @@ func (e *Engine) carryOut(ctx context.Context, prop *proposal) (Result, error) {
 			"removed", removedNames(plan.Changes), "changes", digestOf(plan.Changes), "waived", shorten(strings.Join(prop.waived, "; ")))}); err != nil {
 		return Result{}, errors.Join(err, e.abandon(revision))
 	}
-	e.recordAll(ctx, changeEvents(prop.actor, revision.ID, plan.Changes))
+	for _, event := range changeEvents(prop.actor, revision.ID, plan.Changes) {
+		e.options.Journal.Post(event) // apply.finish comes behind them, and is waited for
+	}
 	prop.patch.actor = prop.actor
 	done, err := e.carry(ctx, prop.scope, prop.patch, prog)
 	if err != nil {

@@ -2,6 +2,7 @@ package provisioning
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
@@ -13,8 +14,8 @@ const (
 	// changesShown is how many changed documents of a revision have a record of their own: what people change by hand. Of thousands at once
 	// the digest in apply.start has to do, with the store that it fits.
 	changesShown = 200
-	// changeBytes is the most of a document's text in a record, before and after: twice as much, and what has to be escaped in it, fits.
-	changeBytes = 4000
+	// changeBytes is the most of a document's text in a record, before and after: both fit even where each byte is one that JSON escapes.
+	changeBytes = 3500
 )
 
 // changeEvents say what a revision changes, document by document (JRN-05).
@@ -39,14 +40,15 @@ func digestOf(changes []Change) string {
 	for _, c := range changes {
 		fmt.Fprintf(hash, "%s %s/%s %s %s\n", c.Verb, c.Kind, c.Name, digest(c.Before), digest(c.After))
 	}
-	return fmt.Sprintf("%x", hash.Sum(nil))
+	return hex.EncodeToString(hash.Sum(nil))
 }
 
 func digest(text string) string {
 	if text == "" {
 		return "-"
 	}
-	return fmt.Sprintf("%x", sha256.Sum256([]byte(text)))
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
 }
 
 func cutText(text string) string {

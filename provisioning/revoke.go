@@ -200,7 +200,7 @@ type deletion struct {
 func (e *Engine) cut(ctx context.Context, revoked []revocation, kept []conntrack.Selector) {
 	var done []deletion
 	for _, r := range revoked {
-		d := deletion{revocation: r, selection: conntrack.Selection{Revoked: slices.Collect(maps.Keys(r.flows)), Kept: kept}}
+		d := deletion{revocation: r, selection: conntrack.Selection{Revoked: slices.SortedFunc(maps.Keys(r.flows), conntrack.Selector.Compare), Kept: kept}}
 		limited, cancel := context.WithTimeout(ctx, revokeWithin)
 		var err error
 		if d.cut, err = e.options.Connections.Delete(limited, d.selection); err != nil {
@@ -232,8 +232,10 @@ func (e *Engine) cut(ctx context.Context, revoked []revocation, kept []conntrack
 // connection went through.
 func (d deletion) names() (flows, tunnels, peers, organisations []string, tunnel string) {
 	outside := false
+	known := map[*[]string]map[string]bool{&flows: {}, &tunnels: {}, &peers: {}, &organisations: {}}
 	add := func(list *[]string, name string) {
-		if name != "" && !slices.Contains(*list, name) {
+		if name != "" && !known[list][name] {
+			known[list][name] = true
 			*list = append(*list, name)
 		}
 	}

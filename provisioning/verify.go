@@ -135,6 +135,7 @@ func (i *intent) policy() firewall.Policy {
 // verify looks at the host and asks every statement. A box that is changed meanwhile, by us or in nftables by anybody, is looked at again.
 func (e *Engine) verify(ctx context.Context) (verification.Report, error) {
 	for range verifyTries {
+		e.awaitRevocation(ctx)
 		d, err := e.demands(ctx)
 		if err != nil {
 			return verification.Report{}, err
@@ -162,7 +163,7 @@ func (e *Engine) verify(ctx context.Context) (verification.Report, error) {
 		case err != nil:
 			return stop(err.Error())
 		}
-		connections, strange := e.ofConnections(ctx, d)
+		tracked, found := e.tracked(ctx)
 		// All was read of one moment, if nobody has changed anything since: to prove it takes longer than to read it.
 		generation, err := e.options.Prover.Generation()
 		if err != nil {
@@ -181,6 +182,7 @@ func (e *Engine) verify(ctx context.Context) (verification.Report, error) {
 		report.Add(verification.Beside, e.ofBeside(around, listing))
 		report.Add(verification.Routes, d.ofRouting(around))
 		report.Add(verification.Peers, d.ofPeers(around))
+		connections, strange := d.ofConnections(tracked, found)
 		report.Add(verification.Connections, connections)
 		report.Add(verification.Assertions, d.ofAssertions())
 		report.Add(verification.Contours, d.ofContours())

@@ -26,15 +26,7 @@ type strangers []conntrack.Selector
 // ofConnections judges every tracked connection as if it were opened now, by the rules that the documents make: who could not open it may not
 // have it, and it must be translated as they would translate it. Where it comes from and goes to follows from its addresses and its conntrack
 // zone, as routing has it.
-func (e *Engine) ofConnections(ctx context.Context, d demand) (verification.Found, strangers) {
-	if e.options.Connections == nil {
-		return verification.Unknown("the table of connections cannot be read"), nil
-	}
-	e.awaitRevocation(ctx)
-	tracked, found, err := e.tracked(ctx)
-	if err != nil {
-		return verification.Unknown(err.Error()), nil
-	}
+func (d demand) ofConnections(tracked []conntrack.Entry, found verification.Found) (verification.Found, strangers) {
 	if len(tracked) == 0 {
 		return found, nil
 	}
@@ -104,7 +96,10 @@ func judged(c conntrack.Entry, x firewall.Explanation) (what string, stranger co
 }
 
 // tracked are the different connections of the table that live and can be judged, and what cannot.
-func (e *Engine) tracked(ctx context.Context) ([]conntrack.Entry, verification.Found, error) {
+func (e *Engine) tracked(ctx context.Context) ([]conntrack.Entry, verification.Found) {
+	if e.options.Connections == nil {
+		return nil, verification.Unknown("the table of connections cannot be read")
+	}
 	helped := tally{what: "connections have a helper, which may let others in"}
 	seen := map[conntrack.Entry]conntrack.Entry{}
 	full := false
@@ -127,10 +122,10 @@ func (e *Engine) tracked(ctx context.Context) ([]conntrack.Entry, verification.F
 		full = len(seen) >= maxConnections
 		return !full
 	})
-	var found verification.Found
 	if err != nil {
-		return nil, found, err
+		return nil, verification.Unknown(err.Error())
 	}
+	var found verification.Found
 	found.Reasons = helped.reason(found.Reasons)
 	if full {
 		found.Reasons = append(found.Reasons, fmt.Sprintf("of the connections only the first %d are judged", maxConnections))
@@ -140,7 +135,7 @@ func (e *Engine) tracked(ctx context.Context) ([]conntrack.Entry, verification.F
 		return cmp.Or(a.Source.Compare(b.Source), a.Destination.Compare(b.Destination), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.DestinationPort, b.DestinationPort),
 			cmp.Compare(a.SourcePort, b.SourcePort), cmp.Compare(a.Zone, b.Zone), a.AnswersFrom.Compare(b.AnswersFrom), a.AnswersTo.Compare(b.AnswersTo))
 	})
-	return list, found, nil
+	return list, found
 }
 
 // tally counts what cannot be decided, with the first as an example.

@@ -2,9 +2,11 @@ package iptables
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"shekara/firewall"
+	"shekara/netctl/iptables"
 )
 
 // LoadIfAbsent loads the ruleset unless something of ours is there, and says whether it did. firewall.ForwardingClosed becomes the one chain of a
@@ -25,8 +27,8 @@ func (l *Loader) LoadIfAbsent(ctx context.Context, r firewall.Ruleset) (loaded b
 	return true, nil
 }
 
-// closeForwarding is for where nothing of ours is there. The next ruleset takes its place as that of any other: the chain has a letter, and so has a set,
-// by which Left sees that something is there.
+// closeForwarding is for where nothing of ours is there, or what another one left that failed half way. The next ruleset takes its place as that of any other: the
+// chain has a letter, and so has a set, by which Left sees that something is there. It is made last: then both families are closed.
 func (l *Loader) closeForwarding(ctx context.Context, _ firewall.Ruleset) error {
 	now, err := l.look(ctx)
 	if err != nil {
@@ -34,7 +36,6 @@ func (l *Loader) closeForwarding(ctx context.Context, _ firewall.Ruleset) error 
 	}
 	forward := judging[1]
 	i := image{letter: now.free()}
-	i.sets = map[string]set{setName(i.letter, v4, "closed"): {kind: "hash:net family inet"}}
 	for _, f := range families {
 		i.chains[f] = []chain{{forward.table, chainName(i.letter, forward.chain), []string{drop("forward", firewall.NoFlow)}}}
 	}
@@ -42,10 +43,13 @@ func (l *Loader) closeForwarding(ctx context.Context, _ firewall.Ruleset) error 
 		return err
 	}
 	l.loaded = nil
-	for _, f := range families {
-		if err := l.enter(f, forward, i.letter); err != nil {
-			return err
-		}
+	var failed error
+	for _, f := range families { // one of them closed is better than none
+		failed = errors.Join(failed, l.replace(ctx, now, f, forward, i.letter))
 	}
-	return nil
+	if failed != nil {
+		return failed
+	}
+	i.sets = map[string]set{setName(i.letter, v4, "closed"): {kind: "hash:net family inet"}}
+	return iptables.RestoreSets(ctx, i.create(false))
 }

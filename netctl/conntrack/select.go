@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -18,6 +19,12 @@ type Selector struct {
 	Zone                uint16 // conntrack zone; 0: of none
 	// Only those whose answers come from and go to these, whatever else allows them; zero: all.
 	AnswersFrom, AnswersTo netip.Addr
+}
+
+// Compare is an order of selectors: of those that overlap, the one in front takes a connection.
+func (s Selector) Compare(t Selector) int {
+	return cmp.Or(s.Source.Compare(t.Source), s.Destination.Compare(t.Destination), cmp.Compare(s.Protocol, t.Protocol), cmp.Compare(s.FirstPort, t.FirstPort),
+		cmp.Compare(s.LastPort, t.LastPort), cmp.Compare(s.Zone, t.Zone), s.AnswersFrom.Compare(t.AnswersFrom), s.AnswersTo.Compare(t.AnswersTo))
 }
 
 // Selection is the connections that some Revoked takes and no Kept does, but for those that one takes by their answers.
@@ -82,6 +89,7 @@ func newIndex(selectors []Selector) index {
 			x.lengths = append(x.lengths, source.Bits())
 		}
 	}
+	slices.SortFunc(x.lengths, func(a, b int) int { return b - a }) // the longest first
 	return x
 }
 
