@@ -48,12 +48,15 @@ func CheckAssertions(set *document.Set, site string) ([]document.Problem, error)
 	if err != nil {
 		return nil, fmt.Errorf("read the rules: %w", err)
 	}
+	v.indexTunnels()
+	permitted, places := v.permitted(), v.placesOf()
 	var problems []document.Problem
 	for _, name := range names {
 		a, err := v.assertion(set.Assertion(name))
 		if err != nil {
 			return nil, fmt.Errorf("assertion %q: %w", name, err)
 		}
+		a.permitted, a.places = permitted, places
 		why, err := a.fails(rules)
 		if err != nil {
 			return nil, fmt.Errorf("assertion %q: %w", name, err)
@@ -101,6 +104,9 @@ type assertion struct {
 	written  *document.Assertion
 	from, to []netip.Prefix
 	service  firewall.Service
+
+	permitted []region       // by the view, and of all its assertions
+	places    []netip.Prefix // alike
 }
 
 // region is what a permission and an assertion have in common: connections from any of one prefix to any of another, to ports from first to last.
@@ -243,11 +249,10 @@ func (a assertion) fails(rules *firewall.Explainer) (string, error) {
 // ends within what is asked for, a case begins: between two of them nothing changes. For mustNotReach only what is permitted can fail; what this
 // box sends by no document, only where it alone is named: a network in which it has an address stands for the hosts there.
 func (a assertion) cases() iter.Seq[firewall.Packet] {
-	permitted, places := a.view.permitted(), a.view.placesOf()
 	return func(yield func(firewall.Packet) bool) {
 		for _, r := range a.regions() {
-			parts, cuts := []region{r}, slices.Clone(places)
-			for _, p := range permitted {
+			parts, cuts := []region{r}, slices.Clone(a.places)
+			for _, p := range a.permitted {
 				part, overlap := r.common(p)
 				switch {
 				case !overlap || p.own && !r.from.IsSingleIP():
@@ -261,7 +266,7 @@ func (a assertion) cases() iter.Seq[firewall.Packet] {
 				parts = parts[1:]
 			}
 			for _, part := range parts {
-				for _, port := range part.ports(permitted) {
+				for _, port := range part.ports(a.permitted) {
 					for _, from := range cells(part.from, cuts) {
 						for _, to := range cells(part.to, cuts) {
 							if !yield(part.packet(from, to, port)) {

@@ -138,8 +138,9 @@ func (e *Engine) forget(r revocation) {
 		return
 	}
 	if last := len(e.revoked) - 1; last >= 0 && e.revoked[last].actor.UID == r.actor.UID && e.revoked[last].actor.User == r.actor.User {
-		maps.Copy(r.flows, e.revoked[last].flows)
-		e.revoked = e.revoked[:last]
+		all := e.revoked[last].flows
+		maps.Copy(all, r.flows)
+		r.flows, e.revoked = all, e.revoked[:last]
 	}
 	e.revoked = append(e.revoked, r)
 	if e.revoking == nil {

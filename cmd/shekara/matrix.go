@@ -212,11 +212,12 @@ func pictureOf(m provisioning.Matrix) drawing.Picture {
 		}
 		picture.Columns = append(picture.Columns, column)
 	}
-	behind := func(name string) bool { // a tunnel
-		return slices.ContainsFunc(m.Places, func(p provisioning.MatrixPlace) bool { return p.Name == name && p.Device })
+	behind := map[string]bool{} // a tunnel
+	for _, p := range m.Places {
+		behind[p.Name] = p.Device
 	}
 	for _, c := range m.Cells {
-		edge := drawing.Edge{From: c.From, To: c.To, Label: servicesOf(c.Flows, 2), Through: behind(c.From) || behind(c.To)}
+		edge := drawing.Edge{From: c.From, To: c.To, Label: servicesOf(c.Flows, 2), Through: behind[c.From] || behind[c.To]}
 		for _, f := range c.Flows {
 			f.Document.File = "" // it changes nothing on the wall, and is long
 			edge.Details = append(edge.Details, strings.ReplaceAll(flowLine(f), "->", "→"))

@@ -18,15 +18,7 @@ func TestForwardingClosed(t *testing.T) {
 	for _, v := range []door.Variant{door.NFT, door.Legacy} {
 		t.Run(string(v), func(t *testing.T) {
 			probetest.Need(t, engine(v).Needs...)
-			box, left, right := nstest.Host(t, "box"), nstest.Host(t, "left"), nstest.Host(t, "right")
-			nstest.Link(t, box, "left0", []string{"192.0.2.1/24", "2001:db8:1::1/64"}, left, "eth0", []string{"192.0.2.2/24", "2001:db8:1::2/64"})
-			nstest.Link(t, box, "right0", []string{"198.51.100.1/24", "2001:db8:2::1/64"}, right, "eth0", []string{"198.51.100.2/24", "2001:db8:2::2/64"})
-			for host, gateways := range map[*nstest.H][]string{left: {"192.0.2.1", "2001:db8:1::1"}, right: {"198.51.100.1", "2001:db8:2::1"}} {
-				for _, gateway := range gateways {
-					host.Route("default", gateway)
-				}
-			}
-			box.Forwarding()
+			box, left := crossing(t)
 			answers := func(address, seconds string) bool {
 				_, err := left.Try("ping", "-c", "1", "-W", seconds, address)
 				return err == nil
@@ -72,7 +64,7 @@ func TestForwardingClosed(t *testing.T) {
 			if again := list(); withoutCounts(again) != withoutCounts(closed) {
 				t.Errorf("closed again there is\n%s\nwas\n%s", again, closed)
 			}
-			// What one left that was stopped before IPv6, and so before its mark.
+			// What one left that was stopped before IPv6 and its mark.
 			box.Run("ip6tables-"+string(v), "-w", "-t", "mangle", "-F", "FORWARD")
 			box.Run("ipset", "destroy", strings.TrimSpace(box.Run("ipset", "list", "-n")))
 			closes(true)
@@ -98,6 +90,22 @@ func TestForwardingClosed(t *testing.T) {
 			remove()
 		})
 	}
+}
+
+// crossing is a box that forwards between two hosts, of which left is one, at 192.0.2.2 and 2001:db8:1::2.
+func crossing(t *testing.T) (box, left *nstest.H) {
+	t.Helper()
+	box, left = nstest.Host(t, "box"), nstest.Host(t, "left")
+	right := nstest.Host(t, "right")
+	nstest.Link(t, box, "left0", []string{"192.0.2.1/24", "2001:db8:1::1/64"}, left, "eth0", []string{"192.0.2.2/24", "2001:db8:1::2/64"})
+	nstest.Link(t, box, "right0", []string{"198.51.100.1/24", "2001:db8:2::1/64"}, right, "eth0", []string{"198.51.100.2/24", "2001:db8:2::2/64"})
+	for host, gateways := range map[*nstest.H][]string{left: {"192.0.2.1", "2001:db8:1::1"}, right: {"198.51.100.1", "2001:db8:2::1"}} {
+		for _, gateway := range gateways {
+			host.Route("default", gateway)
+		}
+	}
+	box.Forwarding()
+	return box, left
 }
 
 // withoutCounts leaves out comments, which hold the time, and what chains have counted.

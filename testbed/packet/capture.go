@@ -59,17 +59,18 @@ func capture(ctx context.Context, place Place, iface string, out io.Writer, bega
 	stop := context.AfterFunc(ctx, func() { _ = socket.SetReadDeadline(time.Now()) })
 	defer stop()
 	var failed error
-	each := func(data []byte, from *unix.SockaddrLinklayer, length int) {
+	each := func(data []byte, from *unix.SockaddrLinklayer, length int) (on bool) {
 		seen++
 		if !keep(data, link, from.Pkttype == unix.PACKET_OUTGOING) {
-			return
+			return true
 		}
 		info := gopacket.CaptureInfo{Timestamp: time.Now(), CaptureLength: len(data), Length: length}
-		if err := writer.WritePacket(info, data); err != nil && failed == nil {
+		if err := writer.WritePacket(info, data); err != nil {
 			failed = fmt.Errorf("write pcap: %w", err)
-			socket.Close()
+			return false
 		}
 		kept++
+		return true
 	}
 	if err = readPackets(socket, each); err == nil && failed == nil {
 		err = drainPackets(socket, each)

@@ -80,8 +80,8 @@ func openPacketSocket(place Place, index, kind int) (*os.File, error) {
 	return file, err
 }
 
-// readPackets calls f with each packet until the socket is closed.
-func readPackets(socket *os.File, f func(data []byte, from *unix.SockaddrLinklayer, length int)) error {
+// readPackets calls f with each packet until the socket is closed, or f says that it is enough.
+func readPackets(socket *os.File, f func(data []byte, from *unix.SockaddrLinklayer, length int) (on bool)) error {
 	conn, err := socket.SyscallConn()
 	if err != nil {
 		return err
@@ -104,14 +104,14 @@ func readPackets(socket *os.File, f func(data []byte, from *unix.SockaddrLinklay
 		if failed != nil {
 			return failed
 		}
-		if link, ok := from.(*unix.SockaddrLinklayer); ok {
-			f(buffer[:min(n, len(buffer))], link, n)
+		if link, ok := from.(*unix.SockaddrLinklayer); ok && !f(buffer[:min(n, len(buffer))], link, n) {
+			return nil
 		}
 	}
 }
 
-// drainPackets calls f with each packet that the socket holds, and waits for none.
-func drainPackets(socket *os.File, f func(data []byte, from *unix.SockaddrLinklayer, length int)) error {
+// drainPackets calls f with each packet that the socket holds, and waits for none. f must not close the socket.
+func drainPackets(socket *os.File, f func(data []byte, from *unix.SockaddrLinklayer, length int) (on bool)) error {
 	conn, err := socket.SyscallConn()
 	if err != nil {
 		return err
@@ -126,8 +126,8 @@ func drainPackets(socket *os.File, f func(data []byte, from *unix.SockaddrLinkla
 			if err != nil {
 				return // nothing is left
 			}
-			if link, ok := from.(*unix.SockaddrLinklayer); ok {
-				f(buffer[:min(n, len(buffer))], link, n)
+			if link, ok := from.(*unix.SockaddrLinklayer); ok && !f(buffer[:min(n, len(buffer))], link, n) {
+				return
 			}
 		}
 	})
@@ -136,13 +136,13 @@ func drainPackets(socket *os.File, f func(data []byte, from *unix.SockaddrLinkla
 func (w *Watch) read(name string, place Place, socket *os.File) {
 	interfaces := map[int]string{}
 	// An error here shows as packets that arrive nowhere: the control of each such step fails.
-	_ = readPackets(socket, func(data []byte, from *unix.SockaddrLinklayer, _ int) {
+	_ = readPackets(socket, func(data []byte, from *unix.SockaddrLinklayer, _ int) (on bool) {
 		if from.Pkttype == unix.PACKET_OUTGOING || isAnswer(data) {
-			return
+			return true
 		}
 		marker, found := findMarker(data)
 		if !found {
-			return
+			return true
 		}
 		if interfaces[from.Ifindex] == "" {
 			interfaces[from.Ifindex] = interfaceName(place, from.Ifindex)
@@ -152,6 +152,7 @@ func (w *Watch) read(name string, place Place, socket *os.File) {
 		close(w.changed)
 		w.changed = make(chan struct{})
 		w.mu.Unlock()
+		return true
 	})
 }
 
