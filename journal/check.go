@@ -29,8 +29,9 @@ const (
 
 // checks is how far the check of closed files has come, and which are on record as damaged. Who reads records may meet one before the check does.
 type checks struct {
-	mu    sync.Mutex
-	known bool // the file CHECKED was read
+	mu      sync.Mutex
+	known   bool     // the file CHECKED was read
+	waiting []uint64 // first records of files that are damaged, of which the record waits to be written
 	checked
 }
 
@@ -72,13 +73,26 @@ func (j *Journal) checkNext(ctx context.Context, rests int) error {
 		return ctx.Err()
 	}
 	if wrong != "" {
-		j.sayDamaged(first, Event{Type: JournalDamage, Severity: Alert, Object: "journal/" + name, Message: fmt.Sprintf("%s is damaged: %.1000s", name, wrong),
-			Fields: map[string]string{"file": name, fieldLines: strconv.FormatUint(lines, 10), fieldReason: fmt.Sprintf("%.1000s", wrong)}})
+		// Nothing counts as looked at before that is on record: what dies until then would be silent for ever.
+		select {
+		case err = <-j.sayDamaged(first, Event{Type: JournalDamage, Severity: Alert, Object: "journal/" + name, Message: fmt.Sprintf("%s is damaged: %.1000s", name, wrong),
+			Fields: map[string]string{"file": name, fieldLines: strconv.FormatUint(lines, 10), fieldReason: fmt.Sprintf("%.1000s", wrong)}}):
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
 	}
 	j.checks.mu.Lock()
 	defer j.checks.mu.Unlock()
 	j.checks.Next = behind
 	j.checks.Damaged = slices.DeleteFunc(j.checks.Damaged, func(of uint64) bool { return of == first && wrong == "" || !slices.Contains(firsts, of) })
+	return j.saveChecked()
+}
+
+// saveChecked expects the lock to be held.
+func (j *Journal) saveChecked() error {
 	text, err := json.Marshal(j.checks.checked)
 	if err != nil {
 		return err
@@ -86,15 +100,45 @@ func (j *Journal) checkNext(ctx context.Context, rests int) error {
 	return j.disk.write(filepath.Join(j.dir, checkedName), append(text, '\n'), openMode)
 }
 
-// sayDamaged puts it on record that a file is damaged, unless it is.
-func (j *Journal) sayDamaged(first uint64, e Event) {
+// sayDamaged posts that a file is damaged, unless that is on record, or waits to be. Of what comes of it the channel tells.
+func (j *Journal) sayDamaged(first uint64, e Event) <-chan error {
 	j.checks.mu.Lock()
 	defer j.checks.mu.Unlock()
 	j.checks.read(j.dir)
-	if !slices.Contains(j.checks.Damaged, first) {
-		j.checks.Damaged = append(j.checks.Damaged, first)
-		j.Post(e)
+	said := make(chan error, 1)
+	if slices.Contains(j.checks.Damaged, first) || slices.Contains(j.checks.waiting, first) {
+		said <- nil
+		return said
 	}
+	r, err := newRecord(e, true, j.clock())
+	if err == nil {
+		r.damaged = first
+		err = j.queue.put(r)
+	}
+	if err != nil {
+		said <- err
+		return said
+	}
+	j.checks.waiting = append(j.checks.waiting, first)
+	return r.done
+}
+
+// saidDamaged notes of which files it is on record now that they are damaged. It is the writer's: nobody who reads records needs to wait for that.
+func (j *Journal) saidDamaged(written []*record) {
+	written = slices.DeleteFunc(slices.Clone(written), func(r *record) bool { return r == nil || r.damaged == 0 })
+	if len(written) == 0 {
+		return
+	}
+	j.checks.mu.Lock()
+	defer j.checks.mu.Unlock()
+	j.checks.read(j.dir)
+	for _, r := range written {
+		j.checks.waiting = slices.DeleteFunc(j.checks.waiting, func(of uint64) bool { return of == r.damaged })
+		if !slices.Contains(j.checks.Damaged, r.damaged) {
+			j.checks.Damaged = append(j.checks.Damaged, r.damaged)
+		}
+	}
+	_ = j.saveChecked() // else it is told again after a restart
 }
 
 // missing puts it on record that records after one and before another cannot be had, but for what was removed for its age.

@@ -2,10 +2,13 @@ package journal
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -142,10 +145,61 @@ func TestLinesThatAreMissingAreOnRecord(t *testing.T) {
 	if len(said) != 1 || said[0].Fields["file"] != segmentName(first) || said[0].Fields[fieldFirst] == "" || len(Undeclared(said[0])) > 0 {
 		t.Fatalf("%+v", said)
 	}
+	must(t, j.Close())
+	j = signedOpen(t, dir)
+	if said = read(); len(said) != 1 {
+		t.Errorf("after a restart it is told again: %+v", said)
+	}
 	if n, err := strconv.ParseUint(said[0].Fields[fieldFirst], 10, 64); err != nil || n < first || n > first+8 {
 		t.Errorf("%+v of the file from %d on", said[0], first)
 	}
 	if said = checkAll(t, j); len(said) != 1 {
 		t.Errorf("the check tells it again: %+v", said)
+	}
+}
+
+// TestDamageThatCouldNotBeRecordedIsToldLater: a file counts as told of when that is on disk, not when it waits for it: who dies in between tells it after a restart.
+func TestDamageThatCouldNotBeRecordedIsToldLater(t *testing.T) {
+	dir := daily(t, 5)
+	spoiled := mustSegments(t, dir)[0]
+	path := filepath.Join(dir, segmentName(spoiled))
+	must(t, os.WriteFile(path, bytes.Replace(mustRead(t, path), []byte(`"before":"`), []byte(`"before":"A`), 1), openMode))
+	var refuses atomic.Bool
+	ctx, cancel := context.WithCancel(t.Context())
+	at := func(point string) (bool, error) {
+		if point != "append" || !refuses.Load() {
+			return true, nil
+		}
+		cancel()
+		return false, errDisk
+	}
+	d := realDisk()
+	d.create = func(path string) (segment, error) {
+		s, err := openSegment(path)
+		return &faulty{segment: s, at: at}, err
+	}
+	j, err := open(dir, signer(t), segmentBytes, d)
+	must(t, err)
+	refuses.Store(true)
+	if err := j.checkNext(ctx, 0); !errors.Is(err, context.Canceled) {
+		t.Errorf("a check whose finding is not on record ends with %v", err)
+	}
+	files, err := copied(dir)
+	must(t, err)
+	dead := t.TempDir()
+	for name, text := range files {
+		must(t, os.WriteFile(filepath.Join(dead, name), text, openMode))
+	}
+	if said := checkAll(t, signedOpen(t, dead)); len(said) != 1 {
+		t.Errorf("of a box that died before it was on record: %+v", said)
+	}
+	refuses.Store(false)
+	j.Settle()
+	if said := checkAll(t, j); len(said) != 1 {
+		t.Errorf("of one whose disk was well again: %+v", said)
+	}
+	must(t, j.Close())
+	if said := checkAll(t, signedOpen(t, dir)); len(said) != 1 {
+		t.Errorf("and after a restart: %+v", said)
 	}
 }

@@ -287,6 +287,7 @@ func (j *Journal) write(batch []*record, settle bool) error {
 		j.beat = reading
 	}
 	j.announce(p.sequence, p.head, p.signer)
+	j.saidDamaged(batch)
 	return nil
 }
 

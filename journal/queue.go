@@ -33,11 +33,12 @@ var (
 
 // record is an event on its way to disk.
 type record struct {
-	event  Event
-	rest   []byte     // of its line; nil: of what the journal says of itself
-	next   *Key       // who signs from this one on; nil: who did before
-	posted bool       // nobody waits who must know: it stays until it is written
-	done   chan error // what came of it; room for one
+	event   Event
+	rest    []byte     // of its line; nil: of what the journal says of itself
+	next    *Key       // who signs from this one on; nil: who did before
+	posted  bool       // nobody waits who must know: it stays until it is written
+	damaged uint64     // first record of the file that it says is damaged; 0: it says that of none
+	done    chan error // what came of it; room for one
 }
 
 // queue is what waits to be written. Its methods may be called from many goroutines; only the writer takes.
