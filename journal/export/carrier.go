@@ -132,6 +132,9 @@ func (c *carrier) begin(ctx context.Context) error {
 		return err
 	}
 	c.state, c.written = state, state
+	if c.sink.NewOnly && c.state.Began == 0 { // of a cursor written before that was noted: what is before here it got, or was not to get
+		c.state.Began = c.state.Delivered
+	}
 	return nil
 }
 

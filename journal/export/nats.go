@@ -73,6 +73,9 @@ func (n *stream) look(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := keepsEnd(found.CachedInfo().Config); err != nil {
+		return err
+	}
 	n.last = found.CachedInfo().State.LastSeq
 	id, line, err := n.newest(ctx, name)
 	if err != nil || line == nil {
@@ -83,6 +86,18 @@ func (n *stream) look(ctx context.Context) (err error) {
 		return fmt.Errorf("its last message has the id %.80q, which is no record of %s: give each edge a stream of its own", id, n.sink.Site)
 	}
 	n.haveLine = line
+	return nil
+}
+
+// keepsEnd is why a stream cannot say by its last message what it got. Where messages leave it when they are old, or taken, one that is empty may have had all, and would be sent the whole
+// journal again. By number and size only the oldest leave, when others come.
+func keepsEnd(c jetstream.StreamConfig) error {
+	switch {
+	case c.Retention != jetstream.LimitsPolicy:
+		return fmt.Errorf("its retention is %s, so its messages leave it when they are taken: make it anew with --retention limits", c.Retention)
+	case c.MaxAge > 0:
+		return fmt.Errorf("its messages leave it after %s: nats stream edit %s --max-age 0, and limit it with --max-bytes or --max-msgs", c.MaxAge, c.Name)
+	}
 	return nil
 }
 

@@ -243,6 +243,13 @@ func TestNATSLostWhatItAcknowledged(t *testing.T) {
 // TestNATSBeginsWhereItIsTold: a sink with newOnly does not get what was before it when its stream is emptied.
 func TestNATSBeginsWhereItIsTold(t *testing.T) {
 	c := carrier{state: cursor.State{Delivered: 150, Began: 100}}
+	// A cursor of before it was noted where a sink began says so of what was delivered.
+	for newOnly, want := range map[bool]uint64{true: 150, false: 0} {
+		old := carrier{sink: Sink{Name: "soc", NewOnly: newOnly}, dir: t.TempDir()}
+		if err := errors.Join((cursor.State{Delivered: 150, Sent: 150}).Write(old.dir, "soc"), old.begin(t.Context())); err != nil || old.state.Began != want {
+			t.Errorf("with newOnly %t an old cursor began at %d, %v; want %d", newOnly, old.state.Began, err, want)
+		}
+	}
 	for have, want := range map[uint64]uint64{200: 150, 120: 120, 100: 100, 0: 100} {
 		of := c
 		if of.goBack(have); of.state.Delivered != want || (of.lost > 0) != (want < 150) {
@@ -303,6 +310,22 @@ func TestNATSIsRefused(t *testing.T) {
 		if err == nil || !regexp.MustCompile(want).MatchString(err.Error()) || time.Since(began) > patience {
 			t.Errorf("%v, want an error with %q", err, want)
 		}
+	}
+	// Streams that do not say by what they have what they got.
+	for want, c := range map[string]jetstream.StreamConfig{"leave it after 1h0m0s.*--max-age 0": {MaxAge: time.Hour}, "--retention limits": {Retention: jetstream.WorkQueuePolicy}, "retention is Interest": {Retention: jetstream.InterestPolicy}} {
+		c.Name, c.Subjects = "OWNER", []string{"shekara.journal.owner"}
+		if err := b.js.DeleteStream(t.Context(), c.Name); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.js.CreateStream(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		if way, err := openStream(t.Context(), sink); err == nil || !regexp.MustCompile(want).MatchString(err.Error()) {
+			t.Errorf("%v, %v; want an error with %q", way, err, want)
+		}
+	}
+	if err := b.js.DeleteStream(t.Context(), "OWNER"); err != nil {
+		t.Fatal(err)
 	}
 	// The control: with a stream for it, it is open.
 	b.stream("OWNER", "shekara.journal.owner")
