@@ -86,8 +86,9 @@ func parts(records []record, most int) func(yield func(part, rest []record) bool
 	}
 }
 
-// signedHeader is the header of a batch: by what a receiver knows it when it comes again (draft-ietf-httpapi-idempotency-key-header), the digest of its
-// body (RFC 9530), and a signature over these (RFC 9421) with the key of our certificate. It can be checked later and elsewhere, by who keeps both.
+// signedHeader is the header of a batch: its range, as the key of a request (draft-ietf-httpapi-idempotency-key-header), the digest of its body (RFC 9530), and a
+// signature over these (RFC 9421) with the key of our certificate. It can be checked later and elsewhere, by who keeps both. A batch that comes again may reach
+// further, and so have another key: only the records' own sequences say what comes twice.
 func signedHeader(id string, body []byte, by tls.Certificate, now time.Time) (http.Header, error) {
 	digest := sha256.Sum256(body)
 	header := http.Header{
