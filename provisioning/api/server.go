@@ -56,6 +56,8 @@ type Config struct {
 	Metrics   *Metrics
 	Log       *slog.Logger
 	Version   string
+
+	times *recordTimes // New makes it; nil: nothing is remembered
 }
 
 // Server answers on the doors it is given.
@@ -75,6 +77,7 @@ type Server struct {
 
 // New makes a server. It does not listen.
 func New(config Config) *Server {
+	config.times = &recordTimes{}
 	s := &Server{config: config, large: make(chan struct{}, maxLargeLooks), closing: make(chan struct{}),
 		refusals: budget{most: refusalsPerMinute}, plans: budget{most: plansPerMinute}, looks: budget{most: looksPerMinute}, exports: budget{most: exportsPerMinute}}
 	mux := http.NewServeMux()

@@ -152,11 +152,11 @@ func (c Config) unanchored(ctx context.Context, now time.Time) ([]string, error)
 	}
 	since := "nor any before"
 	if newest > 0 {
-		held, _, err := c.Journal.Query(ctx, newest-1, 1, journal.Filter{})
-		if err != nil || len(held) == 0 || now.Sub(held[0].Time) < unanchoredAfter {
+		held, known := c.timeAfter(ctx, newest-1)
+		if !known || now.Sub(held) < unanchoredAfter {
 			return nil, nil
 		}
-		since = "the newest there is of " + held[0].Time.UTC().Format(time.RFC3339)
+		since = "the newest there is of " + held.UTC().Format(time.RFC3339)
 	}
 	if stats, err := c.Journal.Stats(); err != nil || stats.Last == 0 || now.Sub(stats.Oldest) < unanchoredAfter {
 		return nil, nil
@@ -191,9 +191,7 @@ func (c Config) delivered(ctx context.Context) ([]provisioning.SinkStatus, error
 	for _, sink := range sinks {
 		of := c.told(sink.Name)
 		if of.Behind > 0 {
-			if next, _, err := c.Journal.Query(ctx, of.Sequence, 1, journal.Filter{}); err == nil && len(next) > 0 {
-				of.Oldest = next[0].Time
-			}
+			of.Oldest, _ = c.timeAfter(ctx, of.Sequence)
 		}
 		all = append(all, of)
 	}
@@ -221,6 +219,42 @@ func (c Config) told(sink string) provisioning.SinkStatus {
 	}
 	of.Behind = last - of.Sequence
 	return of
+}
+
+// recordTimes remembers when records were recorded: to read the one where a sink stands that has been away for long a compressed file may have to be read whole, and each scrape, status and
+// followed change asks for it.
+type recordTimes struct {
+	mu    sync.Mutex
+	after map[uint64]time.Time // of the first record after a sequence; guarded by mu
+}
+
+// mostTimes is how many are remembered before all are forgotten: many more than there are sinks, as each that is sent to asks for others all the time.
+const mostTimes = 1000
+
+// timeAfter is when the first record after a sequence was recorded.
+func (c Config) timeAfter(ctx context.Context, after uint64) (at time.Time, known bool) {
+	t := c.times
+	if t != nil {
+		t.mu.Lock()
+		at, known = t.after[after]
+		t.mu.Unlock()
+		if known {
+			return at, true
+		}
+	}
+	next, _, err := c.Journal.Query(ctx, after, 1, journal.Filter{}) // not under the lock: a disk may not answer
+	if err != nil || len(next) == 0 {
+		return time.Time{}, false
+	}
+	if t != nil {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.after == nil || len(t.after) >= mostTimes {
+			t.after = map[uint64]time.Time{}
+		}
+		t.after[after] = next[0].Time
+	}
+	return next[0].Time, true
 }
 
 // sinkCollector asks at each scrape, as tunnelCollector does.

@@ -3,15 +3,19 @@ package api_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"shekara/journal"
+	"shekara/journal/export/cursor"
 	"shekara/provisioning"
 	"shekara/provisioning/api"
 	"shekara/provisioning/api/apitest"
@@ -139,6 +143,61 @@ func TestSinks(t *testing.T) {
 	if alarms := api.Behind(status.Sinks, status.Sinks[0].Oldest.Add(61*time.Minute)); len(alarms) != 4 || !strings.Contains(alarms[0], "sink away lacks what was recorded 1h1m0s ago: no route") {
 		t.Errorf("an hour later the alarms are %q", alarms)
 	}
+}
+
+// countingJournal counts what is read of it.
+type countingJournal struct {
+	*journal.Journal
+	queries atomic.Int64
+}
+
+func (c *countingJournal) Query(ctx context.Context, after uint64, limit int, filter journal.Filter) ([]journal.Event, uint64, error) {
+	c.queries.Add(1)
+	return c.Journal.Query(ctx, after, limit, filter)
+}
+
+// TestWhereASinkStandsIsReadOnce, however often it is asked for: the record may be in a compressed file.
+func TestWhereASinkStandsIsReadOnce(t *testing.T) {
+	opened, err := journal.Open(filepath.Join(t.TempDir(), "journal"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer opened.Close()
+	for range 5 {
+		if _, err := opened.Append(t.Context(), journal.Event{Type: journal.DriftFind, Severity: journal.Notice, Message: "x"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := opened.Read(t.Context(), 0, 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	events, engine, metrics, directory := &countingJournal{Journal: opened}, apitest.NewMemory(), api.NewMetrics("test"), t.TempDir()
+	engine.Centres = []provisioning.Sink{{Name: "away", Protocol: "nats"}}
+	server := api.New(api.Config{Site: "owner", Engine: engine, Journal: events, Recorder: metrics.Recorder(&declared{Recorder: opened, t: t}), Metrics: metrics, ExportDir: directory,
+		Log: slog.New(slog.DiscardHandler), Version: "test"})
+	stands := func(at int, reads int64) {
+		t.Helper()
+		if err := (cursor.State{Delivered: uint64(at), Sent: uint64(at), Written: time.Now()}).Write(directory, "away"); err != nil {
+			t.Fatal(err)
+		}
+		before := events.queries.Load()
+		for range 3 {
+			var status provisioning.Status
+			if err := json.Unmarshal(server.HandleAsRoot("GET", "/api/v1/status", "", "").Body.Bytes(), &status); err != nil || len(status.Sinks) != 1 || !status.Sinks[0].Oldest.Equal(all[at].Time) {
+				t.Fatalf("%+v, %v; want one sink that lacks what is of %s", status.Sinks, err, all[at].Time)
+			}
+			if answer := server.HandleAsRoot("GET", "/api/v1/metrics", "", ""); answer.Code != http.StatusOK {
+				t.Fatalf("metrics: %d %s", answer.Code, answer.Body)
+			}
+		}
+		if got := events.queries.Load() - before; got != reads {
+			t.Errorf("where the sink stands at %d the journal was read %d times, want %d", at, got, reads)
+		}
+	}
+	stands(2, 2) // what it has, and what it lacks
+	stands(3, 1) // what it lacked it has now
+	stands(2, 0)
 }
 
 // agedJournal is a journal of which the first record is of a time before it was made.
