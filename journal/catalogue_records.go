@@ -83,7 +83,7 @@ func catalogueOfRecords() []Entry {
 			Type: JournalDamage, Severities: []Severity{Alert},
 			Meaning: "What had been acknowledged cannot be read in a file of the journal, is missing, or is not what was signed; the file is left as it is. It is found when the daemon starts, when records are sent to a sink, and by a check of the closed files, one an hour and one whenever a file is closed, and told once of each file.",
 			Fields: []Field{always("file", "in the journal's folder"), always("lines", "how many are damaged or missing"), maybe("reason", "what the check found"),
-				maybe("first", "sequence of the first that a sink cannot be sent"), maybe("last", "sequence of the last")},
+				maybe("first", "sequence of the first that is missing, where a sink lacks it or the oldest files are gone"), maybe("last", "sequence of the last")},
 			Do: "shekara journal verify names the records; keep the folder as it is, restore the file from a copy, and compare it with what the monitoring centre holds. See the disk's health, and who was on the box.",
 		},
 		{

@@ -11,6 +11,7 @@ import (
 	"sort"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"shekara/netctl/durable"
@@ -30,8 +31,9 @@ const (
 // checks is how far the check of closed files has come, and which are on record as damaged. Who reads records may meet one before the check does.
 type checks struct {
 	mu      sync.Mutex
-	known   bool     // the file CHECKED was read
-	waiting []uint64 // first records of files that are damaged, of which the record waits to be written
+	known   bool          // the file CHECKED was read
+	waiting []uint64      // first records of files that are damaged, of which the record waits to be written
+	oldest  atomic.Uint64 // the first record that was not removed for its age, by what is on record of removals; 0: nobody had to look
 	checked
 }
 
@@ -59,6 +61,13 @@ func (j *Journal) checkNext(ctx context.Context, rests int) error {
 		return nil // nothing could be recorded
 	}
 	firsts, err := segments(j.dir)
+	if err != nil || len(firsts) == 0 {
+		return err
+	}
+	oldest, err := j.oldest(ctx, firsts[0])
+	if err == nil && oldest < firsts[0] {
+		err = j.recordDamage(ctx, oldest, lacking(segmentName(oldest), oldest, firsts[0]))
+	}
 	if err != nil || len(firsts) < 2 {
 		return err
 	}
@@ -73,21 +82,17 @@ func (j *Journal) checkNext(ctx context.Context, rests int) error {
 		return ctx.Err()
 	}
 	if wrong != "" {
-		// Nothing counts as looked at before that is on record: what dies until then would be silent for ever.
-		select {
-		case err = <-j.sayDamaged(first, Event{Type: JournalDamage, Severity: Alert, Object: "journal/" + name, Message: fmt.Sprintf("%s is damaged: %.1000s", name, wrong),
-			Fields: map[string]string{"file": name, fieldLines: strconv.FormatUint(lines, 10), fieldReason: fmt.Sprintf("%.1000s", wrong)}}):
-		case <-ctx.Done():
-			err = ctx.Err()
-		}
-		if err != nil {
+		if err := j.recordDamage(ctx, first, Event{Type: JournalDamage, Severity: Alert, Object: "journal/" + name, Message: fmt.Sprintf("%s is damaged: %.1000s", name, wrong),
+			Fields: map[string]string{"file": name, fieldLines: strconv.FormatUint(lines, 10), fieldReason: fmt.Sprintf("%.1000s", wrong)}}); err != nil {
 			return err
 		}
 	}
 	j.checks.mu.Lock()
 	defer j.checks.mu.Unlock()
 	j.checks.Next = behind
-	j.checks.Damaged = slices.DeleteFunc(j.checks.Damaged, func(of uint64) bool { return of == first && wrong == "" || !slices.Contains(firsts, of) })
+	j.checks.Damaged = slices.DeleteFunc(j.checks.Damaged, func(of uint64) bool {
+		return of == first && wrong == "" || of != oldest && !slices.Contains(firsts, of)
+	})
 	return j.saveChecked()
 }
 
@@ -98,6 +103,16 @@ func (j *Journal) saveChecked() error {
 		return err
 	}
 	return j.disk.write(filepath.Join(j.dir, checkedName), append(text, '\n'), openMode)
+}
+
+// recordDamage is sayDamaged that waits until it is on record. Nothing counts as looked at before: what dies until then would be silent for ever.
+func (j *Journal) recordDamage(ctx context.Context, first uint64, e Event) error {
+	select {
+	case err := <-j.sayDamaged(first, e):
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // sayDamaged posts that a file is damaged, unless that is on record, or waits to be. Of what comes of it the channel tells.
@@ -141,13 +156,43 @@ func (j *Journal) saidDamaged(written []*record) {
 	_ = j.saveChecked() // else it is told again after a restart
 }
 
+// oldest is the first record that was not removed for its age, where the files begin with first. The file EXPIRED says it; where it does not, what is on record of removals does.
+func (j *Journal) oldest(ctx context.Context, first uint64) (uint64, error) {
+	oldest := max(j.lastExpiry().Last+1, j.checks.oldest.Load())
+	if oldest >= first || j.checks.oldest.Load() > 0 { // the next removal says it in EXPIRED
+		return oldest, nil
+	}
+	for after, last := uint64(0), j.Last(); after < last; {
+		removals, looked, err := j.Query(ctx, after, MaxRead, Filter{Types: []Type{JournalExpire}})
+		if err != nil {
+			return 0, err
+		}
+		for _, e := range removals {
+			if t, err := expired(e); err == nil {
+				oldest = max(oldest, t.size+1)
+			}
+		}
+		after = looked
+	}
+	j.checks.oldest.Store(oldest)
+	return oldest, nil
+}
+
 // missing puts it on record that records after one and before another cannot be had, but for what was removed for its age.
-func (j *Journal) missing(after, before uint64) {
+func (j *Journal) missing(ctx context.Context, after, before uint64) {
 	firsts, err := segments(j.dir)
 	if err != nil || len(firsts) == 0 {
 		return
 	}
-	from := max(after+1, firsts[0])
+	oldest, err := j.oldest(ctx, firsts[0])
+	if err != nil {
+		return // the check comes to it
+	}
+	from := max(after+1, oldest)
+	if from < min(firsts[0], before) {
+		j.sayDamaged(oldest, lacking(segmentName(oldest), oldest, firsts[0]))
+		from = firsts[0]
+	}
 	if from >= before {
 		return
 	}
@@ -156,8 +201,13 @@ func (j *Journal) missing(after, before uint64) {
 	if hot, cold := j.fileBytes(first); hot == 0 && cold > 0 {
 		name = coldName(first)
 	}
-	j.sayDamaged(first, Event{Type: JournalDamage, Severity: Alert, Object: "journal/" + name, Message: fmt.Sprintf("records %d to %d cannot be read: %s, or what stood behind it, is damaged", from, before-1, name),
-		Fields: map[string]string{"file": name, fieldLines: strconv.FormatUint(before-from, 10), fieldFirst: strconv.FormatUint(from, 10), fieldLast: strconv.FormatUint(before-1, 10)}})
+	j.sayDamaged(first, lacking(name, from, before))
+}
+
+// lacking says that records from one on and before another cannot be had.
+func lacking(name string, from, before uint64) Event {
+	return Event{Type: JournalDamage, Severity: Alert, Object: "journal/" + name, Message: fmt.Sprintf("records %d to %d cannot be read: %s, or what stood behind it, is damaged", from, before-1, name),
+		Fields: map[string]string{"file": name, fieldLines: strconv.FormatUint(before-from, 10), fieldFirst: strconv.FormatUint(from, 10), fieldLast: strconv.FormatUint(before-1, 10)}}
 }
 
 // inspect says what is wrong with a closed file, "" for nothing, and how many lines are: it has to hold all records up to the file behind it, each as its checksum has it, and the tree over them has to be

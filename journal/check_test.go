@@ -38,7 +38,9 @@ func TestClosedFilesAreChecked(t *testing.T) {
 		file  int                     // that is named
 		lines string
 	}{
-		"nothing":                   {func(string) error { return nil }, 0, ""},
+		"nothing":                 {func(string) error { return nil }, -1, ""},
+		"the oldest file is gone": {func(path string) error { return os.Remove(filepath.Join(filepath.Dir(path), segmentName(1))) }, 0, "7"},
+
 		"a byte":                    {line(4, func(l []byte) []byte { l[40] ^= 1; return l }), 2, "1"},
 		"a line is gone":            {line(4, func([]byte) []byte { return nil }), 2, ""},
 		"the last line is gone":     {line(last, func([]byte) []byte { return nil }), 2, "1"},
@@ -60,11 +62,12 @@ func TestClosedFilesAreChecked(t *testing.T) {
 			dir := daily(t, 5)
 			firsts := mustSegments(t, dir)
 			path := filepath.Join(dir, segmentName(firsts[2]))
-			whole := mustRead(t, path)
+			whole, err := copied(dir)
+			must(t, err)
 			must(t, c.spoil(path))
 			j := signedOpen(t, dir)
 			said := checkAll(t, j)
-			if c.file == 0 {
+			if c.file < 0 {
 				if said = checkAll(t, j); len(said) > 0 {
 					t.Errorf("what is whole is damaged: %+v", said)
 				}
@@ -78,8 +81,11 @@ func TestClosedFilesAreChecked(t *testing.T) {
 			if said = checkAll(t, j); len(said) != 1 {
 				t.Errorf("after a restart it is told again: %d records", len(said))
 			}
-			_ = os.Remove(path)
-			must(t, os.WriteFile(path, whole, openMode))
+			for _, first := range firsts[:4] {
+				name := segmentName(first)
+				_ = os.Remove(filepath.Join(dir, name))
+				must(t, os.WriteFile(filepath.Join(dir, name), whole[name], openMode))
+			}
 			if said = checkAll(t, j); len(said) != 1 {
 				t.Errorf("after the repair: %+v", said)
 			}
@@ -101,6 +107,10 @@ func TestColdFilesAreChecked(t *testing.T) {
 	must(t, j.expire(t.Context(), time.Now(), 1, well(j)))
 	if said := checkAll(t, j); len(said) > 0 {
 		t.Errorf("what is whole is damaged: %+v", said)
+	}
+	must(t, os.Remove(filepath.Join(dir, expiredName)))
+	if said := checkAll(t, j); len(said) > 0 {
+		t.Errorf("where EXPIRED is gone the records say that a day was removed: %+v", said)
 	}
 	path := filepath.Join(dir, coldName(mustSegments(t, dir)[3]))
 	data := mustRead(t, path)
@@ -154,6 +164,14 @@ func TestLinesThatAreMissingAreOnRecord(t *testing.T) {
 		t.Errorf("%+v of the file from %d on", said[0], first)
 	}
 	if said = checkAll(t, j); len(said) != 1 {
+		t.Errorf("the check tells it again: %+v", said)
+	}
+	oldest := mustSegments(t, dir)[0]
+	must(t, os.Remove(filepath.Join(dir, segmentName(oldest))))
+	if said = read(); len(said) != 2 || said[1].Fields["file"] != segmentName(oldest) || said[1].Fields[fieldFirst] != strconv.FormatUint(oldest, 10) || len(Undeclared(said[1])) > 0 {
+		t.Errorf("the oldest that are there are gone without a word: %+v", said)
+	}
+	if said = checkAll(t, j); len(said) != 2 {
 		t.Errorf("the check tells it again: %+v", said)
 	}
 }

@@ -16,7 +16,7 @@ func (j *Journal) Lines(ctx context.Context, after uint64, limit int) ([][]byte,
 	lines, size := [][]byte{}, 0
 	_, err := j.scan(ctx, after, Filter{}, func(e Event, line []byte) bool {
 		if e.Sequence != after+1 {
-			j.missing(after, e.Sequence)
+			j.missing(ctx, after, e.Sequence)
 		}
 		after = e.Sequence
 		lines, size = append(lines, bytes.Clone(line)), size+len(line)
