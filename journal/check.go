@@ -156,6 +156,14 @@ func (j *Journal) saidDamaged(written []*record) {
 	_ = j.saveChecked() // else it is told again after a restart
 }
 
+// tellsDamage is whether it is to be put on record that the newest file is damaged, as a start found it. It stays so: what was signed since is signed of what is there.
+func (j *Journal) tellsDamage(t *tail) bool {
+	j.checks.mu.Lock()
+	defer j.checks.mu.Unlock()
+	j.checks.read(j.dir)
+	return t.damaged > 0 && !slices.Contains(j.checks.Damaged, t.first)
+}
+
 // oldest is the first record that was not removed for its age, where the files begin with first. The file EXPIRED says it; where it does not, what is on record of removals does.
 func (j *Journal) oldest(ctx context.Context, first uint64) (uint64, error) {
 	oldest := max(j.lastExpiry().Last+1, j.checks.oldest.Load())

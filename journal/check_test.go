@@ -221,3 +221,24 @@ func TestDamageThatCouldNotBeRecordedIsToldLater(t *testing.T) {
 		t.Errorf("and after a restart: %+v", said)
 	}
 }
+
+// TestDamageInTheNewestFileIsToldOnce: not at each start, and not by the check when the file is closed.
+func TestDamageInTheNewestFileIsToldOnce(t *testing.T) {
+	dir := daily(t, 2)
+	path := filepath.Join(dir, segmentName(mustSegments(t, dir)[1]))
+	lines := bytes.SplitAfter(mustRead(t, path), []byte("\n"))
+	lines[1][40] ^= 1
+	must(t, os.WriteFile(path, bytes.Join(lines, nil), openMode))
+	for _, rotate := range []int64{segmentBytes, segmentBytes, 1, segmentBytes} { // the third closes it
+		j, err := open(dir, signer(t), rotate, realDisk())
+		must(t, err)
+		mustAppend(t, j, started(1))
+		if said := checkAll(t, j); len(said) != 1 || said[0].Fields["file"] != filepath.Base(path) {
+			t.Fatalf("%+v", said)
+		}
+		must(t, j.Close())
+	}
+	if files := len(mustSegments(t, dir)); files < 3 {
+		t.Errorf("%d files: it was not closed", files)
+	}
+}

@@ -225,18 +225,15 @@ func (t *tail) setAside(dir string) error {
 	return nil
 }
 
-// events says in the journal itself what was found wrong with it.
-func (t *tail) events() []Event {
-	var events []Event
-	if t.aside != "" {
-		events = append(events, Event{Type: JournalCut, Severity: Warning, Object: "journal/" + t.file,
-			Message: fmt.Sprintf("the journal ended in %d bytes that were never acknowledged: they were set aside", t.cut),
-			Fields:  map[string]string{"file": t.aside, "bytes": strconv.FormatInt(t.cut, 10)}})
-	}
-	if t.damaged > 0 {
-		events = append(events, Event{Type: JournalDamage, Severity: Alert, Object: "journal/" + t.file,
-			Message: fmt.Sprintf("%d lines of %s cannot be read: restore the file from a copy", t.damaged, t.file),
-			Fields:  map[string]string{"file": t.file, fieldLines: strconv.Itoa(t.damaged)}})
-	}
-	return events
+// cutEvent says that a torn tail was set aside, if one was.
+func (t *tail) cutEvent() (e Event, cut bool) {
+	return Event{Type: JournalCut, Severity: Warning, Object: "journal/" + t.file,
+		Message: fmt.Sprintf("the journal ended in %d bytes that were never acknowledged: they were set aside", t.cut),
+		Fields:  map[string]string{"file": t.aside, "bytes": strconv.FormatInt(t.cut, 10)}}, t.aside != ""
+}
+
+func (t *tail) damageEvent() Event {
+	return Event{Type: JournalDamage, Severity: Alert, Object: "journal/" + t.file,
+		Message: fmt.Sprintf("%d lines of %s cannot be read: restore the file from a copy", t.damaged, t.file),
+		Fields:  map[string]string{"file": t.file, fieldLines: strconv.Itoa(t.damaged)}}
 }

@@ -223,8 +223,11 @@ func (j *Journal) counts(settle bool) bool { return j.full.IsZero() || settle }
 func (j *Journal) aboutItself(settle bool, now time.Time) (events []*record) {
 	say := func(e Event) { events = append(events, &record{event: e}) }
 	if j.tail != nil {
-		for _, e := range j.tail.events() {
+		if e, cut := j.tail.cutEvent(); cut {
 			say(e)
+		}
+		if j.tellsDamage(j.tail) {
+			events = append(events, &record{event: j.tail.damageEvent(), damaged: j.tail.first})
 		}
 	}
 	if j.sayFull {
