@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"sort"
@@ -77,9 +78,9 @@ func (j *Journal) checkNext(ctx context.Context, rests int) error {
 	at := sort.Search(len(closed), func(i int) bool { return closed[i] >= j.checks.Next }) % len(closed)
 	j.checks.mu.Unlock()
 	first, behind := firsts[at], firsts[at+1]
-	name, lines, wrong := inspect(ctx, j.dir, first, behind, rests)
-	if ctx.Err() != nil {
-		return ctx.Err()
+	name, lines, wrong, err := inspect(ctx, j.dir, first, behind, rests)
+	if err != nil {
+		return fmt.Errorf("check %s: %w", name, err)
 	}
 	if wrong != "" {
 		if err := j.recordDamage(ctx, first, Event{Type: JournalDamage, Severity: Alert, Object: "journal/" + name, Message: fmt.Sprintf("%s is damaged: %.1000s", name, wrong),
@@ -219,37 +220,47 @@ func lacking(name string, from, before uint64) Event {
 }
 
 // inspect says what is wrong with a closed file, "" for nothing, and how many lines are: it has to hold all records up to the file behind it, each as its checksum has it, and the tree over them has to be
-// what its checkpoints, and the one with which that file begins, say. Of files of the first version, which begin with no checkpoint, the tree is not known.
-func inspect(ctx context.Context, dir string, first, behind uint64, rests int) (name string, lines uint64, wrong string) {
+// what its checkpoints, and the one with which that file begins, say. Of files of the first version, which begin with no checkpoint, the tree is not known before the first that the next version wrote there.
+// The error is why that could not be looked at.
+func inspect(ctx context.Context, dir string, first, behind uint64, rests int) (name string, lines uint64, wrong string, err error) {
 	name = segmentName(first)
 	file, err := openLines(dir, first)
 	if err != nil {
 		if damaged := (*coldError)(nil); errors.As(err, &damaged) {
 			name = damaged.name
 		}
-		return name, behind - first, err.Error()
+		return name, behind - first, err.Error(), unlessSpoilt(err)
 	}
 	defer func() { _ = file.Close() }()
-	t := tail{last: first - 1}
-	before, settles := firstSettles(dir, first)
-	t.tree = before
+	t := tail{first: first, last: first - 1, unsettled: first > 1}
 	if err := t.scan(&resting{ctx: ctx, from: file, rests: rests, woke: time.Now()}); err != nil {
-		return file.name, behind - 1 - min(t.last, behind-1), err.Error()
+		return file.name, behind - 1 - min(t.last, behind-1), err.Error(), unlessSpoilt(err)
 	}
 	lines = uint64(t.damaged)
 	if t.last+1 < behind {
 		lines += behind - 1 - t.last
 	}
 	next, settled := firstSettles(dir, behind)
+	if outside := (*fs.PathError)(nil); errors.As(settled, &outside) && unlessSpoilt(settled) != nil {
+		return file.name, 0, "", settled
+	}
 	switch {
 	case lines > 0:
 		wrong = fmt.Sprintf("%d lines are missing, cannot be read, or are not what was signed", lines)
 	case t.last+1 != behind:
 		lines, wrong = 1, fmt.Sprintf("it ends with record %d, and the next file begins with %d", t.last, behind)
-	case (first == 1 || settles == nil) && settled == nil && next.root() != t.tree.root():
+	case !t.unsettled && settled == nil && next.root() != t.tree.root():
 		lines, wrong = 1, "it is not what the checkpoint behind it says that it was"
 	}
-	return file.name, lines, wrong
+	return file.name, lines, wrong, nil
+}
+
+// unlessSpoilt is the error, unless it is what the file came to: that there were too many open files, or too little memory, is no damage.
+func unlessSpoilt(err error) error {
+	if damaged := (*coldError)(nil); errors.As(err, &damaged) || errors.Is(err, fs.ErrNotExist) || durable.Unreadable(err) {
+		return nil
+	}
+	return err
 }
 
 // resting reads, and between two reads rests so many times as long as its reader worked.

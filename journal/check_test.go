@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -46,6 +48,7 @@ func TestClosedFilesAreChecked(t *testing.T) {
 		"the last line is gone":     {line(last, func([]byte) []byte { return nil }), 2, "1"},
 		"the last line is torn":     {line(last, func(l []byte) []byte { return l[:20] }), 2, "1"},
 		"the first line is changed": {line(0, func(l []byte) []byte { l[40] ^= 1; return l }), 2, ""},
+		"the first line is gone":    {line(0, func([]byte) []byte { return nil }), 2, ""},
 		"a line with a checksum of its own": {line(4, func(l []byte) []byte {
 			e, _, err := decode(bytes.TrimSuffix(l, []byte("\n")))
 			must(t, err)
@@ -240,5 +243,81 @@ func TestDamageInTheNewestFileIsToldOnce(t *testing.T) {
 	}
 	if files := len(mustSegments(t, dir)); files < 3 {
 		t.Errorf("%d files: it was not closed", files)
+	}
+}
+
+// TestWhatCannotBeLookedAtIsNoDamage: it is looked at again, and nothing is on record meanwhile.
+func TestWhatCannotBeLookedAtIsNoDamage(t *testing.T) {
+	for _, at := range []int{0, 1} { // the file itself, and the one behind it
+		dir := daily(t, 4)
+		first := mustSegments(t, dir)[at]
+		hot := filepath.Join(dir, segmentName(first))
+		cold, err := Freeze(first, mustRead(t, hot))
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(dir, coldName(first)), cold, openMode))
+		must(t, os.Remove(hot))
+		j := signedOpen(t, dir)
+		must(t, os.Symlink(hot, hot)) // stands for all that the kernel may answer
+		for range 2 {
+			if err := j.checkNext(t.Context(), 0); err == nil || !strings.Contains(err.Error(), hot) {
+				t.Errorf("the error is %v", err)
+			}
+		}
+		must(t, os.Remove(hot))
+		if said := checkAll(t, j); len(said) > 0 {
+			t.Errorf("%+v", said)
+		}
+	}
+	for err, spoilt := range map[error]bool{syscall.EIO: true, syscall.EBADMSG: true, syscall.EUCLEAN: true, fs.ErrNotExist: true, syscall.EMFILE: false, syscall.ENOMEM: false, syscall.EACCES: false} {
+		if got := unlessSpoilt(&fs.PathError{Err: err}); (got == nil) != spoilt {
+			t.Errorf("%v counts as damage: %v", err, got == nil)
+		}
+	}
+}
+
+// TestAFileOfTheFirstVersionThatTheNextWentOnWith: its first checkpoint says what the tree was, and is no damage; from there on it is checked.
+func TestAFileOfTheFirstVersionThatTheNextWentOnWith(t *testing.T) {
+	dir := t.TempDir()
+	p := page{links: links{map[string]chain{}, map[string]chain{}}, signer: signer(t), now: time.Now().UTC()}
+	old := func() {
+		p.sequence++
+		line, err := encode(Event{Sequence: p.sequence, Time: p.now, Type: DriftFind, Severity: Notice, Message: "old"})
+		must(t, err)
+		line = append(line[:bytes.LastIndex(line, []byte(crcBegins))], '}')
+		p.tree.grow(leaf(line))
+		p.lines.Write(append(line, '\n'))
+	}
+	add := func() {
+		e := of(1)
+		must(t, p.add(&e, nil))
+	}
+	settle := func() { must(t, p.settle()) }
+	var firsts []uint64
+	for _, steps := range [][]func(){{old, old}, {old, old, add, settle, add, settle, add}, {settle, add}} {
+		firsts = append(firsts, p.sequence+1)
+		p.lines.Reset()
+		for _, step := range steps {
+			step()
+		}
+		must(t, os.WriteFile(filepath.Join(dir, segmentName(firsts[len(firsts)-1])), p.lines.Bytes(), openMode))
+	}
+	j := signedOpen(t, dir)
+	if said := checkAll(t, j); len(said) > 0 {
+		t.Errorf("what is whole is damaged: %+v", said)
+	}
+	path := filepath.Join(dir, segmentName(firsts[1]))
+	whole := mustRead(t, path)
+	for _, n := range []int{4, 6} { // between its checkpoints, and behind the last
+		lines := bytes.SplitAfter(bytes.Clone(whole), []byte("\n"))
+		e, _, err := decode(bytes.TrimSuffix(lines[n], []byte("\n")))
+		must(t, err)
+		e.Message = "another"
+		changed, err := encode(e)
+		must(t, err)
+		lines[n] = append(changed, '\n')
+		must(t, os.WriteFile(path, bytes.Join(lines, nil), openMode))
+		if _, _, wrong, err := inspect(t.Context(), dir, firsts[1], firsts[2], 0); wrong == "" || err != nil {
+			t.Errorf("line %d changed: %q, %v", n, wrong, err)
+		}
 	}
 }

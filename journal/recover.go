@@ -22,19 +22,20 @@ const maxGap = 1 << 24
 
 // tail is how the newest file ended.
 type tail struct {
-	first   uint64 // names the file to go on with
-	last    uint64 // newest sequence
-	size    int64  // where to go on in it
-	aside   string // file that holds the torn tail; "" for none yet
-	cut     int64  // bytes of the torn tail
-	damaged int    // lines that cannot be read though later ones can
-	file    string
-	tree    tree             // over all records up to last
-	head    string           // last signed checkpoint
-	loose   int              // records after it, in this file
-	began   time.Time        // time of the file's first record
-	full    time.Time        // since when the disk had no room, by the file's last word on that; zero: it had some
-	ends    map[string]chain // of all partitions
+	first     uint64 // names the file to go on with
+	last      uint64 // newest sequence
+	size      int64  // where to go on in it
+	aside     string // file that holds the torn tail; "" for none yet
+	cut       int64  // bytes of the torn tail
+	damaged   int    // lines that cannot be read though later ones can
+	file      string
+	tree      tree             // over all records up to last
+	unsettled bool             // the tree before the file's first record is not known: its first checkpoint says it
+	head      string           // last signed checkpoint
+	loose     int              // records after it, in this file
+	began     time.Time        // time of the file's first record
+	full      time.Time        // since when the disk had no room, by the file's last word on that; zero: it had some
+	ends      map[string]chain // of all partitions
 }
 
 // findTail looks at the newest file alone: older ones were closed in order. What follows the last whole record was never
@@ -148,7 +149,7 @@ func (t *tail) scan(file io.Reader) error {
 			return err
 		}
 		line = line[:len(line)-1]
-		e, _, err := decode(line)
+		e, summed, err := decode(line)
 		if err != nil || e.Sequence <= t.last || e.Sequence-t.last > maxGap {
 			unread = append(unread, leaf(line))
 			continue
@@ -157,6 +158,9 @@ func (t *tail) scan(file io.Reader) error {
 		t.skip(e.Sequence, unread)
 		unread = unread[:0]
 		t.loose++
+		if t.began.IsZero() && summed && (e.Type != JournalCheckpoint || e.Sequence != t.first) {
+			t.unsettled = false // a file of such records begins with a checkpoint: that it is missing is to show
+		}
 		if e.Type == JournalCheckpoint {
 			if signed := e.Fields[fieldNote]; signed != "" {
 				t.head, t.loose = signed, 0
@@ -164,7 +168,10 @@ func (t *tail) scan(file io.Reader) error {
 			// What was changed before it stays what it was: this is what was signed.
 			if settled, err := settled(e); err == nil && settled.size == t.last && settled.root() != t.tree.root() {
 				t.tree = settled
-				t.damaged++
+				if !t.unsettled {
+					t.damaged++
+				}
+				t.unsettled = false
 			}
 		}
 		switch e.Type {

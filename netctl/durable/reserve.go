@@ -11,6 +11,11 @@ import (
 // Full says that an error is a disk, or a quota, without room.
 func Full(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
+// Unreadable says that an error is a disk, or a file system on it, that has lost what is asked for: it cannot be read, its checksum is wrong, or its structure is.
+func Unreadable(err error) bool {
+	return errors.Is(err, unix.EIO) || errors.Is(err, unix.EBADMSG) || errors.Is(err, unix.EUCLEAN)
+}
+
 // Free is how many bytes of the file system that a path is on a process without privilege can still take.
 func Free(path string) (int64, error) {
 	var stat unix.Statfs_t
