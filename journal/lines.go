@@ -10,12 +10,16 @@ import (
 const MaxLinesBytes = 4 << 20
 
 // Lines gives the acknowledged records with sequences above after as they stand in the files, so as they are leaves of the tree: oldest
-// first, without the ends of the lines, at most limit (and at most MaxRead). None: there are none yet. Where some cannot be had, and not for their age, the numbers show it, and it is put on record.
+// first, without the ends of the lines, at most limit (and at most MaxRead). None: there are none yet. Where some cannot be had it ends before them; asked again from there it begins behind, and they are
+// put on record, unless they were removed for their age.
 func (j *Journal) Lines(ctx context.Context, after uint64, limit int) ([][]byte, error) {
 	limit = min(limit, MaxRead)
 	lines, size := [][]byte{}, 0
 	_, err := j.scan(ctx, after, Filter{}, func(e Event, line []byte) bool {
 		if e.Sequence != after+1 {
+			if len(lines) > 0 {
+				return false
+			}
 			j.missing(ctx, after, e.Sequence)
 		}
 		after = e.Sequence

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // TestLinesAreWhatTheFilesHold: over several files, in pages of any size, the very bytes.
@@ -70,6 +72,28 @@ func TestLinesAreWhatTheFilesHold(t *testing.T) {
 	}
 	if lines, err := j.Lines(t.Context(), j.Last()-1, 10); err != nil || len(lines) != 1 {
 		t.Errorf("with one that is not acknowledged: %q, %v", lines, err)
+	}
+}
+
+// TestLinesEndBeforeAGap: so that nobody reads twice what stands behind it, however many there are.
+func TestLinesEndBeforeAGap(t *testing.T) {
+	dir := daily(t, 2)
+	path := filepath.Join(dir, segmentName(mustSegments(t, dir)[0]))
+	text := bytes.SplitAfter(mustRead(t, path), []byte("\n"))
+	must(t, os.WriteFile(path, bytes.Join([][]byte{text[0], text[1], text[3], text[5], text[6]}, nil), openMode)) // of 1 to 7
+	j := signedOpen(t, dir)
+	var spans [][2]uint64
+	for after := uint64(0); after < 7; {
+		lines, err := j.Lines(t.Context(), after, 1000)
+		must(t, err)
+		begin, err := ParseLine(lines[0])
+		must(t, err)
+		end, err := ParseLine(lines[len(lines)-1])
+		must(t, err)
+		spans, after = append(spans, [2]uint64{begin.Sequence, end.Sequence}), end.Sequence
+	}
+	if diff := cmp.Diff([][2]uint64{{1, 2}, {4, 4}, {6, j.Last()}}, spans); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -277,21 +277,18 @@ func (c *carrier) unread(err error) {
 	}
 }
 
-// choose reads the lines, up to where some are missing in between, and keeps those that the sink gets.
+// choose reads the lines, between which none is missing, and keeps those that the sink gets.
 func (c *carrier) choose(way link, lines [][]byte) (records []record, position uint64, err error) {
 	position = c.state.Sent
 	for n, line := range lines {
 		e, err := journal.ParseLine(line)
-		if err == nil && e.Sequence <= position {
+		if err == nil && (e.Sequence <= position || n > 0 && e.Sequence != position+1) {
 			err = fmt.Errorf("it is record %d", e.Sequence)
 		}
 		if err != nil {
 			return nil, 0, fmt.Errorf("the record after %d: %w", position, err)
 		}
 		if e.Sequence > position+1 {
-			if n > 0 {
-				break
-			}
 			c.pass(way, e.Sequence-1)
 		}
 		position = e.Sequence
