@@ -224,6 +224,7 @@ func lacking(name string, from, before uint64) Event {
 // The error is why that could not be looked at.
 func inspect(ctx context.Context, dir string, first, behind uint64, rests int) (name string, lines uint64, wrong string, err error) {
 	name = segmentName(first)
+	woke := time.Now() // to decompress it is work too
 	file, err := openLines(dir, first)
 	if err != nil {
 		if damaged := (*coldError)(nil); errors.As(err, &damaged) {
@@ -233,7 +234,7 @@ func inspect(ctx context.Context, dir string, first, behind uint64, rests int) (
 	}
 	defer func() { _ = file.Close() }()
 	t := tail{first: first, last: first - 1, unsettled: first > 1}
-	if err := t.scan(&resting{ctx: ctx, from: file, rests: rests, woke: time.Now()}); err != nil {
+	if err := t.scan(&resting{ctx: ctx, from: file, rests: rests, woke: woke}); err != nil {
 		return file.name, behind - 1 - min(t.last, behind-1), err.Error(), unlessSpoilt(err)
 	}
 	lines = uint64(t.damaged)
