@@ -66,13 +66,13 @@ func internetSystemElsewhere(j *Judge, s *document.System) *breach {
 	return nil
 }
 
-// managementFromOutside refuses the zones in which are others than those who manage: partners, whoever reaches a segment from the Internet, and
-// the Internet itself, also where a host of the zone brings it along.
+// managementFromOutside refuses the zones in which are others than those who manage: whoever reaches a segment from the Internet, and the Internet
+// itself, also where a host of the zone brings it along. Partners are not refused: to an agency's own appliance that is what its own LAN is called.
 func managementFromOutside(j *Judge, zone string) *breach {
 	z := j.zone(zone)
 	switch {
 	case z == nil:
-	case z.Kind == "internet" || z.Kind == "partners" || z.Kind == "dedicated-segment":
+	case z.Kind == "internet" || z.Kind == "dedicated-segment":
 		return &breach{"spec.management.zone", zone, "zone " + zone + " is of kind " + z.Kind}
 	case z.InternetAccess:
 		return &breach{"spec.management.zone", zone, "the hosts of zone " + zone + " reach the Internet"}

@@ -162,7 +162,6 @@ func segmentCases() []Case {
 			mend: []Edit{{"toZone: archive-lan, from: [10.40.0.10/32], to: [10.30.1.5/32], allow: [tcp/443]}", "toZone: gateways, from: [10.40.0.10/32], to: [10.20.0.10/32], allow: [tcp/443], service: registry-data}"}}},
 		{Rule: "SEG-05", Value: "true", edit: []Edit{{"  prefixes: [10.32.0.0/24]\n", "  internetAccess: true\n  prefixes: [10.32.0.0/24]\n"}}, mend: []Edit{{"internetAccess: true", "internetAccess: false"}}},
 		{Rule: "SEG-06", Name: "internet", Value: "internet", edit: managed("internet", "203.0.113.64/28"), mend: inside("internet", "203.0.113.64/28")},
-		{Rule: "SEG-06", Name: "partners", Value: "annex", edit: managed("annex", "10.80.5.0/28"), mend: inside("annex", "10.80.5.0/28")},
 		{Rule: "SEG-06", Name: "segment", Value: "portal-segment", edit: managed("portal-segment", "10.40.0.64/28"), mend: inside("portal-segment", "10.40.0.64/28")},
 		{Rule: "SEG-06", Name: "LAN with Internet access", Value: "office", edit: append(managed("office", "10.81.0.0/28"), Edit{"internetAccess: false", "internetAccess: true"}),
 			mend: []Edit{{"internetAccess: true", "internetAccess: false"}}},
