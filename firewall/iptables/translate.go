@@ -106,8 +106,8 @@ func (w *writer) guards(way string, c cell) []string {
 		return []string{""}
 	case c.translated:
 		return w.translatedFrom(w.destinations(c.places>>fromShift, c.places&toMask>>toShift))
-	case way == "open" && len(w.destinations(c.places>>fromShift, c.places&toMask>>toShift)) > 0:
-		// What this box sends itself is judged before it is translated, its connection's first packet and all others.
+	case way == "open" && c.places&toMask>>toShift != boxPlace && len(w.destinations(c.places>>fromShift, c.places&toMask>>toShift)) > 0:
+		// What this box sends itself is judged before it is translated, its connection's first packet and all others. To itself it sends nothing through a device.
 		return []string{notTranslated, wasTranslated + ofThisBox}
 	}
 	return []string{notTranslated}
