@@ -71,6 +71,20 @@ var neverHit = map[string]string{
 // coverFrom is how many sets of documents it takes until chance has met every rule that can be met.
 const coverFrom = 100
 
+// onceWrong are sets of documents that did not agree once: always drawn, however few are asked for.
+var onceWrong = []uint64{58}
+
+// seedsBelow are these, and all others below n.
+func seedsBelow(n uint64) []uint64 {
+	seeds := slices.Clone(onceWrong)
+	for seed := range n {
+		if !slices.Contains(onceWrong, seed) {
+			seeds = append(seeds, seed)
+		}
+	}
+	return seeds
+}
+
 // documentsAgree draws documents, compiles them as the daemon does, loads them, and sends packets: a third that they allow, a third one
 // field away from these, a third at random; answers to what passes and to what does not, ICMP errors, fragments. The oracle, which reads the
 // documents, Explain, which reads the rules, and the kernel must agree on each; the proof says it of all others.
@@ -91,7 +105,8 @@ func (engine Engine) documentsAgree(t *testing.T) {
 		}
 	}
 	sport := uint16(1024)
-	for seed := range uint64(rounds) {
+	seeds := seedsBelow(uint64(rounds))
+	for _, seed := range seeds {
 		p := somePaper(t, rand.New(rand.NewPCG(seed, 7)), engine)
 		e, ruleset := explainer(t, p.policy)
 		if err := loader.Load(t.Context(), ruleset); err != nil {
@@ -138,7 +153,7 @@ func (engine Engine) documentsAgree(t *testing.T) {
 		r.box.Run("conntrack", "-F")
 	}
 	count.enough(t, rounds*15)
-	t.Logf("%d sets of documents, %d packets, %d of them fragments", rounds, count.passed+count.dropped+fragments, fragments)
+	t.Logf("%d sets of documents, %d packets, %d of them fragments", len(seeds), count.passed+count.dropped+fragments, fragments)
 	var missed []string
 	for rule := range rules {
 		if !hit[rule] && neverHit[rule] == "" {
