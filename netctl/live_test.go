@@ -360,8 +360,12 @@ func TestWatchNamesWhoAndWhat(t *testing.T) {
 		{"nft add table inet shekara", "add table inet shekara"},
 	} {
 		h.Run(strings.Fields(c.argv)...)
-		heard := watch.Heard()
 		var told []string
+		heard := watch.Heard()
+		// The sockets are read beside this: on a busy machine a moment later.
+		for deadline := time.Now().Add(10 * time.Second); len(heard.Changes)+len(heard.Transactions) == 0 && time.Now().Before(deadline); heard = watch.Heard() {
+			time.Sleep(time.Millisecond)
+		}
 		for _, change := range heard.Changes {
 			told = append(told, change.Text)
 			if !strings.HasPrefix(change.By(), "unknown (netlink port ") && change.Port != 0 {
